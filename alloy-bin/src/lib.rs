@@ -1,0 +1,20 @@
+//! The agent as a library, for those who embed it.
+#![forbid(unsafe_code)]
+
+pub mod syntax;
+
+pub mod config;
+
+pub mod telemetry;
+
+pub mod formats;
+
+pub mod outbox;
+
+pub mod ownership;
+
+pub mod graph;
+
+pub mod components;
+
+pub mod server;

@@ -1,0 +1,4 @@
+//! The binary `alloy`: arguments, signals, exit code.
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,111 @@
+//! The members as one node sees them at one moment.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::{Node, NodeName};
+
+/// What a member is ready for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// Sees the cluster and owns nothing: its configuration and discovery are not ready.
+    Joining,
+    /// Owns its share.
+    Active,
+    /// Still answers, owns nothing new: its keys are being claimed by the others.
+    Leaving,
+}
+
+impl Phase {
+    /// The word for people and labels: `joining`, `active`, `leaving`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Joining => "joining",
+            Phase::Active => "active",
+            Phase::Leaving => "leaving",
+        }
+    }
+}
+
+/// One living member in a [`View`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Who it is.
+    pub node: Node,
+    /// What it is ready for.
+    pub phase: Phase,
+    /// Failure domain; successors are chosen from another zone where there is one. Empty: unknown.
+    pub zone: Arc<str>,
+    /// Share of the keys relative to the others, in hundredths: 100 is one share. Never 0.
+    pub weight: u16,
+    /// Small data of the caller (an HTTP address, a version), at most 512 bytes.
+    pub metadata: Arc<[u8]>,
+}
+
+/// The living members, sorted by name, at one moment. Immutable and shared.
+///
+/// Views with the same members in the same phases with the same weights and zones have the same
+/// [`digest`](View::digest), on every machine; the epoch counts changes on this node alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    epoch: u64,
+    members: Vec<Member>,
+    digest: u64,
+}
+
+impl View {
+    /// A view of these members, in any order; of two with one name the higher incarnation stays.
+    pub fn new(epoch: u64, mut members: Vec<Member>) -> Self {
+        members.sort_by(|a, b| {
+            a.node.name.cmp(&b.node.name).then(b.node.incarnation.cmp(&a.node.incarnation))
+        });
+        members.dedup_by(|a, b| a.node.name == b.node.name);
+        let digest = digest(&members);
+        View { epoch, members, digest }
+    }
+
+    /// Counts the changes of the view on this node.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The members, sorted by name.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// Equal on two nodes exactly when they see the same members in the same state.
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// The member of that name.
+    pub fn member(&self, name: &NodeName) -> Option<&Member> {
+        self.index_of(name).map(|index| &self.members[index])
+    }
+
+    /// The index of the member of that name in [`members`](View::members).
+    pub fn index_of(&self, name: &NodeName) -> Option<usize> {
+        self.members.binary_search_by(|member| member.node.name.cmp(name)).ok()
+    }
+
+    /// The address of the member of that name.
+    pub fn address(&self, name: &NodeName) -> Option<SocketAddr> {
+        self.member(name).map(|member| member.node.address)
+    }
+}
+
+/// XXH3 over name, incarnation, phase, weight and zone of each member, each string behind its length.
+fn digest(members: &[Member]) -> u64 {
+    let mut bytes = Vec::with_capacity(members.len() * 48);
+    for member in members {
+        for text in [member.node.name.as_str(), &member.zone] {
+            bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(text.as_bytes());
+        }
+        bytes.extend_from_slice(&member.node.incarnation.to_le_bytes());
+        bytes.extend_from_slice(&member.weight.to_le_bytes());
+        bytes.push(member.phase as u8);
+    }
+    twox_hash::XxHash3_64::oneshot(&bytes)
+}

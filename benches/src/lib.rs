@@ -1,0 +1,1 @@
+//! Benchmarks: ratios against something in the same run.

@@ -1,0 +1,1 @@
+//! Programs that link one crate each; see the folder.
