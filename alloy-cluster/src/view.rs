@@ -56,9 +56,8 @@ pub struct View {
 impl View {
     /// A view of these members, in any order; of two with one name the higher incarnation stays.
     pub fn new(epoch: u64, mut members: Vec<Member>) -> Self {
-        members.sort_by(|a, b| {
-            a.node.name.cmp(&b.node.name).then(b.node.incarnation.cmp(&a.node.incarnation))
-        });
+        members
+            .sort_by(|a, b| a.node.name.cmp(&b.node.name).then(b.node.incarnation.cmp(&a.node.incarnation)));
         members.dedup_by(|a, b| a.node.name == b.node.name);
         let digest = digest(&members);
         View { epoch, members, digest }

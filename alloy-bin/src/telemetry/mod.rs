@@ -1,1 +1,20 @@
-//! (in work)
+//! The in-memory model: what travels between components.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `labels.rs` | a label set as one packed, sorted allocation |
+//! | `target.rs` | what discovery finds: labels of something to scrape or to read, and its sharding key |
+//! | `samples.rs` | a batch of samples, one scrape of one target |
+//! | `logs.rs` | a batch of log lines, grouped by stream |
+//!
+//! Invariant: knows no wire format, no file, no async runtime.
+
+mod labels;
+mod logs;
+mod samples;
+mod target;
+
+pub use labels::{Labels, LabelsRef};
+pub use logs::{LogBatch, LogEntry, LogStream};
+pub use samples::{STALE_NAN, Sample, SampleBatch};
+pub use target::Target;

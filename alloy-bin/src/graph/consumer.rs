@@ -1,0 +1,86 @@
+//! How a batch passes from one component to the next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::telemetry::{LogBatch, SampleBatch};
+
+/// Takes batches. The next component, or a component's log.
+///
+/// # Contract
+/// 1. `Ok` means custody: what the batch holds is in a log's file, or is dropped by intent (and counted).
+/// 2. `Err` means that nothing of the batch was taken; the caller still has it and may offer it again.
+/// 3. Batches of one lane are taken one after the other; the caller does not offer the next before this one's answer.
+/// 4. Dropping the future before it is done may or may not have taken the batch.
+#[async_trait]
+pub trait Consumer<B>: Send + Sync + 'static {
+    /// Takes the batch into custody, or says why not.
+    async fn consume(&self, batch: &B) -> Result<(), ConsumeError>;
+}
+
+/// Where metrics go: the value behind `forward_to` and `receiver`.
+pub type MetricsReceiver = Arc<dyn Consumer<SampleBatch>>;
+
+/// Where logs go.
+pub type LogsReceiver = Arc<dyn Consumer<LogBatch>>;
+
+/// Why a batch was not taken.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConsumeError {
+    /// No room now: the log is at its limit or the disk is full. Nothing was taken; wait and offer it again.
+    #[error("{by} has no room: {reason}")]
+    Full {
+        /// The component that refused.
+        by: String,
+        /// What is full.
+        reason: String,
+    },
+    /// The receiving component is stopping or has failed. Nothing was taken; it may be back after a reload.
+    #[error("{by} takes nothing now: {reason}")]
+    Closed {
+        /// The component that refused.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// All receivers of one `forward_to`.
+#[derive(Clone)]
+pub struct Fanout<B> {
+    receivers: Arc<[Arc<dyn Consumer<B>>]>,
+}
+
+impl<B: Sync + 'static> Fanout<B> {
+    /// A fan-out to these receivers, in this order.
+    pub fn new(receivers: Vec<Arc<dyn Consumer<B>>>) -> Self {
+        Fanout { receivers: receivers.into() }
+    }
+
+    /// Offers the batch to each receiver once. The first error is returned, after all have been asked.
+    pub async fn offer(&self, batch: &B) -> Result<(), ConsumeError> {
+        let mut result = Ok(());
+        for receiver in self.receivers.iter() {
+            result = result.and(receiver.consume(batch).await);
+        }
+        result
+    }
+
+    /// Delivers the batch to each receiver, waiting for as long as one refuses: back-pressure for sources that
+    /// can wait. `refused` hears each refusal. Receivers that took the batch are not asked again.
+    pub async fn deliver(&self, batch: &B, refused: impl Fn(&ConsumeError) + Send + Sync) {
+        /// Refusals are rare and last long (a full log): the wait doubles from the first to the last of these.
+        const WAIT: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_secs(2);
+        for receiver in self.receivers.iter() {
+            let mut wait = WAIT.start;
+            while let Err(error) = receiver.consume(batch).await {
+                refused(&error);
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(WAIT.end);
+            }
+        }
+    }
+}
