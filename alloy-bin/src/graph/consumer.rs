@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::config::{Capsule, CapsuleType, Value};
 use crate::telemetry::{LogBatch, SampleBatch};
 
 /// Takes batches. The next component, or a component's log.
@@ -18,13 +19,31 @@ use crate::telemetry::{LogBatch, SampleBatch};
 pub trait Consumer<B>: Send + Sync + 'static {
     /// Takes the batch into custody, or says why not.
     async fn consume(&self, batch: &B) -> Result<(), ConsumeError>;
+
+    /// Waits until everything that was taken before the call survives power loss, as far as it is kept at all.
+    async fn durable(&self) {}
 }
 
-/// Where metrics go: the value behind `forward_to` and `receiver`.
-pub type MetricsReceiver = Arc<dyn Consumer<SampleBatch>>;
+/// A consumer as a value of the configuration: what stands behind `forward_to` and `receiver`.
+pub struct Receiver<B>(pub Arc<dyn Consumer<B>>);
 
-/// Where logs go.
-pub type LogsReceiver = Arc<dyn Consumer<LogBatch>>;
+impl CapsuleType for Receiver<SampleBatch> {
+    const NAME: &'static str = "MetricsReceiver";
+}
+
+impl CapsuleType for Receiver<LogBatch> {
+    const NAME: &'static str = "LogsReceiver";
+}
+
+impl<B> Receiver<B>
+where
+    Receiver<B>: CapsuleType,
+{
+    /// The consumer as a value to export.
+    pub fn value(consumer: Arc<dyn Consumer<B>>) -> Value {
+        Capsule::new(Arc::new(Receiver(consumer))).into()
+    }
+}
 
 /// Why a batch was not taken.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -52,6 +71,12 @@ pub enum ConsumeError {
 #[derive(Clone)]
 pub struct Fanout<B> {
     receivers: Arc<[Arc<dyn Consumer<B>>]>,
+}
+
+impl<B> From<Vec<Arc<Receiver<B>>>> for Fanout<B> {
+    fn from(receivers: Vec<Arc<Receiver<B>>>) -> Self {
+        Fanout { receivers: receivers.iter().map(|receiver| receiver.0.clone()).collect() }
+    }
 }
 
 impl<B: Sync + 'static> Fanout<B> {

@@ -2,11 +2,21 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `component.rs` | the trait `Component` and its `Context` |
+//! | `load.rs` | files -> statements |
+//! | `plan.rs` | statements -> nodes and edges, in order |
+//! | `running.rs` | makes, updates and stops the components |
+//! | `component.rs` | the trait `Component`, its `Context` and `Registration` |
 //! | `consumer.rs` | the trait `Consumer`: how a batch passes from one component to the next |
+//! | `changes.rs` | whose exports have changed |
 
+mod changes;
 mod component;
 mod consumer;
+mod running;
+mod load;
+mod plan;
 
-pub use component::{Component, Context};
-pub use consumer::{ConsumeError, Consumer, Fanout, LogsReceiver, MetricsReceiver};
+pub use component::{Component, Context, Exports, Health, Registration};
+pub use consumer::{ConsumeError, Consumer, Fanout, Receiver};
+pub use running::{Checked, Graph, Host};
+pub use load::{Loaded, load};

@@ -8,6 +8,7 @@
 //! | `lane.rs` | one request in flight: splices records into a request, retries until it is taken |
 //! | `client.rs` | one POST and what its answer means |
 //! | `options.rs` | everything that a component sets |
+//! | `block.rs` | the `endpoint` and `wal` blocks of the configuration |
 //! | `figures.rs` | what is counted |
 //!
 //! ```text
@@ -17,6 +18,7 @@
 //!
 //! Invariant: alone in the agent in naming `alloy_wal`.
 
+mod block;
 mod client;
 mod custody;
 mod figures;
@@ -28,10 +30,15 @@ mod sender;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use figures::Figures;
-pub use options::{Batching, Endpoint, LogLimits, Options, Retry, Splice};
+use crate::graph::ConsumeError;
+use crate::telemetry::Page;
+
+pub use block::{EndpointBlock, WalBlock};
+pub use options::{Batching, Endpoint, LogLimits, OnTooManyRequests, Options, Retry, Splice};
 pub use record::Piece;
 
 use custody::Custody;
@@ -47,6 +54,17 @@ pub enum Error {
     /// The log has failed or is being closed. Nothing more is taken until the agent is restarted.
     #[error("{0}")]
     Failed(String),
+}
+
+impl Error {
+    /// The error in the words of the graph.
+    pub fn refusal(self, by: &str) -> ConsumeError {
+        let by = by.to_owned();
+        match self {
+            Error::Full(reason) => ConsumeError::Full { by, reason },
+            Error::Failed(reason) => ConsumeError::Closed { by, reason },
+        }
+    }
 }
 
 /// One endpoint with its log. Cheap to clone.
@@ -83,6 +101,11 @@ impl Outbox {
         self.custody.close().await;
     }
 
+    /// Where it goes, for labels.
+    pub fn url(&self) -> &str {
+        self.sender.url()
+    }
+
     /// What was counted.
     pub fn figures(&self) -> &Figures {
         self.custody.figures()
@@ -92,6 +115,16 @@ impl Outbox {
     pub fn log(&self) -> LogState {
         self.custody.state()
     }
+}
+
+/// Runs the outboxes of one component until `stop`; see [`Outbox::run`].
+pub async fn run_all<'a>(outboxes: impl Iterator<Item = &'a Outbox>, stop: CancellationToken, flush: Duration) {
+    let mut running = JoinSet::new();
+    for outbox in outboxes.cloned() {
+        let stop = stop.clone();
+        running.spawn(async move { outbox.run(stop, flush).await });
+    }
+    while running.join_next().await.is_some() {}
 }
 
 /// The state of an endpoint's log.
@@ -115,4 +148,19 @@ pub struct LogState {
     pub dropped_records: u64,
     /// Records that were found damaged.
     pub damaged_records: u64,
+}
+
+impl LogState {
+    /// Writes the log's figures.
+    pub fn collect(&self, page: &mut Page, labels: &[(&str, &str)]) {
+        page.gauge("alloy_wal_lag_records", "Records in the log that are not delivered.", labels, self.lag_records as f64);
+        page.gauge("alloy_wal_lag_bytes", "Bytes in the log that are not delivered.", labels, self.lag_bytes as f64);
+        page.gauge("alloy_wal_lag_seconds", "Age of the oldest record that is not delivered.", labels, self.lag.as_secs_f64());
+        page.gauge("alloy_wal_disk_bytes", "Bytes of the log on disk.", labels, self.disk_bytes as f64);
+        page.gauge("alloy_wal_segments", "Segments of the log.", labels, self.segments as f64);
+        page.counter("alloy_wal_syncs_total", "Syncs of the log to the device.", labels, self.syncs);
+        page.counter("alloy_wal_storage_failures_total", "Failed writes and syncs that were survived.", labels, self.storage_failures);
+        page.counter("alloy_wal_dropped_records_total", "Records that a limit dropped before they were delivered.", labels, self.dropped_records);
+        page.counter("alloy_wal_damaged_records_total", "Records found damaged.", labels, self.damaged_records);
+    }
 }

@@ -73,7 +73,7 @@ pub struct Batching {
 }
 
 /// What the log may use.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogLimits {
     /// Bytes on disk. At the limit, new data is refused: sources that can wait wait, the others count the loss.
     pub max_bytes: u64,
@@ -81,6 +81,13 @@ pub struct LogLimits {
     pub segment_bytes: u64,
     /// How long accepted data may be without a sync: what power loss can cost.
     pub sync_interval: Duration,
+}
+
+impl OnTooManyRequests {
+    /// From `retry_on_http_429`.
+    pub fn from_flag(retry: bool) -> Self {
+        if retry { OnTooManyRequests::Retry } else { OnTooManyRequests::Drop }
+    }
 }
 
 impl Default for LogLimits {

@@ -24,12 +24,18 @@ pub(super) struct Sender {
     custody: Arc<Custody>,
     options: Arc<Options>,
     client: Arc<Client>,
+    url: String,
 }
 
 impl Sender {
     pub(super) fn new(custody: Arc<Custody>, options: Arc<Options>) -> anyhow::Result<Self> {
         let client = Client::new(options.endpoint.clone(), options.retry.on_too_many_requests);
-        Ok(Sender { custody, options, client: Arc::new(client) })
+        let url = options.endpoint.url.to_string();
+        Ok(Sender { custody, options, client: Arc::new(client), url })
+    }
+
+    pub(super) fn url(&self) -> &str {
+        &self.url
     }
 
     /// Sends until `stop`, then what is left for at most `flush`.

@@ -140,7 +140,7 @@ impl Shard {
     }
 
     /// What to do next. Cancelling it is safe.
-    pub async fn next(&mut self) -> Turn {
+    pub async fn next(&self) -> Turn {
         loop {
             if let Some(turn) = self.core.lock().turns.pop_front() {
                 return turn;
@@ -154,6 +154,24 @@ impl Shard {
         self.core.change(|handover, now| handover.handle_stopped(now, key, state));
     }
 
+    /// The newest state of a key that is running here, for its successor.
+    pub fn update_state(&self, key: u64, state: Bytes) {
+        self.keeper().update_state(key, state);
+    }
+
+    /// A handle for a key's own task.
+    pub fn keeper(&self) -> Keeper {
+        Keeper { core: self.core.clone() }
+    }
+}
+
+/// Keeps the state of running keys up to date. Cheap to clone.
+#[derive(Clone)]
+pub struct Keeper {
+    core: Arc<Core>,
+}
+
+impl Keeper {
     /// The newest state of a key that is running here, for its successor.
     pub fn update_state(&self, key: u64, state: Bytes) {
         self.core.change(|handover, now| handover.update_state(now, key, state));

@@ -23,7 +23,7 @@ pub struct Fetcher {
 }
 
 /// How a page is fetched.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// From the first byte of the connection to the last of the page.
     pub timeout: Duration,
@@ -65,14 +65,14 @@ impl Default for Fetcher {
 
 impl Fetcher {
     /// Gets the page. The error says what went wrong in words for people.
-    pub async fn fetch(&self, url: &Uri, accept: &'static str, limits: &Limits) -> anyhow::Result<Fetched> {
+    pub async fn fetch(&self, url: &Uri, accept: &str, limits: &Limits) -> anyhow::Result<Fetched> {
         match tokio::time::timeout(limits.timeout, self.get(url, accept, limits)).await {
             Ok(result) => result,
             Err(_) => bail!("no complete answer within {:?} (scrape_timeout)", limits.timeout),
         }
     }
 
-    async fn get(&self, url: &Uri, accept: &'static str, limits: &Limits) -> anyhow::Result<Fetched> {
+    async fn get(&self, url: &Uri, accept: &str, limits: &Limits) -> anyhow::Result<Fetched> {
         let mut request = Request::new(Empty::new());
         *request.uri_mut() = url.clone();
         let encoding = match limits.compression {
@@ -81,7 +81,7 @@ impl Fetcher {
         };
         let timeout = HeaderValue::from_str(&limits.timeout.as_secs_f64().to_string())?;
         let headers = request.headers_mut();
-        headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+        headers.insert(header::ACCEPT, HeaderValue::from_str(accept)?);
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(encoding));
         headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         headers.insert("x-prometheus-scrape-timeout-seconds", timeout);

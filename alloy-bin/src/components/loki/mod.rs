@@ -1,0 +1,3 @@
+//! `loki.*`
+
+pub mod write;

@@ -1,0 +1,4 @@
+//! `prometheus.*`
+
+pub mod remote_write;
+pub mod scrape;
