@@ -1,0 +1,3 @@
+//! The world around the agent, for tests and examples.
+
+pub mod messages;
