@@ -239,9 +239,10 @@ impl Lines {
     /// Pads what `width` measures to the widest of each run of lines that have it.
     fn align(&mut self, width: impl Fn(&Line) -> Option<usize>, pad: impl Fn(&mut Line, usize)) {
         let measure = |line: &Line| width(line).filter(|_| !line.open);
-        for run in self.lines.chunk_by_mut(|a, b| {
-            a.indent == b.indent && measure(a).is_some() && measure(b).is_some()
-        }) {
+        for run in self
+            .lines
+            .chunk_by_mut(|a, b| a.indent == b.indent && measure(a).is_some() && measure(b).is_some())
+        {
             let widest = run.iter().filter_map(&measure).max().unwrap_or(0);
             for line in run {
                 if let Some(own) = measure(line) {
@@ -299,7 +300,10 @@ mod tests {
 
     #[test]
     fn comments_stay_where_they_are_and_align_at_the_ends_of_lines() {
-        check("// top\n\n/* b */\na = 1 // x\nlong=22//y", "// top\n\n/* b */\na    = 1  // x\nlong = 22 //y\n");
+        check(
+            "// top\n\n/* b */\na = 1 // x\nlong=22//y",
+            "// top\n\n/* b */\na    = 1  // x\nlong = 22 //y\n",
+        );
         check("a { // x\nb = 1\n// last\n}", "a { // x\n\tb = 1\n\t// last\n}\n");
         check("a = [ // x\n1, /* y */ 2,\n// z\n]", "a = [ // x\n\t1, /* y */ 2,\n\t// z\n]\n");
         check("a = // x\n1", "a = // x\n\t1\n");

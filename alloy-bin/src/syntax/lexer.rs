@@ -185,7 +185,8 @@ impl Lexer<'_> {
         if self.peek() == Some('\'') {
             self.at += 1;
         }
-        let diagnostic = Diagnostic::error(self.span(start), "illegal single-quoted string; use double quotes");
+        let diagnostic =
+            Diagnostic::error(self.span(start), "illegal single-quoted string; use double quotes");
         self.out.diagnostics.push(diagnostic);
         self.token(TokenKind::String, start);
     }

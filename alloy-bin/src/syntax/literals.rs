@@ -30,7 +30,8 @@ pub(super) fn unquote(literal: &str) -> Result<String, BadEscape> {
         }
     }
     // Go strings may hold any bytes. Ours are text: what is not becomes a replacement character.
-    Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    Ok(String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
 /// Appends the escape that begins at `at`; returns its length in the literal.
