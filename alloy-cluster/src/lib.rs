@@ -13,6 +13,8 @@ mod ring;
 
 mod assignment;
 
+mod handover;
+
 mod swim;
 
 mod codec;
@@ -27,6 +29,9 @@ pub use assignment::{Assignment, Move};
 pub use config::Timing;
 pub use error::Error;
 pub use event::ClusterEvent;
+pub use handover::{
+    Activity, Event, Handover, HandoverOptions, HandoverStats, KeyStatus, Origin, STATE_BYTES_MAX, Version,
+};
 pub use membership::{Membership, Solo};
 pub use node::{Node, NodeName};
 pub use rendezvous::Rendezvous;
