@@ -2,7 +2,7 @@
 
 /// A hint with the candidate nearest to `name`, if one is near enough to be a slip of the finger: at most a third of
 /// the letters differ.
-pub(super) fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+pub fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let limit = name.chars().count().div_ceil(3);
     candidates
         .into_iter()

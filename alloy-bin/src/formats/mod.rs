@@ -29,4 +29,4 @@ pub use content_type::{ContentTypeError, Format, Protocol, accept_header};
 pub use exposition::{LabelPair, ParseError, Series, parse};
 pub use loki_push::LokiPushEncoder;
 pub use remote_write::RemoteWriteEncoder;
-pub use snappy::{Splice, SpliceError, compress};
+pub use snappy::{Splice, SpliceError, compress, join};

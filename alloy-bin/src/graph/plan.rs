@@ -135,7 +135,7 @@ fn order(
     needs: &[BTreeSet<usize>],
     diagnostics: &mut Diagnostics,
 ) -> Vec<usize> {
-    let mut placed = BTreeSet::new();
+    let mut placed: BTreeSet<usize> = BTreeSet::new();
     let mut order = Vec::new();
     loop {
         let ready: Vec<usize> = (0..blocks.len())

@@ -1,6 +1,6 @@
 //! The running graph: makes the components in order, evaluates again what depends on a change, stops them in order.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,10 +56,11 @@ pub struct Checked {
 }
 
 impl Checked {
-    /// Checks what was loaded: names, labels, references, cycles. The error is the text for people.
-    pub fn new(loaded: Loaded, registrations: &[Registration]) -> Result<Self, String> {
+    /// Checks what was loaded: names, labels, references, cycles. `hostname` is what `constants.hostname` says. The error
+    /// is the text for people.
+    pub fn new(loaded: Loaded, registrations: &[Registration], hostname: &str) -> Result<Self, String> {
         let Loaded { statements, sources } = loaded;
-        let stdlib = stdlib();
+        let stdlib = stdlib(hostname);
         match plan(statements, registrations, &stdlib, &sources) {
             Ok(plan) => Ok(Checked { plan, stdlib, sources }),
             Err(diagnostics) => Err(diagnostics.render(&sources)),

@@ -131,7 +131,7 @@ async fn send(batch: &[Pending], custody: &Custody, client: &Client, options: &O
     let body = match (options.batching.splice)(&bodies) {
         Ok(body) => body,
         Err(error) => {
-            tracing::error!(endpoint = options.endpoint.name, error = format!("{error:#}"), "cannot join records");
+            tracing::error!(endpoint = options.endpoint.name, %error, "cannot join records");
             return false;
         }
     };

@@ -6,6 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Uri};
 
+use crate::formats::SpliceError;
+
 /// An endpoint, its log and its pace.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -55,7 +57,7 @@ pub enum OnTooManyRequests {
 }
 
 /// Joins record bodies into one request body.
-pub type Splice = fn(&[Bytes]) -> anyhow::Result<Bytes>;
+pub type Splice = fn(&[Bytes]) -> Result<Bytes, SpliceError>;
 
 /// How records become requests.
 #[derive(Debug, Clone, Copy)]

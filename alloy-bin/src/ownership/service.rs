@@ -61,8 +61,10 @@ pub struct Owned {
     pub owner: Option<String>,
     /// Who comes next.
     pub successor: Option<String>,
-    /// Whether this node works on it now.
-    pub acting: bool,
+    /// What this node does about it: `idle`, `claiming`, `acting`, `stopping`.
+    pub here: &'static str,
+    /// For how long it has done that.
+    pub here_seconds: u64,
 }
 
 impl Ownership {
@@ -160,22 +162,21 @@ impl Ownership {
 
     /// Every key that this node knows, with its owner.
     pub fn list(&self) -> Vec<Owned> {
-        let shards: Vec<_> = self.shards().values().cloned().collect();
+        let shards: Vec<_> = self.shards().values().map(|(_, core)| core.clone()).collect();
         let mut list = Vec::new();
-        let mut rank = Vec::new();
-        for (sharing, core) in shards {
-            let view = self.view_for(sharing);
+        for core in shards {
             let inner = core.lock();
-            for (key, name) in &inner.names {
-                self.inner.sharder.rank(*key, &view, 2, &mut rank);
-                let at = |place: usize| rank.get(place).map(|index| view.members()[*index].node.name.to_string());
+            for status in inner.handover.statuses() {
+                // States of keys that this node's discovery does not know (any more) are kept, but are nobody's.
+                let Some(name) = inner.names.get(&status.key) else { continue };
                 list.push(Owned {
                     component: core.component.to_string(),
                     name: name.to_string(),
-                    key: format!("{key:016x}"),
-                    owner: at(0),
-                    successor: at(1),
-                    acting: inner.handover.is_acting(*key),
+                    key: format!("{:016x}", status.key),
+                    owner: status.owner.as_ref().map(ToString::to_string),
+                    successor: status.successor.as_ref().map(ToString::to_string),
+                    here: status.activity.as_str(),
+                    here_seconds: status.since.elapsed().as_secs(),
                 });
             }
         }

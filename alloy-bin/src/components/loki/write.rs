@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Body, ByteSize, Decode};
-use crate::formats::{LokiPushEncoder, Splice, compress};
+use crate::formats::{LokiPushEncoder, compress, join};
 use crate::graph::{Component, ConsumeError, Consumer, Context, Receiver};
 use crate::outbox::{Batching, EndpointBlock, OnTooManyRequests, Outbox, Piece, Retry, WalBlock};
 use crate::telemetry::{Labels, LogBatch, Page};
@@ -116,7 +116,7 @@ impl Write {
             max_items: usize::MAX,
             max_bytes: arguments.batch_size.0 as usize,
             deadline: arguments.batch_wait,
-            splice: Splice::join,
+            splice: join,
         };
         let options = arguments.common.options(&fixed, retry, batching, wal, &context.storage)?;
         Ok(LogEndpoint { name: options.endpoint.name.clone(), tenant, outbox: Outbox::open(options)? })

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Body, Decode};
-use crate::formats::{RemoteWriteEncoder, Splice, compress};
+use crate::formats::{RemoteWriteEncoder, compress, join};
 use crate::graph::{Component, ConsumeError, Consumer, Context, Receiver};
 use crate::outbox::{Batching, EndpointBlock, OnTooManyRequests, Outbox, Piece, Retry, WalBlock};
 use crate::telemetry::{Labels, Page, Sample, SampleBatch};
@@ -149,7 +149,7 @@ impl RemoteWrite {
             max_items: queue.max_samples_per_send,
             max_bytes: REQUEST_BYTES,
             deadline: queue.batch_send_deadline,
-            splice: Splice::join,
+            splice: join,
         };
         let options = arguments.common.options(&fixed, retry, batching, wal, &context.storage)?;
         Ok(SampleEndpoint {
