@@ -24,6 +24,13 @@ const LABEL_VALUE: u8 = delimited(2);
 const SAMPLE_VALUE: u8 = fixed64(1);
 const SAMPLE_TIMESTAMP: u8 = varint(2);
 
+/// What a remote-write request says of its body, compressed to one raw snappy block.
+pub const REMOTE_WRITE_HEADERS: [(&str, &str); 3] = [
+    ("content-type", "application/x-protobuf"),
+    ("content-encoding", "snappy"),
+    ("x-prometheus-remote-write-version", "0.1.0"),
+];
+
 /// Encodes sample batches for one endpoint.
 ///
 /// ```
