@@ -124,11 +124,10 @@ impl Lines {
     fn add(&mut self, piece: &Piece<'_>) {
         let closed = piece.kind.filter(|kind| kind.closes()).and_then(|_| self.brackets.pop());
         let breaks = self.break_before(piece, closed.as_ref());
+        let is_trailing = breaks == 0 && piece.is_line_comment() && !self.line().code.is_empty();
         if breaks > 0 {
             self.new_line(closed.as_ref(), breaks);
-        } else if self.space_before(piece, closed.as_ref())
-            && !(piece.is_line_comment() && !self.line().code.is_empty())
-        {
+        } else if !is_trailing && self.space_before(piece, closed.as_ref()) {
             self.line().code.push(' ');
         }
 
@@ -138,7 +137,7 @@ impl Lines {
             self.mark_key();
         }
         let line = self.line();
-        if piece.is_line_comment() && !line.code.is_empty() {
+        if is_trailing {
             line.comment = Some(piece.text.to_owned());
         } else {
             line.code += piece.text;
@@ -313,6 +312,6 @@ mod tests {
 
     #[test]
     fn what_has_errors_is_not_formatted() {
-        assert!(formatted("a = ").starts_with("Error: test.alloy:1:5: expected an expression"));
+        assert!(formatted("a = ").starts_with("Error: test.alloy:1:4: expected an expression"));
     }
 }
