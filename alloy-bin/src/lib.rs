@@ -15,6 +15,8 @@ pub mod ownership;
 
 pub mod graph;
 
+pub mod tailing;
+
 pub mod components;
 
 pub mod server;
