@@ -162,6 +162,7 @@ impl Pool {
             if file.stop.is_cancelled() {
                 file.stop = CancellationToken::new();
             }
+            self.make_ready(key);
             return;
         }
         let now = Instant::now();
@@ -207,6 +208,24 @@ impl Pool {
     /// Whether the key is followed and not about to be left.
     pub fn follows(&self, key: u64) -> bool {
         self.files.get(&key).is_some_and(|file| file.leaving == Leaving::No)
+    }
+
+    /// Delivers to these from now on, at this pace. A batch that the old receivers refuse is offered to the new ones.
+    pub fn reconfigure(&mut self, options: PoolOptions, fanout: Fanout<LogBatch>) {
+        let Shared { id, metrics, events, .. } = &*self.shared;
+        let (id, metrics, events) = (Arc::clone(id), Arc::clone(metrics), events.clone());
+        self.shared = Arc::new(Shared { id, options, fanout, metrics, events });
+        for file in self.files.values_mut().filter(|file| file.leaving != Leaving::Now) {
+            std::mem::take(&mut file.stop).cancel();
+        }
+    }
+
+    /// Stops all files, as [`Pool::stop`] does.
+    pub fn stop_all(&mut self) {
+        let keys: Vec<u64> = self.files.keys().copied().collect();
+        for key in keys {
+            self.stop(key);
+        }
     }
 
     /// Whether no file is followed any more and all events are given out.

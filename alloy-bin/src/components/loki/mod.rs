@@ -1,0 +1,3 @@
+//! Components of the namespace `loki`.
+
+pub mod source_file;
