@@ -1,8 +1,10 @@
-//! What tailing counts. The component exports it; nothing here knows of a registry.
+//! What tailing counts, and how it is shown.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::telemetry::{Collect, Page};
 
 /// Counters of one component. The names are those of Grafana Alloy where it has one.
 #[derive(Debug, Default)]
@@ -65,5 +67,39 @@ impl Metrics {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, (usize, Arc<FileMetrics>)>> {
         // Counters are never left half changed.
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Collect for Metrics {
+    fn collect(&self, page: &mut Page) {
+        let active = self.files_active.load(Relaxed) as f64;
+        page.gauge("loki_source_file_files_active_total", "Number of files that are followed.", &[], active);
+        let counters = [
+            ("loki_source_file_read_errors_total", "Looks, opens and reads that failed.", &self.read_errors),
+            (
+                "loki_source_file_rotations_total",
+                "Files read to their end after a rotation.",
+                &self.rotations,
+            ),
+            ("loki_source_file_truncations_total", "Files that were truncated.", &self.truncations),
+            ("loki_source_file_cut_lines_total", "Pieces cut off lines that are too long.", &self.cut_lines),
+            ("loki_source_file_refused_batches_total", "Refusals of receivers without room.", &self.refused),
+            (
+                "loki_source_file_bookmark_errors_total",
+                "Positions that could not be saved or read.",
+                &self.bookmark_errors,
+            ),
+        ];
+        for (name, help, value) in counters {
+            page.counter(name, help, &[], value.load(Relaxed));
+        }
+        for (path, file) in self.files() {
+            let labels = [("path", path.as_str())];
+            let (bytes, lines) = (file.read_bytes.load(Relaxed), file.read_lines.load(Relaxed));
+            page.counter("loki_source_file_read_bytes_total", "Number of bytes read.", &labels, bytes);
+            page.counter("loki_source_file_read_lines_total", "Number of lines read.", &labels, lines);
+            let size = file.file_bytes.load(Relaxed) as f64;
+            page.gauge("loki_source_file_file_bytes_total", "Number of bytes total.", &labels, size);
+        }
     }
 }

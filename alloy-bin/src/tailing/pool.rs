@@ -247,7 +247,7 @@ impl Pool {
                 biased;
                 // The pool itself holds a sender, so there always is an answer.
                 Some(event) = self.events.recv() => return event,
-                Some(done) = self.readers.join_next() => self.handle_done(flatten(done)),
+                Some(done) = self.readers.join_next() => self.handle_done(finished(done)),
                 seen = join(&mut self.sweep), if is_sweeping => self.handle_sweep(seen),
                 () = tokio::time::sleep_until(self.sweep_at), if !is_sweeping => self.start_sweep(),
             }
@@ -377,10 +377,6 @@ async fn join<T>(task: &mut Option<JoinHandle<T>>) -> T {
         Some(task) => finished(task.await),
         None => std::future::pending().await,
     }
-}
-
-fn flatten<T>(result: Result<T, tokio::task::JoinError>) -> T {
-    finished(result)
 }
 
 /// What a task of ours gave. None is aborted, so the only error is its panic, which goes on here.
