@@ -30,6 +30,8 @@ pub mod components;
 
 pub mod scraping;
 
+pub mod tailing;
+
 pub mod outbox;
 
 pub mod ownership;

@@ -1,3 +1,4 @@
-//! `loki.*`
+//! Components of the namespace `loki`.
 
+pub mod source_file;
 pub mod write;

@@ -1,4 +1,4 @@
-//! `prometheus.*`
+//! Components of the namespace `prometheus`.
 
 pub mod remote_write;
 pub mod scrape;
