@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::config::{Capsule, CapsuleType, Value};
 use crate::telemetry::{LogBatch, SampleBatch};
 
 /// Takes batches. The next component, or a component's log.
@@ -25,26 +24,11 @@ pub trait Consumer<B>: Send + Sync + 'static {
     async fn durable(&self) {}
 }
 
-/// A consumer as a value of the configuration: what stands behind `forward_to` and `receiver`.
-pub struct Receiver<B>(pub Arc<dyn Consumer<B>>);
+/// Where metrics go: the value behind `forward_to` and `receiver`.
+pub type MetricsReceiver = Arc<dyn Consumer<SampleBatch>>;
 
-impl CapsuleType for Receiver<SampleBatch> {
-    const NAME: &'static str = "MetricsReceiver";
-}
-
-impl CapsuleType for Receiver<LogBatch> {
-    const NAME: &'static str = "LogsReceiver";
-}
-
-impl<B> Receiver<B>
-where
-    Receiver<B>: CapsuleType,
-{
-    /// The consumer as a value to export.
-    pub fn value(consumer: Arc<dyn Consumer<B>>) -> Value {
-        Capsule::new(Arc::new(Receiver(consumer))).into()
-    }
-}
+/// Where logs go.
+pub type LogsReceiver = Arc<dyn Consumer<LogBatch>>;
 
 /// Why a batch was not taken.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -72,12 +56,6 @@ pub enum ConsumeError {
 #[derive(Clone)]
 pub struct Fanout<B> {
     receivers: Arc<[Arc<dyn Consumer<B>>]>,
-}
-
-impl<B> From<Vec<Arc<Receiver<B>>>> for Fanout<B> {
-    fn from(receivers: Vec<Arc<Receiver<B>>>) -> Self {
-        Fanout { receivers: receivers.iter().map(|receiver| receiver.0.clone()).collect() }
-    }
 }
 
 impl<B: Sync + 'static> Fanout<B> {

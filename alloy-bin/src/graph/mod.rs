@@ -7,6 +7,7 @@
 //! | `running.rs` | makes, updates and stops the components |
 //! | `component.rs` | the trait `Component`, its `Context` and `Registration` |
 //! | `consumer.rs` | the trait `Consumer`: how a batch passes from one component to the next |
+//! | `values.rs` | targets and receivers as configurations pass them on |
 //! | `changes.rs` | whose exports have changed |
 
 mod changes;
@@ -15,8 +16,9 @@ mod consumer;
 mod running;
 mod load;
 mod plan;
+mod values;
 
 pub use component::{Component, Context, Exports, Health, Registration};
-pub use consumer::{ConsumeError, Consumer, Fanout, Receiver};
+pub use consumer::{ConsumeError, Consumer, Fanout, LogsReceiver, MetricsReceiver};
 pub use running::{Checked, Graph, Host};
 pub use load::{Loaded, load};

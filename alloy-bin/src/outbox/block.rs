@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use super::options::{Batching, Endpoint, LogLimits, Options, Retry};
@@ -79,13 +80,14 @@ impl EndpointBlock {
     /// The outbox's options; `fixed` headers are the protocol's and win over the configured ones.
     pub fn options(
         &self,
-        fixed: &[(&'static str, String)],
+        fixed: &[(&'static str, &str)],
         retry: Retry,
         batching: Batching,
         log: &WalBlock,
         storage: &Path,
     ) -> anyhow::Result<Options> {
         let mut headers = self.header_map().map_err(anyhow::Error::msg)?;
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("alloy-bin/", env!("CARGO_PKG_VERSION"))));
         for (name, value) in fixed {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value)?);
         }

@@ -10,14 +10,23 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::shard::{Core, Shard};
+use crate::config::{Body, Decode};
 
 /// Whether a component's keys are shared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Sharing {
     /// Every node works on all keys.
+    #[default]
     Alone,
     /// The cluster's members split the keys.
     Clustered,
+}
+
+/// The `clustering` block.
+impl Decode for Sharing {
+    fn decode(body: &mut Body<'_>) -> Self {
+        if body.required("enabled") { Sharing::Clustered } else { Sharing::Alone }
+    }
 }
 
 /// The agent's share in its cluster. Cheap to clone.

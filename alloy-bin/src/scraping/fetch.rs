@@ -83,7 +83,7 @@ impl Fetcher {
         let headers = request.headers_mut();
         headers.insert(header::ACCEPT, HeaderValue::from_str(accept)?);
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(encoding));
-        headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("alloy-bin/", env!("CARGO_PKG_VERSION"))));
         headers.insert("x-prometheus-scrape-timeout-seconds", timeout);
         let response = self.http.request(request).await.context("cannot ask the target")?;
         if response.status() != StatusCode::OK {
@@ -104,9 +104,6 @@ impl Fetcher {
         Ok(Fetched { body: body.into(), content_type })
     }
 }
-
-/// The agent's name in `User-Agent`.
-pub const USER_AGENT: &str = concat!("alloy-bin/", env!("CARGO_PKG_VERSION"));
 
 fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)

@@ -14,7 +14,7 @@ mod page;
 mod slots;
 mod target;
 
-pub use fetch::{Compression, Fetcher, Limits, USER_AGENT};
+pub use fetch::{Compression, Fetcher, Limits};
 pub use page::{LabelPolicy, PageError, TargetLabels, TimestampPolicy};
 pub use slots::{Begin, Slots};
 pub use target::{Ended, ScrapeFigures, Settings, Spec, SpecError, live};

@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Body, ByteSize, Decode};
-use crate::formats::{LokiPushEncoder, compress, join};
-use crate::graph::{Component, ConsumeError, Consumer, Context, Receiver};
+use crate::config::{Body, ByteSize, Decode, Value};
+use crate::formats::{LOKI_PUSH_HEADERS, LokiPushEncoder, compress, join};
+use crate::graph::{Component, ConsumeError, Consumer, Context, LogsReceiver};
 use crate::outbox::{Batching, EndpointBlock, OnTooManyRequests, Outbox, Piece, Retry, WalBlock};
 use crate::telemetry::{Labels, LogBatch, Page};
 
@@ -99,12 +99,9 @@ struct LogEndpoint {
 impl Write {
     fn endpoint(arguments: &EndpointArguments, wal: &WalBlock, context: &Context) -> anyhow::Result<LogEndpoint> {
         let tenant = arguments.tenant_id.clone().unwrap_or_default();
-        let mut fixed = vec![
-            ("content-type", "application/x-protobuf".to_owned()),
-            ("user-agent", crate::scraping::USER_AGENT.to_owned()),
-        ];
+        let mut fixed = LOKI_PUSH_HEADERS.to_vec();
         if !tenant.is_empty() {
-            fixed.push(("x-scope-orgid", tenant.clone()));
+            fixed.push(("x-scope-orgid", &tenant));
         }
         let retry = Retry {
             min_backoff: arguments.min_backoff,
@@ -133,7 +130,7 @@ impl Component for Write {
         let all: Vec<LogEndpoint> = all.collect::<anyhow::Result<_>>()?;
         let encoder = LokiPushEncoder::new(&Labels::new(&arguments.external_labels));
         let endpoints = Arc::new(Endpoints { id: context.id.clone(), encoder, all });
-        context.exports.set("receiver", Receiver::<LogBatch>::value(endpoints.clone()));
+        context.exports.set("receiver", Value::from(endpoints.clone() as LogsReceiver));
         Ok(Write { arguments, endpoints })
     }
 

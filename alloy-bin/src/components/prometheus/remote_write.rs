@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Body, Decode};
-use crate::formats::{RemoteWriteEncoder, compress, join};
-use crate::graph::{Component, ConsumeError, Consumer, Context, Receiver};
+use crate::config::{Body, Decode, Value};
+use crate::formats::{REMOTE_WRITE_HEADERS, RemoteWriteEncoder, compress, join};
+use crate::graph::{Component, ConsumeError, Consumer, Context, MetricsReceiver};
 use crate::outbox::{Batching, EndpointBlock, OnTooManyRequests, Outbox, Piece, Retry, WalBlock};
 use crate::telemetry::{Labels, Page, Sample, SampleBatch};
 
@@ -133,12 +133,6 @@ struct SampleEndpoint {
 impl RemoteWrite {
     fn endpoint(arguments: &EndpointArguments, wal: &WalBlock, context: &Context) -> anyhow::Result<SampleEndpoint> {
         let queue = &arguments.queue;
-        let fixed = [
-            ("content-encoding", "snappy".to_owned()),
-            ("content-type", "application/x-protobuf".to_owned()),
-            ("user-agent", crate::scraping::USER_AGENT.to_owned()),
-            ("x-prometheus-remote-write-version", "0.1.0".to_owned()),
-        ];
         let retry = Retry {
             min_backoff: queue.min_backoff,
             max_backoff: queue.max_backoff,
@@ -151,7 +145,7 @@ impl RemoteWrite {
             deadline: queue.batch_send_deadline,
             splice: join,
         };
-        let options = arguments.common.options(&fixed, retry, batching, wal, &context.storage)?;
+        let options = arguments.common.options(&REMOTE_WRITE_HEADERS, retry, batching, wal, &context.storage)?;
         Ok(SampleEndpoint {
             name: options.endpoint.name.clone(),
             max_samples: queue.max_samples_per_send,
@@ -170,7 +164,7 @@ impl Component for RemoteWrite {
         let all: Vec<SampleEndpoint> = all.collect::<anyhow::Result<_>>()?;
         let encoder = RemoteWriteEncoder::new(&Labels::new(&arguments.external_labels));
         let endpoints = Arc::new(Endpoints { id: context.id.clone(), encoder, all });
-        context.exports.set("receiver", Receiver::<SampleBatch>::value(endpoints.clone()));
+        context.exports.set("receiver", Value::from(endpoints.clone() as MetricsReceiver));
         Ok(RemoteWrite { arguments, endpoints })
     }
 

@@ -13,16 +13,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Body, ByteSize, Decode};
 use crate::formats::{Protocol, accept_header};
-use crate::graph::{Component, Context, Fanout, Receiver};
+use crate::graph::{Component, Context, Fanout, Health, MetricsReceiver};
 use crate::ownership::{Shard, Sharing, Turn};
 use crate::scraping::{self, Compression, Ended, Fetcher, LabelPolicy, Limits, ScrapeFigures, Settings, Spec, TimestampPolicy};
 use crate::telemetry::{Page, SampleBatch, Target};
 
 /// What the block says.
 pub struct Arguments {
-    targets: Vec<BTreeMap<String, String>>,
-    forward_to: Vec<Arc<Receiver<SampleBatch>>>,
-    clustering: Option<Clustering>,
+    targets: Vec<Target>,
+    forward_to: Vec<MetricsReceiver>,
+    sharing: Sharing,
     job_name: Option<String>,
     interval: Duration,
     timeout: Duration,
@@ -36,17 +36,6 @@ pub struct Arguments {
     sample_limit: usize,
     protocols: Vec<String>,
     fallback: String,
-}
-
-/// The `clustering` block.
-struct Clustering {
-    enabled: bool,
-}
-
-impl Decode for Clustering {
-    fn decode(body: &mut Body<'_>) -> Self {
-        Clustering { enabled: body.required("enabled") }
-    }
 }
 
 /// Alloy has no limit; one page of 1 GB should not end the agent. The largest pages in the field are some 100 MB.
@@ -67,7 +56,7 @@ impl Decode for Arguments {
         let arguments = Arguments {
             targets: body.required("targets"),
             forward_to: body.required("forward_to"),
-            clustering: body.block("clustering"),
+            sharing: body.block("clustering").unwrap_or_default(),
             job_name: body.optional("job_name", None),
             interval: body.optional("scrape_interval", Duration::from_secs(60)),
             timeout: body.optional("scrape_timeout", Duration::from_secs(10)),
@@ -114,7 +103,7 @@ pub struct Scrape {
     replanned: Notify,
     running: AtomicUsize,
     moved: AtomicU64,
-    health: crate::graph::Health,
+    health: Health,
 }
 
 /// What the arguments mean for each target.
@@ -132,8 +121,8 @@ impl Scrape {
         let params: Vec<_> = params.collect();
         let mut targets = HashMap::new();
         let mut errors = Vec::new();
-        for labels in arguments.targets {
-            match Spec::new(&Target(labels), &arguments.scheme, &arguments.metrics_path, &params, job) {
+        for target in arguments.targets {
+            match Spec::new(&target, &arguments.scheme, &arguments.metrics_path, &params, job) {
                 Ok(spec) => {
                     targets.insert(spec.key, Arc::new(spec));
                 }
@@ -161,7 +150,7 @@ impl Scrape {
             timestamps: if arguments.honor_timestamps { TimestampPolicy::Page } else { TimestampPolicy::Slot },
             sample_limit: arguments.sample_limit,
         };
-        Plan { targets, settings: Arc::new(settings), receivers: arguments.forward_to.into() }
+        Plan { targets, settings: Arc::new(settings), receivers: Fanout::new(arguments.forward_to) }
     }
 
     fn adopt(&self, arguments: Arguments) {
@@ -223,13 +212,6 @@ impl Scrape {
     }
 }
 
-fn sharing(arguments: &Arguments) -> Sharing {
-    match &arguments.clustering {
-        Some(clustering) if clustering.enabled => Sharing::Clustered,
-        _ => Sharing::Alone,
-    }
-}
-
 /// A target that is running here.
 struct Life {
     task: JoinHandle<Ended>,
@@ -258,11 +240,10 @@ impl Component for Scrape {
     type Arguments = Arguments;
 
     fn build(arguments: Arguments, context: Context) -> anyhow::Result<Self> {
-        let sharing = sharing(&arguments);
         let scrape = Scrape {
-            shard: context.ownership.shard(&context.id, sharing),
+            shard: context.ownership.shard(&context.id, arguments.sharing),
             id: context.id,
-            sharing,
+            sharing: arguments.sharing,
             fetcher: Fetcher::default(),
             figures: Arc::default(),
             plan: Mutex::default(),
@@ -306,7 +287,7 @@ impl Component for Scrape {
     }
 
     fn update(&self, arguments: Arguments) -> anyhow::Result<()> {
-        anyhow::ensure!(sharing(&arguments) == self.sharing, "clustering can only be switched by a restart of the agent");
+        anyhow::ensure!(arguments.sharing == self.sharing, "clustering can only be switched by a restart of the agent");
         self.adopt(arguments);
         Ok(())
     }
