@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use alloy_cluster::{
-    Cluster, ClusterConfig, ClusterEvent, Driver, Incoming, LINK_MAGIC, LinkListen, Member, Membership, Node, Phase,
+    Cluster, ClusterConfig, ClusterEvent, Driver, Incoming, LINK_MAGIC, LinkListen, Member, Node, Phase,
     Rendezvous, Solo, bind,
 };
 use anyhow::Context;
@@ -40,7 +40,7 @@ pub struct ClusterFlags {
     pub advertise_address: String,
     /// Where gossip listens, UDP and TCP [default: UDP and TCP at the HTTP server's address and port].
     #[arg(long = "cluster.listen-addr", value_name = "HOST:PORT")]
-    pub listen: Option<SocketAddr>,
+    pub gossip_listen: Option<SocketAddr>,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -68,7 +68,7 @@ pub struct MemberTask {
 /// Binds the node. It sees the others as soon as its task runs, and owns nothing before it is activated.
 pub async fn start(flags: &ClusterFlags, hostname: &str, http: SocketAddr) -> anyhow::Result<Joined> {
     let name = flags.node_name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| hostname.to_owned());
-    let listen = flags.listen.unwrap_or(http);
+    let listen = flags.gossip_listen.unwrap_or(http);
     let node = Node { name: name.as_str().into(), address: advertised(flags, listen)?, incarnation: incarnation() };
     let version = env!("CARGO_PKG_VERSION");
     if !flags.enabled {
@@ -82,7 +82,7 @@ pub async fn start(flags: &ClusterFlags, hostname: &str, http: SocketAddr) -> an
     config.join = flags.join_addresses.iter().filter(|address| !address.is_empty()).cloned().collect();
     config.rejoin_interval = flags.rejoin_interval;
     config.metadata = version.into();
-    let links = if flags.listen.is_some() { LinkListen::Own } else { LinkListen::Shared };
+    let links = if flags.gossip_listen.is_some() { LinkListen::Own } else { LinkListen::Shared };
     let (cluster, driver) = bind(config, listen, links).await.context("cannot start the cluster")?;
     let ownership = Ownership::new(Arc::new(cluster.clone()), Arc::new(Rendezvous::default()), Some(cluster.clone()));
     let (incoming, events) = (cluster.incoming(), cluster.events());

@@ -21,10 +21,17 @@ impl Collect for Ownership {
         page.counter("alloy_cluster_view_changes_total", "Changes of this node's view.", &[], view.epoch());
         if let Some(cluster) = self.cluster() {
             let stats = cluster.stats();
-            page.counter("cluster_transport_rx_packets_total", "Packets received.", &[], stats.packets_received);
-            page.counter("cluster_transport_tx_packets_total", "Packets sent.", &[], stats.packets_sent);
-            page.counter("cluster_transport_rx_bytes_total", "Bytes of packets received.", &[], stats.packet_bytes_received);
-            page.counter("cluster_transport_tx_bytes_total", "Bytes of packets sent.", &[], stats.packet_bytes_sent);
+            let swim = &stats.swim;
+            page.counter("cluster_transport_rx_packets_total", "Packets received.", &[], swim.packets_received);
+            page.counter("cluster_transport_tx_packets_total", "Packets sent.", &[], swim.packets_sent);
+            page.counter("cluster_transport_tx_packets_failed_total", "Packets that could not be sent.", &[], stats.packets_failed);
+            page.counter("cluster_transport_stream_rx_packets_total", "Messages received over streams.", &[], stats.frames_received);
+            page.counter("cluster_transport_stream_tx_packets_total", "Messages sent over streams.", &[], stats.frames_sent);
+            page.counter("cluster_transport_stream_tx_packets_failed_total", "Messages not sent over streams.", &[], stats.frames_dropped);
+            page.counter("alloy_cluster_suspicions_total", "Members that this node began to suspect.", &[], swim.suspicions);
+            page.counter("alloy_cluster_declared_down_total", "Members that this node declared down.", &[], swim.declared_down);
+            page.counter("alloy_cluster_rejoins_total", "Times this node was declared down and came back.", &[], swim.rejoins);
+            page.counter("alloy_cluster_refused_packets_total", "Packets that were damaged or of another cluster.", &[], swim.malformed + swim.foreign);
         }
         for (component, stats) in self.shard_figures() {
             page.labelled(&[("component_id", &component)], |page| shard(page, &stats));

@@ -87,8 +87,9 @@ impl Ownership {
         let me = self.inner.membership.me().clone();
         let handover = Handover::new(me, HandoverOptions::default(), self.inner.sharder.clone());
         let core = Arc::new(Core::new(component, handover, self.inner.work.clone()));
-        core.set_view(&self.view_for(sharing));
         self.shards().insert(component.into(), (sharing, core.clone()));
+        // After it is known to the service: a view that comes in between reaches it one way or the other.
+        core.set_view(&self.view_for(sharing));
         Shard::new(core)
     }
 
@@ -96,6 +97,7 @@ impl Ownership {
     pub async fn run(&self, mut incoming: Option<mpsc::Receiver<Incoming>>, stop: CancellationToken) {
         let membership = &self.inner.membership;
         let mut view = membership.view();
+        self.each(Sharing::Clustered, |core| core.set_view(&view));
         loop {
             let deadline = self.deadline().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
             tokio::select! {
