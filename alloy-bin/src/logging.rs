@@ -33,7 +33,8 @@ enum Format {
 
 impl FromValue for Level {
     fn from_value(value: &Value) -> Result<Self, ConversionError> {
-        let choices = [("error", Level::Error), ("warn", Level::Warn), ("info", Level::Info), ("debug", Level::Debug)];
+        let choices =
+            [("error", Level::Error), ("warn", Level::Warn), ("info", Level::Info), ("debug", Level::Debug)];
         ConversionError::one_of(value, &choices)
     }
 }
@@ -47,7 +48,10 @@ impl FromValue for Format {
 impl Decode for Logging {
     fn decode(body: &mut Body<'_>) -> Self {
         body.unsupported(&["destination", "write_to"]);
-        Logging { level: body.optional("level", Level::default()), format: body.optional("format", Format::default()) }
+        Logging {
+            level: body.optional("level", Level::default()),
+            format: body.optional("format", Format::default()),
+        }
     }
 }
 

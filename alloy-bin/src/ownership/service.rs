@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use alloy_cluster::{Cluster, Handover, HandoverOptions, HandoverStats, Incoming, Member, Membership, Phase, Sharder, View};
+use alloy_cluster::{
+    Cluster, Handover, HandoverOptions, HandoverStats, Incoming, Member, Membership, Phase, Sharder, View,
+};
 use serde::Serialize;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -77,7 +79,11 @@ pub struct Owned {
 }
 
 impl Ownership {
-    pub(super) fn new(membership: Arc<dyn Membership>, sharder: Arc<dyn Sharder>, peers: Option<Cluster>) -> Self {
+    pub(super) fn new(
+        membership: Arc<dyn Membership>,
+        sharder: Arc<dyn Sharder>,
+        peers: Option<Cluster>,
+    ) -> Self {
         let inner = Inner { membership, peers, sharder, shards: Mutex::default(), work: Arc::default() };
         Ownership { inner: Arc::new(inner) }
     }
@@ -258,7 +264,9 @@ impl Ownership {
     }
 
     fn is_drained(&self) -> bool {
-        self.shards().values().all(|(sharing, core)| *sharing == Sharing::Alone || core.lock().handover.is_drained())
+        self.shards()
+            .values()
+            .all(|(sharing, core)| *sharing == Sharing::Alone || core.lock().handover.is_drained())
     }
 }
 
