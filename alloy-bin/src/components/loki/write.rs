@@ -227,4 +227,8 @@ impl Consumer<LogBatch> for Endpoints {
             endpoint.outbox.durable().await;
         }
     }
+
+    async fn flush(&self) {
+        crate::outbox::flush_all(self.all.iter().map(|endpoint| &endpoint.outbox)).await;
+    }
 }
