@@ -25,6 +25,9 @@ pub(crate) const NEW_SUFFIX: &str = ".new";
 /// What an unreadable segment's name gets, to be looked at by a human.
 const DAMAGED_SUFFIX: &str = ".damaged";
 
+/// Bytes written at once when the tail is written once more.
+const REPEAT_BYTES: usize = 1 << 20;
+
 /// What opening the log found. All of it is worth a line in the program's log if it is not the default.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -237,7 +240,7 @@ fn repair_tail(
         let kept = tail.frames.iter().rev().find(|seen| !erased.contains(&seen.offset));
         let (kept_end, bytes) =
             kept.map_or((start.position, start.offset), |seen| (seen.position + 1, seen.end));
-        let damage = tail.damage.into_iter().filter(|range| range.end <= kept_end);
+        let damage = tail.damage.iter().cloned().filter(|range| range.end <= kept_end);
         for range in damage {
             segment.count_damage(&range);
             report.damaged.push(range);
@@ -246,7 +249,8 @@ fn repair_tail(
             report.damaged.push(kept_end..limit);
         }
         segment.set_extent(Extent { end: kept_end.min(limit), bytes });
-        segment.file.sync().map_err(|error| Error::io("sync", &segment.name, error))?;
+        let fresh = tail.frames.iter().find(|seen| seen.position >= durable);
+        make_durable(segment, fresh.map_or(bytes, |seen| seen.offset)..bytes)?;
         end = kept_end;
         last_extent = Some(bytes);
     }
@@ -264,6 +268,25 @@ fn repair_tail(
         storage.sync_directory().map_err(|error| Error::io("sync", storage.location(), error))?;
     }
     Ok(end)
+}
+
+/// Syncs a segment of the tail. What is not known to be durable is written once more before: if the last process died after a
+/// failed sync, the operating system counts those bytes as clean, and a sync alone would say `Ok` for nothing.
+fn make_durable(segment: &Segment, range: Range<u64>) -> Result<()> {
+    let mut buffer = vec![0; REPEAT_BYTES];
+    let mut offset = range.start;
+    while offset < range.end {
+        let wanted = (range.end - offset).min(REPEAT_BYTES as u64) as usize;
+        let read = segment.file.read_at(&mut buffer[..wanted], offset);
+        let count = read.map_err(|error| Error::io("read", &segment.name, error))?;
+        if count == 0 {
+            break;
+        }
+        let written = segment.file.write_at(&buffer[..count], offset);
+        written.map_err(|error| Error::io("write to", &segment.name, error))?;
+        offset += count as u64;
+    }
+    segment.file.sync().map_err(|error| Error::io("sync", &segment.name, error))
 }
 
 /// Reads all frames from `start` on that belong to this segment.
