@@ -32,7 +32,7 @@ fn any_single_failed_call_is_survived() {
 
 #[test]
 fn when_every_nth_call_fails_promises_are_kept_and_errors_are_told() {
-    for nth in 1..40 {
+    for nth in 1..60 {
         for kind in [ErrorKind::Other, ErrorKind::StorageFull] {
             println!("{kind:?} at every {nth}th call");
             let mut run = Run::small(nth);
