@@ -386,6 +386,7 @@ async fn bad_files_hurt_nobody_else() {
     world.append("app.log", "1\n");
     let running = world.run();
     world.receiver.wait_for(1).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
     assert!(world.base.metrics.read_errors.load(Relaxed) >= 2);
     world.append("missing.log", "2\n");
     world.receiver.wait_for(2).await;
