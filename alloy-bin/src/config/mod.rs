@@ -78,3 +78,4 @@ mod quantity;
 pub use quantity::{ByteSize, format_duration, parse_duration};
 
 mod suggest;
+pub use suggest::did_you_mean;

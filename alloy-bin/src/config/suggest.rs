@@ -1,13 +1,14 @@
 //! "Did you mean": the known name nearest to an unknown one.
 
-/// A hint with the candidate nearest to `name`, if one is near enough to be a slip of the finger: at most a third of
-/// the letters differ.
-pub(super) fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let limit = name.chars().count().div_ceil(3);
+/// A hint with the candidate nearest to `name`, if one is near enough to be a slip of the finger: one letter, in
+/// longer names up to a third of them.
+pub fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let letters = name.chars().count();
+    let limit = (letters / 3).max(1);
     candidates
         .into_iter()
         .map(|candidate| (distance(name, candidate), candidate))
-        .filter(|(distance, _)| *distance <= limit)
+        .filter(|(distance, _)| *distance <= limit && *distance < letters)
         .min()
         .map(|(_, candidate)| format!("did you mean \"{candidate}\"?"))
 }
@@ -42,6 +43,7 @@ mod tests {
         check("target", Some("targets"));
         check("forwardto", Some("forward_to"));
         check("job", None);
+        check("x", None);
         check("", None);
     }
 }

@@ -1,6 +1,7 @@
 //! Text in the one style. It works on tokens, not on the tree: every token and comment of the input is written
 //! again in its order, so formatting can change nothing but white space. Line breaks stay where the author put
-//! them, except that a block's braces stand on lines of their own and at most one blank line is kept.
+//! them, except that a block's braces stand on lines of their own, that a blank line parts a block from its
+//! neighbours, and that no second one is kept.
 
 use super::diagnostics::Diagnostics;
 use super::lexer::{Comment, Token, TokenKind, lex};
@@ -17,8 +18,8 @@ pub fn format(sources: &Sources, source: SourceId) -> Result<String, Diagnostics
     let lexed = lex(sources, source);
     let pieces = weave(sources.text(source), &lexed.tokens, &lexed.comments);
     let mut lines = Lines::default();
-    for piece in &pieces {
-        lines.add(piece);
+    for index in 0..pieces.len() {
+        lines.add(&pieces[index..]);
     }
     lines.align(|line| line.key_width, |line, width| line.key_padding = width);
     lines.align(|line| line.comment.is_some().then(|| line.code_width()), |line, width| line.padding = width);
@@ -37,6 +38,14 @@ impl Piece<'_> {
     fn is_line_comment(&self) -> bool {
         self.kind.is_none() && self.text.starts_with("//")
     }
+}
+
+/// Whether a statement that begins here is a block, comments directly above it included.
+fn begins_block(pieces: &[Piece<'_>]) -> bool {
+    let comments = pieces.iter().take_while(|piece| piece.kind.is_none()).count();
+    let is_apart = pieces.iter().skip(1).take(comments).any(|piece| piece.line_ends > 1);
+    let mut kinds = pieces[comments..].iter().filter_map(|piece| piece.kind);
+    !is_apart && kinds.next() == Some(TokenKind::Ident) && kinds.next() != Some(TokenKind::Assign)
 }
 
 /// Tokens and comments in their common order.
@@ -118,17 +127,19 @@ struct Lines {
     before_last: Option<TokenKind>,
     last: Option<TokenKind>,
     after_comment: bool,
+    after_block: bool,
 }
 
 impl Lines {
-    fn add(&mut self, piece: &Piece<'_>) {
+    /// Writes the first of the pieces that are left.
+    fn add(&mut self, pieces: &[Piece<'_>]) {
+        let piece = &pieces[0];
         let closed = piece.kind.filter(|kind| kind.closes()).and_then(|_| self.brackets.pop());
-        let breaks = self.break_before(piece, closed.as_ref());
+        let breaks = self.break_before(pieces, closed.as_ref());
+        let is_trailing = breaks == 0 && piece.is_line_comment() && !self.line().code.is_empty();
         if breaks > 0 {
             self.new_line(closed.as_ref(), breaks);
-        } else if self.space_before(piece, closed.as_ref())
-            && !(piece.is_line_comment() && !self.line().code.is_empty())
-        {
+        } else if !is_trailing && self.space_before(piece, closed.as_ref()) {
             self.line().code.push(' ');
         }
 
@@ -138,7 +149,7 @@ impl Lines {
             self.mark_key();
         }
         let line = self.line();
-        if piece.is_line_comment() && !line.code.is_empty() {
+        if is_trailing {
             line.comment = Some(piece.text.to_owned());
         } else {
             line.code += piece.text;
@@ -151,12 +162,14 @@ impl Lines {
                 self.brackets.push(Bracket { is_block, line: self.lines.len() - 1, indent });
             }
             self.before_last = self.last.replace(kind);
+            self.after_block = closed.is_some_and(|bracket| bracket.is_block);
         }
         self.after_comment = piece.kind.is_none();
     }
 
-    /// How many line ends to write before a piece.
-    fn break_before(&self, piece: &Piece<'_>, closed: Option<&Bracket>) -> usize {
+    /// How many line ends to write before the first of the pieces that are left.
+    fn break_before(&self, pieces: &[Piece<'_>], closed: Option<&Bracket>) -> usize {
+        let piece = &pieces[0];
         let Some(last) = self.last.filter(|_| !self.lines.is_empty()) else {
             return usize::from(!self.lines.is_empty()) * piece.line_ends.clamp(1, 2);
         };
@@ -174,6 +187,13 @@ impl Lines {
         let tokens_only = piece.kind.is_some() && !self.after_comment;
         if tokens_only && (matches!(last, TokenKind::Assign | TokenKind::Dot) || self.last_is_unary()) {
             return 0;
+        }
+        let is_below_comment =
+            self.after_comment && self.lines.last().is_some_and(|line| line.comment.is_none());
+        let in_body = self.brackets.last().is_none_or(|bracket| bracket.is_block);
+        let begins_statement = in_body && last.ends_operand() && closed.is_none() && !is_below_comment;
+        if begins_statement && piece.line_ends > 0 && (self.after_block || begins_block(pieces)) {
+            return 2;
         }
         // No blank line at the edges of a bracket.
         piece.line_ends.min(if after_open || closed.is_some() { 1 } else { 2 })
@@ -286,6 +306,8 @@ mod tests {
         check("a {\n\n}", "a { }\n");
         check("a { b = 1 }", "a {\n\tb = 1\n}\n");
         check("a { b { c = 1 } }", "a {\n\tb {\n\t\tc = 1\n\t}\n}\n");
+        check("a { }\n// x\nb { }\nc = 1 // y\nd { }", "a { }\n\n// x\nb { }\n\nc = 1 // y\n\nd { }\n");
+        check("a { b = 1\n// x\n\nc { } // y\n}", "a {\n\tb = 1\n\t// x\n\n\tc { } // y\n}\n");
         check("a {\n\n\nb = 1\n\n\n\nc = 2\n\n}", "a {\n\tb = 1\n\n\tc = 2\n}\n");
     }
 
@@ -313,6 +335,6 @@ mod tests {
 
     #[test]
     fn what_has_errors_is_not_formatted() {
-        assert!(formatted("a = ").starts_with("Error: test.alloy:1:5: expected an expression"));
+        assert!(formatted("a = ").starts_with("Error: test.alloy:1:4: expected an expression"));
     }
 }

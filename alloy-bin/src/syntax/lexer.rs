@@ -15,6 +15,9 @@ pub(super) enum TokenKind {
     /// Also one that is not terminated, or stands in single quotes: that was reported here.
     String,
     RawString,
+    /// A character the language does not have, reported here. It stands for an operand, so that the parser adds
+    /// nothing to that.
+    Illegal,
     Assign,
     Dot,
     Comma,
@@ -37,7 +40,16 @@ impl TokenKind {
         use TokenKind::*;
         matches!(
             self,
-            Ident | Keyword | Integer | Float | String | RawString | CloseParen | CloseBracket | CloseBrace
+            Ident
+                | Keyword
+                | Integer
+                | Float
+                | String
+                | RawString
+                | Illegal
+                | CloseParen
+                | CloseBracket
+                | CloseBrace
         )
     }
 
@@ -264,6 +276,7 @@ impl Lexer<'_> {
                 self.at += first.len_utf8();
                 let message = format!("illegal character {first:?} (U+{:04X})", u32::from(first));
                 self.out.diagnostics.error(self.span(start), message);
+                self.token(Illegal, start);
             }
         }
     }

@@ -98,30 +98,33 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Goes to the end of the statement that began at `start`: past the line end that is not inside brackets opened
-    /// by it, or before the brace that closes its block. If brackets are left open it stops at text in the first
-    /// column, which is most likely the next block.
+    /// Goes to the end of the statement that began at `start`: to the line end that is not inside brackets opened by
+    /// it, or to the brace that closes its block. If brackets are left open it stops at text in the first column,
+    /// which is most likely the next block.
     fn recover(&mut self, start: usize) {
-        let mut depth: usize = 0;
+        let mut open = Vec::new();
+        let mut braces: usize = 0;
         for at in start..self.tokens.len() {
             let kind = self.tokens[at].kind;
-            if at >= self.at {
-                let stop = match kind {
-                    TokenKind::EndOfFile => true,
-                    TokenKind::Terminator => depth == 0,
-                    TokenKind::CloseBrace => depth == 0 && self.depth > 0 && at > start,
-                    TokenKind::Ident => at > start && self.begins_line(self.tokens[at]),
-                    _ => false,
-                };
-                if stop {
-                    self.at = at;
-                    return;
-                }
+            let stop = match kind {
+                TokenKind::EndOfFile => true,
+                TokenKind::Terminator => open.is_empty(),
+                TokenKind::CloseBrace => braces == 0 && self.depth > 0,
+                TokenKind::Ident => at > start && self.begins_line(self.tokens[at]),
+                _ => false,
+            };
+            if stop && at >= self.at {
+                self.at = at;
+                return;
             }
             if kind.opens() {
-                depth += 1;
+                braces += usize::from(kind == TokenKind::OpenBrace);
+                open.push(kind);
+            } else if kind == TokenKind::CloseBrace && braces > 0 {
+                braces -= 1;
+                while open.pop().is_some_and(|kind| kind != TokenKind::OpenBrace) {}
             } else if kind.closes() {
-                depth = depth.saturating_sub(1);
+                open.pop_if(|kind| *kind != TokenKind::OpenBrace);
             }
         }
     }
@@ -268,6 +271,7 @@ impl<'a> Parser<'a> {
             TokenKind::Integer | TokenKind::Float => ExprKind::Literal(number(text)),
             TokenKind::String => ExprKind::Literal(Literal::String(self.string_value(token))),
             TokenKind::RawString => ExprKind::Literal(Literal::String(unquote_raw(text))),
+            TokenKind::Illegal => ExprKind::Literal(Literal::Null),
             TokenKind::OpenParen => {
                 let inner = self.expression(1)?;
                 span = span.to(self.expect(TokenKind::CloseParen, "\")\"")?.span);
@@ -370,7 +374,12 @@ impl<'a> Parser<'a> {
     }
 
     fn unexpected(&mut self, expected: &str) -> Failed {
-        let token = self.tokens[self.at];
+        let mut token = self.tokens[self.at];
+        if token.kind == TokenKind::EndOfFile && self.at > 0 {
+            // Something to see is better than the empty line at the end.
+            token.span.start = self.tokens[self.at - 1].span.end;
+            token.span.end = token.span.start;
+        }
         let got = match token.kind {
             TokenKind::EndOfFile => "the end of the file".to_owned(),
             TokenKind::Terminator => "the end of the line".to_owned(),

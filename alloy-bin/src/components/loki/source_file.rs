@@ -83,7 +83,7 @@ impl Decode for Arguments {
             on_positions_file_error: body
                 .optional("on_positions_file_error", OnPositionsFileError::default()),
             file_watch: body.block("file_watch").unwrap_or_default(),
-            sharing: body.block::<Clustering>("clustering").map_or(Sharing::Alone, |block| block.0),
+            sharing: body.block("clustering").unwrap_or_default(),
         };
         let encoding: String = body.optional("encoding", String::new());
         if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("utf-8") {
@@ -117,15 +117,6 @@ impl Decode for FileWatch {
             body.error_at("max_poll_frequency", "must not be shorter than min_poll_frequency");
         }
         FileWatch { poll_min, poll_max }
-    }
-}
-
-struct Clustering(Sharing);
-
-impl Decode for Clustering {
-    fn decode(body: &mut Body<'_>) -> Self {
-        let is_enabled: bool = body.required("enabled");
-        Clustering(if is_enabled { Sharing::Clustered } else { Sharing::Alone })
     }
 }
 
