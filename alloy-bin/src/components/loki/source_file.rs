@@ -304,7 +304,7 @@ impl Driver {
         let saved = self.bookmarks.find(key, &source.path.to_string_lossy());
         let known = match (handed, saved) {
             // A replica of what this node itself had read may be older than what this node has saved.
-            (Some(replica), Some(saved)) if matches!(origin, Origin::Replica { .. }) => {
+            (Some(replica), Some(saved)) if *origin == Origin::Replica => {
                 let is_same_file = replica.identity.inode == saved.identity.inode;
                 Some(if is_same_file && saved.offset > replica.offset { saved } else { replica })
             }
