@@ -393,6 +393,10 @@ impl Driver {
             }
         };
         if tokio::time::timeout(LAST_SAVE_MAX, last_save).await.is_err() {
+            // It would wait for the receivers for ever, and could save over what the next life has saved.
+            if let Some(save) = self.save.take() {
+                save.abort();
+            }
             tracing::warn!(component = %self.base.id, "positions are not saved, some lines may be sent again");
         }
     }
