@@ -215,12 +215,13 @@ class World:
                     fail(f"promtool does not like the metrics of {agent.name}: {(check.stdout + check.stderr).decode()}")
 
     def check_ownership(self, wanted):
-        """The agents agree on who owns what, and only the wanted own something."""
+        """The agents agree on who owns what, only the wanted own something, and owners are at work."""
         def agreed():
-            answers = {name: owners(self.agents[name].json("/api/v0/cluster/ownership")) for name in wanted}
-            first = next(iter(answers.values()))
-            same = all(answer == first for answer in answers.values())
-            return same and len(first) == 6 and set(first.values()) <= wanted and first
+            lists = {name: self.agents[name].json("/api/v0/cluster/ownership") for name in wanted}
+            answers = [owners(answer) for answer in lists.values()]
+            acting = {key["name"]: name for name, answer in lists.items() for key in answer["keys"] if key["acting"]}
+            same = all(answer == acting for answer in answers)
+            return same and len(acting) == 6 and set(acting.values()) <= wanted and acting
         shares = wait_until(f"{', '.join(sorted(wanted))} agree on who owns what", 10, agreed)
         counts = {name: list(shares.values()).count(name) for name in sorted(wanted)}
         self.say("targets owned: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
@@ -343,9 +344,8 @@ class Program:
 
 
 def owners(answer):
-    """Key -> owner, of all components together."""
-    return {f"{component['component']} {key['key']}": key["owner"]
-            for component in answer["components"] for key in component["keys"]}
+    """Target -> owner."""
+    return {key["name"]: key["owner"] for key in answer["keys"]}
 
 
 def wait_until(what, patience_s, condition):
