@@ -18,3 +18,6 @@ pub mod graph;
 pub mod components;
 
 pub mod server;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

@@ -1,0 +1,175 @@
+//! Which exposition format we ask for, and which one we were given.
+
+use std::fmt::Write as _;
+
+/// How a page is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// Prometheus text: timestamps in milliseconds.
+    Text,
+    /// OpenMetrics text: timestamps in seconds, exemplars, and `# EOF` at the end.
+    OpenMetrics,
+}
+
+/// A protocol as the configuration names it (`scrape_protocols`, `scrape_fallback_protocol`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// `OpenMetricsText1.0.0`
+    OpenMetricsText1_0_0,
+    /// `OpenMetricsText0.0.1`
+    OpenMetricsText0_0_1,
+    /// `PrometheusText1.0.0`: 0.0.4 with quoted names.
+    PrometheusText1_0_0,
+    /// `PrometheusText0.0.4`
+    PrometheusText0_0_4,
+}
+
+impl Protocol {
+    /// What is asked for when nothing is configured, best first.
+    pub const DEFAULT: [Protocol; 4] = [
+        Protocol::OpenMetricsText1_0_0,
+        Protocol::OpenMetricsText0_0_1,
+        Protocol::PrometheusText1_0_0,
+        Protocol::PrometheusText0_0_4,
+    ];
+
+    /// The protocol of that name in the configuration.
+    pub fn from_name(name: &str) -> Option<Protocol> {
+        Protocol::DEFAULT.into_iter().find(|protocol| protocol.name() == name)
+    }
+
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::OpenMetricsText1_0_0 => "OpenMetricsText1.0.0",
+            Protocol::OpenMetricsText0_0_1 => "OpenMetricsText0.0.1",
+            Protocol::PrometheusText1_0_0 => "PrometheusText1.0.0",
+            Protocol::PrometheusText0_0_4 => "PrometheusText0.0.4",
+        }
+    }
+
+    /// How its pages are read.
+    pub fn format(self) -> Format {
+        match self {
+            Protocol::OpenMetricsText1_0_0 | Protocol::OpenMetricsText0_0_1 => Format::OpenMetrics,
+            Protocol::PrometheusText1_0_0 | Protocol::PrometheusText0_0_4 => Format::Text,
+        }
+    }
+
+    fn media_type(self) -> &'static str {
+        match self {
+            Protocol::OpenMetricsText1_0_0 => {
+                "application/openmetrics-text;version=1.0.0;escaping=underscores"
+            }
+            Protocol::OpenMetricsText0_0_1 => "application/openmetrics-text;version=0.0.1",
+            Protocol::PrometheusText1_0_0 => "text/plain;version=1.0.0;escaping=underscores",
+            Protocol::PrometheusText0_0_4 => "text/plain;version=0.0.4",
+        }
+    }
+}
+
+/// The `Accept` header that asks for these protocols, best first, and for anything else last.
+///
+/// The quality begins at 0.6 and falls by 0.1, as Prometheus writes it. Names are asked for with underscores: the
+/// validation scheme is "legacy" unless configured.
+pub fn accept_header(protocols: &[Protocol]) -> String {
+    const BEST: usize = 6;
+    let mut header = String::new();
+    // There are four protocols; a list that repeats some keeps the lowest quality above zero.
+    let quality = |index: usize| BEST.saturating_sub(index).max(1);
+    for (index, protocol) in protocols.iter().enumerate() {
+        write!(header, "{};q=0.{},", protocol.media_type(), quality(index))
+            .expect("a String takes every write");
+    }
+    write!(header, "*/*;q=0.{}", quality(protocols.len())).expect("a String takes every write");
+    header
+}
+
+/// The page's content type says nothing that we read, and no fallback is configured.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ContentTypeError {
+    /// The target sent no content type. Configure a fallback protocol for it.
+    #[error("the target sent no Content-Type and no fallback protocol is configured")]
+    Missing,
+    /// The target sent a content type that we do not read. Configure a fallback protocol if the page is text after all.
+    #[error("the target sent the unsupported Content-Type {0:?}")]
+    Unsupported(String),
+}
+
+impl Format {
+    /// The format that a `Content-Type` header names, else the fallback's.
+    ///
+    /// A protobuf page is refused in any case: we never ask for it, and reading it as text leads nowhere.
+    pub fn from_content_type(
+        content_type: Option<&str>,
+        fallback: Option<Protocol>,
+    ) -> Result<Format, ContentTypeError> {
+        /// A header in an error message is cut here: the target decides what it holds.
+        const SHOWN_CHARACTERS: usize = 80;
+        let content_type = content_type.unwrap_or_default().trim();
+        let media_type = content_type.split(';').next().unwrap_or_default().trim();
+        let unsupported =
+            || ContentTypeError::Unsupported(content_type.chars().take(SHOWN_CHARACTERS).collect());
+
+        if media_type.eq_ignore_ascii_case("text/plain") {
+            return Ok(Format::Text);
+        }
+        if media_type.eq_ignore_ascii_case("application/openmetrics-text") {
+            return Ok(Format::OpenMetrics);
+        }
+        if media_type.eq_ignore_ascii_case("application/vnd.google.protobuf") {
+            return Err(unsupported());
+        }
+        match fallback {
+            Some(protocol) => Ok(protocol.format()),
+            None if content_type.is_empty() => Err(ContentTypeError::Missing),
+            None => Err(unsupported()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_accept_header_is_the_one_that_prometheus_sends() {
+        use Protocol::{OpenMetricsText0_0_1, OpenMetricsText1_0_0, PrometheusText0_0_4};
+        assert_eq!(
+            accept_header(&[OpenMetricsText1_0_0, OpenMetricsText0_0_1, PrometheusText0_0_4]),
+            "application/openmetrics-text;version=1.0.0;escaping=underscores;q=0.6,\
+             application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=0.0.4;q=0.4,*/*;q=0.3"
+        );
+        assert_eq!(accept_header(&[]), "*/*;q=0.6");
+        assert!(accept_header(&[PrometheusText0_0_4; 9]).ends_with("q=0.1"));
+    }
+
+    #[test]
+    fn the_content_type_decides_and_the_fallback_fills_in() {
+        let check = |header: &str, fallback: Option<Protocol>, expected: Option<Format>| {
+            let header = (!header.is_empty()).then_some(header);
+            assert_eq!(Format::from_content_type(header, fallback).ok(), expected, "{header:?}");
+        };
+        let text = Some(Protocol::PrometheusText0_0_4);
+        let open_metrics = Some(Protocol::OpenMetricsText1_0_0);
+        check("text/plain", None, Some(Format::Text));
+        check("text/plain; version=0.0.4; charset=utf-8", open_metrics, Some(Format::Text));
+        check("Application/OpenMetrics-Text; version=1.0.0", text, Some(Format::OpenMetrics));
+        check("", None, None);
+        check("", text, Some(Format::Text));
+        check("", open_metrics, Some(Format::OpenMetrics));
+        check("text/html", None, None);
+        check("text/html", text, Some(Format::Text));
+        check(";", None, None);
+        check("application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily", text, None);
+    }
+
+    #[test]
+    fn protocols_are_found_by_their_names() {
+        for protocol in Protocol::DEFAULT {
+            assert_eq!(Protocol::from_name(protocol.name()), Some(protocol));
+        }
+        assert_eq!(Protocol::from_name("PrometheusProto"), None);
+    }
+}

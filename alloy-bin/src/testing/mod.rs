@@ -1,0 +1,31 @@
+//! The world around the agent, for tests and examples: endpoints that count everything, targets and log files.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `receiver.rs` | an endpoint for remote-write and Loki push, with scripted answers |
+//! | `recorded.rs` | what the endpoint has received: every sample, every line, and what is wrong with them |
+//! | `targets.rs` | one server that plays many scrape targets, with scripted faults |
+//! | `logs.rs` | log files that grow and are rotated |
+//! | `messages.rs` | the protobuf messages that endpoints decode |
+//! | `server.rs` | the HTTP server below both: goes down and comes back on the same port |
+//!
+//! Everything listens on loopback only. Invariant: no other folder of this crate uses this one, except in tests.
+
+pub mod logs;
+pub mod messages;
+mod receiver;
+mod recorded;
+mod server;
+mod targets;
+
+pub use receiver::{Answer, Receiver};
+pub use recorded::{Counts, LineArrival, Recorded, SampleArrival, SeriesRecord, StreamRecord};
+pub use targets::{Behaviour, Scrape, Targets};
+
+/// Milliseconds since the Unix epoch: processes on one machine compare their times by it.
+fn now_unix_ms() -> i64 {
+    let since_epoch = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("a test machine's clock is past 1970");
+    i64::try_from(since_epoch.as_millis()).expect("milliseconds since 1970 fit 63 bits")
+}
