@@ -7,17 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Milliseconds since the Unix epoch.
-pub type Millis = i64;
+pub(crate) type Millis = i64;
 
 /// What a dead agent's targets may miss: its death is known after at most this time, by the cluster's default profile.
-pub const DETECTION_MS: Millis = 5_000;
+pub(crate) const DETECTION_MS: Millis = 5_000;
 
 /// What was answered less than this before the kill may have died with the agent, not yet in its log.
-pub const CUSTODY_MS: Millis = 1_000;
+pub(crate) const CUSTODY_MS: Millis = 1_000;
 
 /// The acts of the demonstration; each lasts until the next begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Act {
+pub(crate) enum Act {
     Steady,
     Kill,
     Return,
@@ -26,9 +26,7 @@ pub enum Act {
 }
 
 impl Act {
-    pub const ALL: [Act; 5] = [Act::Steady, Act::Kill, Act::Return, Act::Leave, Act::Rejoin];
-
-    pub fn title(self) -> &'static str {
+    pub(crate) fn title(self) -> &'static str {
         match self {
             Act::Steady => "all three run",
             Act::Kill => "SIGKILL",
@@ -41,7 +39,7 @@ impl Act {
 
 /// What is known of one target.
 #[derive(Debug, Default)]
-pub struct TargetEvidence {
+pub(crate) struct TargetEvidence {
     pub name: String,
     /// Whether the killed agent owned it at the kill.
     pub was_killed_ones: bool,
@@ -55,17 +53,17 @@ pub struct TargetEvidence {
 
 /// What is known of one log file.
 #[derive(Debug, Default)]
-pub struct FileEvidence {
+pub(crate) struct FileEvidence {
     pub name: String,
     /// How many lines were written.
     pub written: u64,
-    /// Line number (from 1) -> how often the receiver got it.
+    /// Line number (from 0) -> how often the receiver got it.
     pub received: BTreeMap<u64, u64>,
 }
 
 /// All that is known.
 #[derive(Debug)]
-pub struct Evidence {
+pub(crate) struct Evidence {
     pub interval_ms: Millis,
     /// When each act began, in order.
     pub acts: Vec<(Act, Millis)>,
@@ -77,7 +75,7 @@ pub struct Evidence {
 
 /// Slots of one act.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Slots {
+pub(crate) struct Slots {
     pub due: u64,
     pub missed: u64,
     /// Missed, but not excused by the detection time.
@@ -87,7 +85,7 @@ pub struct Slots {
 
 /// The verdict.
 #[derive(Debug, Default)]
-pub struct Report {
+pub(crate) struct Report {
     pub slots: BTreeMap<Act, Slots>,
     /// Target -> milliseconds from the kill to its first scrape by the new owner; `None`: never scraped again.
     pub takeovers: Vec<(String, Option<Millis>)>,
@@ -101,6 +99,8 @@ pub struct Report {
     pub lines_doubled: u64,
     /// Samples that are not on their target's grid.
     pub off_grid: u64,
+    /// Which slots, scrapes and lines went wrong, the first ones.
+    pub details: Vec<String>,
 }
 
 impl Evidence {
@@ -108,12 +108,18 @@ impl Evidence {
         self.acts.iter().find(|(other, _)| *other == act).map_or(self.end, |(_, at)| *at)
     }
 
+    /// A time in the words of the story.
+    fn moment(&self, at: Millis) -> String {
+        let (title, begin) = self.act_at(at).map_or(("the start", 0), |act| (act.title(), self.begin(act)));
+        format!("{:.1} s after «{title}»", (at - begin) as f64 / 1000.0)
+    }
+
     fn act_at(&self, at: Millis) -> Option<Act> {
         self.acts.iter().rev().find(|(_, begin)| *begin <= at).map(|(act, _)| *act)
     }
 
     /// Judges all of it.
-    pub fn judge(&self) -> Report {
+    pub(crate) fn judge(&self) -> Report {
         let mut report = Report::default();
         for act in self.acts.iter().map(|(act, _)| *act) {
             report.slots.insert(act, Slots::default());
@@ -123,9 +129,13 @@ impl Evidence {
             self.judge_scrapes(target, &mut report);
         }
         for file in &self.files {
-            let got = (1..=file.written).filter(|number| file.received.contains_key(number)).count() as u64;
+            let lost: Vec<u64> =
+                (0..file.written).filter(|number| !file.received.contains_key(number)).collect();
             report.lines_written += file.written;
-            report.lines_lost += file.written - got;
+            report.lines_lost += lost.len() as u64;
+            if let (Some(first), Some(last)) = (lost.first(), lost.last()) {
+                report.tell(format!("{}: {} lines lost, from {first} to {last}", file.name, lost.len()));
+            }
             report.lines_doubled += file.received.values().filter(|count| **count > 1).count() as u64;
         }
         report.takeovers.sort_by_key(|(_, after)| std::cmp::Reverse(after.unwrap_or(Millis::MAX)));
@@ -147,12 +157,18 @@ impl Evidence {
         let first = steady + (grid - steady).rem_euclid(self.interval_ms);
         for slot in (first..self.end).step_by(self.interval_ms as usize) {
             let Some(slots) = self.act_at(slot).and_then(|act| report.slots.get_mut(&act)) else { continue };
+            let is_doubled = taken.get(&slot).is_some_and(|count| *count > 1);
+            let is_missed = !got.contains(&slot);
+            let is_excused = target.was_killed_ones && excused.contains(&slot);
             slots.due += 1;
-            slots.doubled += u64::from(taken.get(&slot).is_some_and(|count| *count > 1));
-            if !got.contains(&slot) {
-                slots.missed += 1;
-                slots.missed_without_excuse +=
-                    u64::from(!(target.was_killed_ones && excused.contains(&slot)));
+            slots.doubled += u64::from(is_doubled);
+            slots.missed += u64::from(is_missed);
+            slots.missed_without_excuse += u64::from(is_missed && !is_excused);
+            if is_doubled {
+                report.tell(format!("target {}: slot taken twice, {}", target.name, self.moment(slot)));
+            }
+            if is_missed && !is_excused {
+                report.tell(format!("target {}: slot missed, {}", target.name, self.moment(slot)));
             }
         }
     }
@@ -168,6 +184,7 @@ impl Evidence {
                 report.scrapes_in_flight += 1;
             } else if *at < self.end {
                 report.scrapes_lost += 1;
+                report.tell(format!("target {}: scrape {number} lost {}", target.name, self.moment(*at)));
             }
         }
         if target.was_killed_ones && self.acts.iter().any(|(act, _)| *act == Act::Kill) {
@@ -178,8 +195,16 @@ impl Evidence {
 }
 
 impl Report {
+    fn tell(&mut self, detail: String) {
+        /// More of them tell nothing new.
+        const DETAILS_MAX: usize = 20;
+        if self.details.len() < DETAILS_MAX {
+            self.details.push(detail);
+        }
+    }
+
     /// What must not have happened, in sentences. Empty: all is well.
-    pub fn failures(&self) -> Vec<String> {
+    pub(crate) fn failures(&self) -> Vec<String> {
         let mut failures = Vec::new();
         let mut check = |count: u64, what: &str| {
             if count > 0 {
@@ -254,7 +279,7 @@ impl fmt::Display for Report {
                 self.scrapes_in_flight
             )?;
         }
-        Ok(())
+        self.details.iter().try_for_each(|detail| writeln!(out, "  {detail}"))
     }
 }
 
@@ -283,7 +308,7 @@ mod tests {
         let mut file = FileEvidence {
             name: "f".to_owned(),
             written: 3,
-            received: (1..=3).map(|number| (number, 1)).collect(),
+            received: (0..3).map(|number| (number, 1)).collect(),
         };
         change(&mut target, &mut file);
         let acts = vec![(Act::Steady, 0), (Act::Kill, 20_000), (Act::Return, 30_000), (Act::Leave, 40_000)];
@@ -322,7 +347,7 @@ mod tests {
             target.arrived.insert(11, 46_000);
         });
         assert_eq!((doubled.slots[&Act::Leave].doubled, doubled.failures().len()), (1, 1));
-        let lines = evidence(|_, file| file.received = [(1, 2), (3, 1)].into());
+        let lines = evidence(|_, file| file.received = [(0, 2), (2, 1)].into());
         assert_eq!((lines.lines_lost, lines.lines_doubled), (1, 1));
         assert_eq!(lines.failures().len(), 1);
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// One moment of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Picture {
+pub(crate) struct Picture {
     /// What is going on, for people.
     pub headline: String,
     /// Agent -> its state, `dead` if it does not answer. Sorted by name.
@@ -20,7 +20,7 @@ pub struct Picture {
 }
 
 /// Draws pictures.
-pub struct Table {
+pub(crate) struct Table {
     started: Instant,
     is_terminal: bool,
     /// Lines that the last picture took: what has to be overdrawn.
@@ -32,18 +32,18 @@ pub struct Table {
 const REPEAT: Duration = Duration::from_secs(5);
 
 impl Table {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Table { started: Instant::now(), is_terminal: std::io::stdout().is_terminal(), drawn: 0, last: None }
     }
 
     /// A sentence that stays.
-    pub fn say(&mut self, sentence: &str) {
+    pub(crate) fn say(&mut self, sentence: &str) {
         self.wipe();
         println!("{:6.1} s  {sentence}", self.started.elapsed().as_secs_f64());
     }
 
     /// Shows the picture.
-    pub fn show(&mut self, picture: &Picture) {
+    pub(crate) fn show(&mut self, picture: &Picture) {
         if self.is_terminal {
             self.wipe();
             let rows = rows(picture);

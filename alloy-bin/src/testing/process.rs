@@ -27,37 +27,41 @@ pub struct Start {
     pub log: PathBuf,
 }
 
-/// A member of a cluster on loopback, as the flags of `alloy run` say it.
+/// An agent on loopback, as the flags of `alloy run` say it.
 #[derive(Debug, Clone)]
 pub struct Flags<'a> {
     /// The configuration file.
     pub config: PathBuf,
     /// Folder for storage and log file.
     pub folder: PathBuf,
-    /// `--cluster.node-name`.
+    /// Its name, in the cluster and of its storage and log.
     pub name: &'a str,
     /// Where it listens.
     pub address: SocketAddr,
-    /// Whom it joins.
+    /// Whom it joins. Empty: it is not in a cluster.
     pub join: &'a [SocketAddr],
 }
 
 impl Start {
-    /// `PROGRAM run CONFIG` with the flags of a clustered agent.
-    pub fn clustered(program: PathBuf, flags: &Flags<'_>) -> Self {
-        let join: Vec<String> = flags.join.iter().map(SocketAddr::to_string).collect();
+    /// `PROGRAM run CONFIG` with these flags.
+    pub fn new(program: PathBuf, flags: &Flags<'_>) -> Self {
         let storage = flags.folder.join(flags.name);
-        let arguments = vec![
+        let mut arguments = vec![
             "run".into(),
             flags.config.clone().into_os_string(),
             format!("--storage.path={}", storage.display()).into(),
             format!("--server.http.listen-addr={}", flags.address).into(),
-            "--cluster.enabled".into(),
-            "--cluster.name=loopback".into(),
-            format!("--cluster.node-name={}", flags.name).into(),
-            format!("--cluster.join-addresses={}", join.join(",")).into(),
-            format!("--cluster.advertise-address={}", flags.address.ip()).into(),
         ];
+        if !flags.join.is_empty() {
+            let join: Vec<String> = flags.join.iter().map(SocketAddr::to_string).collect();
+            arguments.extend([
+                "--cluster.enabled".into(),
+                "--cluster.name=loopback".into(),
+                format!("--cluster.node-name={}", flags.name).into(),
+                format!("--cluster.join-addresses={}", join.join(",")).into(),
+                format!("--cluster.advertise-address={}", flags.address.ip()).into(),
+            ]);
+        }
         let log = flags.folder.join(format!("{}.log", flags.name));
         Start { program, arguments, address: flags.address, log }
     }
@@ -182,7 +186,8 @@ pub fn free_addresses(count: usize) -> anyhow::Result<Vec<SocketAddr>> {
     let begin = (std::process::id() as usize * 97 + begun) % PORTS.len();
     let ports = PORTS.cycle().skip(begin).take(PORTS.len());
     let addresses = ports.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    let free = addresses.filter(|address| TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok());
+    let free =
+        addresses.filter(|address| TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok());
     let found: Vec<SocketAddr> = free.take(count).collect();
     anyhow::ensure!(found.len() == count, "only {} of {count} free ports on loopback", found.len());
     Ok(found)
