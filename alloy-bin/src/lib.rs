@@ -1,21 +1,44 @@
-//! The agent as a library, for those who embed it.
+//! The agent as a library, for those who embed it. In reading order:
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`cli`], [`run`] | the command line, and the wiring of `alloy run` |
+//! | [`logging`] | what the agent says of itself |
+//! | [`syntax`], [`config`] | text -> tree -> typed values |
+//! | [`graph`] | configuration -> running components |
+//! | [`components`] | the components, by their names |
+//! | [`scraping`], [`tailing`] | what `prometheus.scrape` and `loki.source.file` do with one target and one file |
+//! | [`outbox`] | delivery: logs on disk, and sending from them |
+//! | [`ownership`] | who owns what |
+//! | [`formats`] | wire formats |
+//! | [`telemetry`] | the in-memory model |
+//! | [`server`] | HTTP |
 #![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod run;
+
+pub mod logging;
 
 pub mod syntax;
 
 pub mod config;
 
-pub mod telemetry;
+pub mod graph;
 
-pub mod formats;
+pub mod components;
+
+pub mod scraping;
+
+pub mod tailing;
 
 pub mod outbox;
 
 pub mod ownership;
 
-pub mod graph;
+pub mod formats;
 
-pub mod components;
+pub mod telemetry;
 
 pub mod server;
 

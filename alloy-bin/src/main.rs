@@ -1,4 +1,10 @@
-//! The binary `alloy`: arguments, signals, exit code.
+//! The binary `alloy`: arguments and exit code.
 #![forbid(unsafe_code)]
 
-fn main() {}
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> std::process::ExitCode {
+    alloy_bin::cli::main_from(std::env::args())
+}

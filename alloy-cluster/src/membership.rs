@@ -1,6 +1,8 @@
 //! The trait [`Membership`], and [`Solo`], the cluster of one.
 
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Poll, Waker};
 
 use async_trait::async_trait;
 
@@ -34,29 +36,74 @@ pub trait Membership: Send + Sync + 'static {
 
 /// The cluster of one: no network, this node owns everything once it is active.
 pub struct Solo {
-    me: Member,
-    phase: std::sync::Mutex<Arc<View>>,
+    name: NodeName,
+    state: Mutex<SoloState>,
+}
+
+struct SoloState {
+    view: Arc<View>,
+    /// Who waits in `changed`; emptied with each change, so it is bounded by the number of waiting tasks
+    /// times their polls between two changes, and a task registers once (`will_wake`).
+    wakers: Vec<Waker>,
 }
 
 impl Solo {
     /// A cluster that has this member only.
     pub fn new(me: Member) -> Self {
-        let view = Arc::new(View::new(1, vec![me.clone()]));
-        Solo { me, phase: std::sync::Mutex::new(view) }
+        let name = me.node.name.clone();
+        let view = Arc::new(View::new(1, vec![me]));
+        Solo { name, state: Mutex::new(SoloState { view, wakers: Vec::new() }) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, SoloState> {
+        self.state.lock().expect("no code panics while holding it")
+    }
+
+    fn replace(&self, members: Vec<Member>) {
+        let mut state = self.state();
+        if state.view.members() == members {
+            return;
+        }
+        state.view = Arc::new(View::new(state.view.epoch() + 1, members));
+        for waker in state.wakers.drain(..) {
+            waker.wake();
+        }
     }
 }
 
 #[async_trait]
 impl Membership for Solo {
     fn me(&self) -> &NodeName {
-        &self.me.node.name
+        &self.name
     }
+
     fn view(&self) -> Arc<View> {
-        self.phase.lock().expect("no code panics while holding it").clone()
+        self.state().view.clone()
     }
-    async fn changed(&self, _seen: u64) -> Arc<View> {
-        std::future::pending().await
+
+    async fn changed(&self, seen: u64) -> Arc<View> {
+        let wait = pin!(std::future::poll_fn(|context| {
+            let mut state = self.state();
+            if state.view.epoch() != seen {
+                return Poll::Ready(state.view.clone());
+            }
+            if !state.wakers.iter().any(|waker| waker.will_wake(context.waker())) {
+                state.wakers.push(context.waker().clone());
+            }
+            Poll::Pending
+        }));
+        wait.await
     }
-    async fn set_phase(&self, _phase: Phase) {}
-    async fn leave(&self) {}
+
+    async fn set_phase(&self, phase: Phase) {
+        let mut members = self.view().members().to_vec();
+        for member in &mut members {
+            member.phase = phase;
+        }
+        self.replace(members);
+    }
+
+    async fn leave(&self) {
+        self.replace(Vec::new());
+    }
 }

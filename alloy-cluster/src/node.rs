@@ -44,3 +44,56 @@ pub struct Node {
     /// Grows with each start of the name: milliseconds since the Unix epoch when it started will do.
     pub incarnation: u64,
 }
+
+/// A [`Node`] as the failure detector tells it apart. A node that was declared down while it lived comes back
+/// with the next renewal; its incarnation, which counts its starts, stays.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Identity {
+    pub(crate) name: NodeName,
+    pub(crate) address: SocketAddr,
+    pub(crate) incarnation: u64,
+    pub(crate) renewal: u16,
+}
+
+impl Identity {
+    /// Whoever listens at the address.
+    pub(crate) fn wildcard(address: SocketAddr) -> Self {
+        Identity { name: NodeName::from(""), address, incarnation: 0, renewal: 0 }
+    }
+
+    pub(crate) fn node(&self) -> Node {
+        Node { name: self.name.clone(), address: self.address, incarnation: self.incarnation }
+    }
+
+    /// Of two lives of one name the one that started later counts; the address only settles a tie, so that
+    /// all nodes settle it alike.
+    pub(crate) fn beats(&self, other: &Self) -> bool {
+        (self.incarnation, self.renewal, self.address) > (other.incarnation, other.renewal, other.address)
+    }
+}
+
+impl From<Node> for Identity {
+    fn from(node: Node) -> Self {
+        Identity { name: node.name, address: node.address, incarnation: node.incarnation, renewal: 0 }
+    }
+}
+
+impl foca::Identity for Identity {
+    type Addr = NodeName;
+
+    fn renew(&self) -> Option<Self> {
+        let (incarnation, renewal) = match self.renewal.checked_add(1) {
+            Some(renewal) => (self.incarnation, renewal),
+            None => (self.incarnation + 1, 0),
+        };
+        Some(Identity { incarnation, renewal, ..self.clone() })
+    }
+
+    fn addr(&self) -> NodeName {
+        self.name.clone()
+    }
+
+    fn win_addr_conflict(&self, adversary: &Self) -> bool {
+        self.beats(adversary)
+    }
+}

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use twox_hash::XxHash3_64;
+
 use crate::{Node, NodeName};
 
 /// What a member is ready for.
@@ -50,6 +52,7 @@ pub struct Member {
 pub struct View {
     epoch: u64,
     members: Vec<Member>,
+    name_hashes: Vec<u64>,
     digest: u64,
 }
 
@@ -60,7 +63,9 @@ impl View {
             .sort_by(|a, b| a.node.name.cmp(&b.node.name).then(b.node.incarnation.cmp(&a.node.incarnation)));
         members.dedup_by(|a, b| a.node.name == b.node.name);
         let digest = digest(&members);
-        View { epoch, members, digest }
+        let name_hashes =
+            members.iter().map(|member| XxHash3_64::oneshot(member.node.name.as_str().as_bytes())).collect();
+        View { epoch, members, name_hashes, digest }
     }
 
     /// Counts the changes of the view on this node.
@@ -71,6 +76,12 @@ impl View {
     /// The members, sorted by name.
     pub fn members(&self) -> &[Member] {
         &self.members
+    }
+
+    /// XXH3 of the name of each of the [`members`](View::members): a sharder mixes it with the key, so that a
+    /// name is hashed once per view and not once per key.
+    pub fn name_hashes(&self) -> &[u64] {
+        &self.name_hashes
     }
 
     /// Equal on two nodes exactly when they see the same members in the same state.
@@ -106,5 +117,5 @@ fn digest(members: &[Member]) -> u64 {
         bytes.extend_from_slice(&member.weight.to_le_bytes());
         bytes.push(member.phase as u8);
     }
-    twox_hash::XxHash3_64::oneshot(&bytes)
+    XxHash3_64::oneshot(&bytes)
 }

@@ -1,8 +1,120 @@
-//! A segmented write-ahead log with durable consumers.
+//! A segmented write-ahead log with durable consumers: accept, survive, deliver.
+//!
+//! Records are staged in memory, written to the end of a segment file, synced together, read by position, and freed when every
+//! consumer has acknowledged them. The crate starts no thread, reads no clock and knows no async runtime: whoever waits for
+//! the disk does the work, for everybody who waits with him.
+//!
+//! ```
+//! use alloy_wal::{Item, Log, Options, Read, Start, Wal};
+//!
+//! # fn main() -> alloy_wal::Result<()> {
+//! # let directory = tempfile::tempdir().expect("a temporary directory");
+//! let log = Log::open(directory.path(), Options::default())?;
+//! let sender = log.consumer("sender", Start::Oldest)?;
+//!
+//! log.append(&[b"one", b"two"], 1_700_000_000_000)?; // staged: lost with the process
+//! log.write()?; // written: survives `kill -9`
+//! log.sync()?; // durable: survives power loss
+//!
+//! let mut next = log.next_unacknowledged(sender, 0)?;
+//! for item in log.read(next, Read::default())? {
+//!     if let Item::Record(record) = &item {
+//!         assert!(["one", "two"].contains(&std::str::from_utf8(&record.payload).expect("text")));
+//!     }
+//!     log.acknowledge(sender, next..item.next())?; // a gap is acknowledged like a record
+//!     next = item.next();
+//! }
+//! log.release(1_700_000_000_000)?; // saves the cursors, frees what nobody needs
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What survives what
+//!
+//! | what happens | staged | written | durable | saved cursors |
+//! | --- | --- | --- | --- | --- |
+//! | the process dies | lost | there | there | there |
+//! | power fails, the system crashes | lost | a part, whole batches | there | there |
+//! | a write or sync fails | there | there, rewritten elsewhere | there | there |
+//! | the disk is full | there, written later | there | there | there |
+//! | bytes of a file change | there | that record becomes a gap | that record becomes a gap | the older copy |
+//! | `CURSORS` is lost | there | there | there | lost: delivered again from the oldest on |
+//!
+//! Out of scope: somebody else writing to the files of an open log, and two logs on one directory across machines.
+//!
+//! # The files
+//!
+//! ```text
+//! LOCK                       held while the log is open
+//! CURSORS                    two slots: where every consumer stands, where the durable log ends
+//! 00000000000000000007.wal   a segment; the name is its number
+//! spare-3                    a prepared segment without records
+//!
+//! a segment:   | header block | frame | frame | ...                     | unused |
+//!              0           4096
+//! a frame:     | crc32 | length, kind | ordinal | stamp | payload, padded to 8 |
+//!              0       4              8         12      16
+//! ```
+//!
+//! A batch lies in one segment; its frames say which is the first and which the last. A *mark* opens every write and says
+//! what was durable then, so that a record that was acknowledged and rotted is told from a write that was torn.
+//!
+//! # The crate
+//!
+//! | file | purpose |
+//! | --- | --- |
+//! | `wal.rs` | the trait and its words |
+//! | `log.rs`, `commit.rs`, `rewrite.rs`, `read.rs`, `housekeeping.rs` | the log on disk: state, group commit, failures, reading, freeing |
+//! | `staging.rs` | records not yet on disk, and the recent ones |
+//! | `segment.rs`, `frame.rs`, `reader.rs` | the format, and walking over it |
+//! | `recovery.rs` | from a directory to a log |
+//! | `consumer.rs`, `cursors.rs` | consumers, and their file |
+//! | `retention.rs` | limits |
+//! | `options.rs`, `error.rs`, `wakers.rs` | what their names say |
+//! | `memory.rs` | the trait without a disk |
+//! | `storage.rs`, `storage/` | the disk as the log sees it |
+//! | `faulty_storage.rs`, `conformance.rs` | feature `testing`: a disk that fails by seed, and the tests of the contract |
+#![cfg_attr(not(feature = "mmap"), forbid(unsafe_code))]
+#![cfg_attr(feature = "mmap", deny(unsafe_code))]
+
 mod error;
+mod options;
 mod wal;
 
-pub use error::{Error, Result};
+mod commit;
+mod housekeeping;
+mod log;
+mod read;
+mod rewrite;
+
+mod frame;
+mod reader;
+mod recovery;
+mod segment;
+mod staging;
+
+mod consumer;
+mod cursors;
+mod retention;
+mod wakers;
+
+mod memory;
+mod storage;
+
+#[cfg(feature = "testing")]
+pub mod conformance;
+#[cfg(feature = "testing")]
+mod faulty_storage;
+
+pub use error::{Error, Limit, Result};
+#[cfg(feature = "testing")]
+pub use faulty_storage::{Crash, FaultyStorage, Operation};
+pub use log::Log;
+pub use memory::MemoryLog;
+pub use options::{Options, Policy};
+pub use recovery::Recovery;
+pub use storage::file::FileStorage;
+pub use storage::{Fill, SegmentFile, Storage};
 pub use wal::{
     Consumer, ConsumerId, Cursor, Gap, GapReason, Item, Position, Read, Record, Start, Stats, Wal, Watermarks,
 };

@@ -44,7 +44,7 @@ const REJOINED: Duration = Duration::from_secs(14);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {
-    let arguments: Vec<_> = std::env::args_os().collect();
+    let arguments: Vec<String> = std::env::args().collect();
     if arguments.get(1).is_some_and(|first| first == "run") {
         return alloy_bin::cli::main_from(arguments);
     }

@@ -1,1 +1,21 @@
-//! (in work)
+//! The components, by their names: `prometheus.scrape` is `prometheus/scrape.rs`. A new one is its file, its `mod` line,
+//! its line in [`registrations`] and its page in `docs/components`.
+
+pub mod discovery;
+pub mod local;
+pub mod loki;
+pub mod prometheus;
+
+use crate::graph::Registration;
+
+/// Everything that a configuration may use.
+pub fn registrations() -> Vec<Registration> {
+    vec![
+        Registration::of::<discovery::file::File>(),
+        Registration::of::<local::file_match::FileMatch>(),
+        Registration::of::<loki::source_file::SourceFile>(),
+        Registration::of::<loki::write::Write>(),
+        Registration::of::<prometheus::remote_write::RemoteWrite>(),
+        Registration::of::<prometheus::scrape::Scrape>(),
+    ]
+}

@@ -249,7 +249,10 @@ impl<'b> Scanner<'b> {
         self.skip_blanks();
         // `#HELP` is a comment like any other: a blank makes it metadata.
         let keyword = if self.at > before { self.token() } else { "" };
+        let ends_here = matches!(self.peek(), None | Some(b'\n'));
         match (keyword, self.format) {
+            // A keyword alone says nothing and breaks nothing.
+            ("HELP" | "TYPE", Format::Text) if ends_here => self.skip_line(),
             ("HELP", _) | ("UNIT", Format::OpenMetrics) => {
                 self.metadata_name()?;
                 self.skip_line();
@@ -290,7 +293,7 @@ impl<'b> Scanner<'b> {
     }
 
     /// A name of such bytes that does not begin with a digit.
-    fn name(&mut self, is_name_byte: fn(u8) -> bool) -> Option<&'b str> {
+    fn name(&mut self, is_name_byte: impl Fn(u8) -> bool) -> Option<&'b str> {
         let start = self.at;
         if self.peek().is_some_and(|first| first.is_ascii_digit()) {
             return None;

@@ -28,6 +28,9 @@ const TIMESTAMP_NANOS: u8 = varint(2);
 
 const NANOSECONDS: i64 = 1_000_000_000;
 
+/// What a push request says of its body, compressed to one raw snappy block.
+pub const LOKI_PUSH_HEADERS: [(&str, &str); 1] = [("content-type", "application/x-protobuf")];
+
 /// Encodes log batches for one endpoint.
 #[derive(Debug, Clone)]
 pub struct LokiPushEncoder {
@@ -43,6 +46,9 @@ impl LokiPushEncoder {
     }
 
     /// Appends the batch to `piece`: its streams and their entries in order. A stream without entries is left out.
+    ///
+    /// Label names are written as they are: one that the server does not take (`[a-zA-Z_][a-zA-Z0-9_]*`) costs the whole
+    /// request, so whoever makes labels makes them valid.
     pub fn encode(&self, batch: &LogBatch, piece: &mut Vec<u8>) {
         for stream in batch.streams.iter().filter(|stream| !stream.entries.is_empty()) {
             put_message(piece, REQUEST_STREAMS, expected_len(stream), |out| self.put_stream(out, stream));

@@ -27,6 +27,6 @@ mod snappy;
 
 pub use content_type::{ContentTypeError, Format, Protocol, accept_header};
 pub use exposition::{LabelPair, ParseError, Series, parse};
-pub use loki_push::LokiPushEncoder;
-pub use remote_write::RemoteWriteEncoder;
-pub use snappy::{Splice, SpliceError, compress};
+pub use loki_push::{LOKI_PUSH_HEADERS, LokiPushEncoder};
+pub use remote_write::{REMOTE_WRITE_HEADERS, RemoteWriteEncoder};
+pub use snappy::{Splice, SpliceError, compress, join};

@@ -14,7 +14,7 @@ use super::protobuf::{
     bytes_field_len, delimited, double_field_len, fixed64, integer_field_len, put_bytes, put_double,
     put_integer, put_message, put_varint, varint,
 };
-use crate::telemetry::{Labels, Sample, SampleBatch};
+use crate::telemetry::{Labels, Sample};
 
 const REQUEST_TIMESERIES: u8 = delimited(1);
 const SERIES_LABELS: u8 = delimited(1);
@@ -23,6 +23,13 @@ const LABEL_NAME: u8 = delimited(1);
 const LABEL_VALUE: u8 = delimited(2);
 const SAMPLE_VALUE: u8 = fixed64(1);
 const SAMPLE_TIMESTAMP: u8 = varint(2);
+
+/// What a remote-write request says of its body, compressed to one raw snappy block.
+pub const REMOTE_WRITE_HEADERS: [(&str, &str); 3] = [
+    ("content-type", "application/x-protobuf"),
+    ("content-encoding", "snappy"),
+    ("x-prometheus-remote-write-version", "0.1.0"),
+];
 
 /// Encodes sample batches for one endpoint.
 ///
@@ -34,7 +41,7 @@ const SAMPLE_TIMESTAMP: u8 = varint(2);
 /// batch.push([("__name__", "up"), ("job", "node")], 1_700_000_000_000, 1.0);
 /// let encoder = RemoteWriteEncoder::new(&Labels::new([("cluster", "eu")]));
 /// let mut piece = Vec::new();
-/// encoder.encode(&batch, &mut piece);
+/// encoder.encode(batch.iter(), &mut piece);
 /// let body = compress(&piece);
 /// # assert!(!body.is_empty());
 /// ```
@@ -64,11 +71,11 @@ impl RemoteWriteEncoder {
         RemoteWriteEncoder { external }
     }
 
-    /// Appends the batch to `piece`: one time series with one sample for each, in order, labels sorted by name.
-    pub fn encode(&self, batch: &SampleBatch, piece: &mut Vec<u8>) {
+    /// Appends the samples to `piece`: one time series with one sample for each, in order, labels sorted by name.
+    pub fn encode<'a>(&self, samples: impl IntoIterator<Item = Sample<'a>>, piece: &mut Vec<u8>) {
         // Series of one batch are of similar length, so the last one's is the best guess of the next one's.
         let mut expected_len = 128;
-        for sample in batch.iter() {
+        for sample in samples {
             expected_len = put_message(piece, REQUEST_TIMESERIES, expected_len, |out| {
                 self.put_labels(out, &sample);
                 put_sample(out, &sample);
@@ -112,7 +119,7 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::telemetry::STALE_NAN;
+    use crate::telemetry::{STALE_NAN, SampleBatch};
     use crate::testing::messages::WriteRequest;
 
     type Decoded = Vec<(Vec<(String, String)>, i64, u64)>;
@@ -131,7 +138,7 @@ mod tests {
 
     fn encode(external: &[(&str, &str)], batch: &SampleBatch) -> Vec<u8> {
         let mut piece = Vec::new();
-        RemoteWriteEncoder::new(&Labels::new(external.iter().copied())).encode(batch, &mut piece);
+        RemoteWriteEncoder::new(&Labels::new(external.iter().copied())).encode(batch.iter(), &mut piece);
         piece
     }
 

@@ -23,6 +23,15 @@ pub fn compress(plain: &[u8]) -> Vec<u8> {
     block
 }
 
+/// Joins the blocks into one; see [`Splice`].
+pub fn join(blocks: &[Bytes]) -> Result<Bytes, SpliceError> {
+    let mut splice = Splice::new();
+    for block in blocks {
+        splice.push(block.clone())?;
+    }
+    Ok(splice.to_bytes())
+}
+
 /// Several raw blocks on their way to be one. Nothing is copied until [`Splice::to_bytes`].
 #[derive(Debug, Clone, Default)]
 pub struct Splice {

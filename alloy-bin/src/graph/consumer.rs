@@ -14,10 +14,14 @@ use crate::telemetry::{LogBatch, SampleBatch};
 /// 2. `Err` means that nothing of the batch was taken; the caller still has it and may offer it again.
 /// 3. Batches of one lane are taken one after the other; the caller does not offer the next before this one's answer.
 /// 4. Dropping the future before it is done may or may not have taken the batch.
+/// 5. When `durable` is done, all that was taken before it was called survives power loss. Cancelling it is safe.
 #[async_trait]
 pub trait Consumer<B>: Send + Sync + 'static {
     /// Takes the batch into custody, or says why not.
     async fn consume(&self, batch: &B) -> Result<(), ConsumeError>;
+
+    /// Waits until everything taken so far is durable. Who only hands batches on asks those who got them.
+    async fn durable(&self) {}
 }
 
 /// Where metrics go: the value behind `forward_to` and `receiver`.
@@ -58,6 +62,13 @@ impl<B: Sync + 'static> Fanout<B> {
     /// A fan-out to these receivers, in this order.
     pub fn new(receivers: Vec<Arc<dyn Consumer<B>>>) -> Self {
         Fanout { receivers: receivers.into() }
+    }
+
+    /// Waits until everything that the receivers have taken so far is durable: only then may a source save how far it is.
+    pub async fn durable(&self) {
+        for receiver in self.receivers.iter() {
+            receiver.durable().await;
+        }
     }
 
     /// Offers the batch to each receiver once. The first error is returned, after all have been asked.

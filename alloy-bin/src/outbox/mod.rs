@@ -1,1 +1,166 @@
-//! (in work)
+//! Delivery: what was accepted is in a log on disk until the endpoint has it.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `custody.rs` | the log of one endpoint and the thread that writes, syncs and tidies it |
+//! | `record.rs` | one record of the log: a small header and a ready-to-send piece of a request body |
+//! | `sender.rs` | reads the log, fills lanes, acknowledges |
+//! | `lane.rs` | one request in flight: splices records into a request, retries until it is taken |
+//! | `client.rs` | one POST and what its answer means |
+//! | `options.rs` | everything that a component sets |
+//! | `block.rs` | the `endpoint` and `wal` blocks of the configuration |
+//! | `figures.rs` | what is counted |
+//!
+//! ```text
+//! component -- accept --> custody --> [ log on disk ] --> sender --> lane 0 --> POST
+//!                                                              \--> lane 1 --> POST
+//! ```
+//!
+//! Invariant: alone in the agent in naming `alloy_wal`.
+
+mod block;
+mod client;
+mod custody;
+mod figures;
+mod lane;
+mod options;
+mod record;
+mod sender;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub use figures::Figures;
+use crate::graph::ConsumeError;
+use crate::telemetry::Page;
+
+pub use block::{EndpointBlock, WalBlock};
+pub use options::{Batching, Endpoint, LogLimits, OnTooManyRequests, Options, Retry, Splice};
+pub use record::Piece;
+
+use custody::Custody;
+use sender::Sender;
+
+/// Why an outbox could not be opened or takes nothing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The log has no room: its limit of bytes is reached, or the disk is full. Nothing was taken; try again later.
+    #[error("{0}")]
+    Full(String),
+    /// The log has failed or is being closed. Nothing more is taken until the agent is restarted.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Error {
+    /// The error in the words of the graph.
+    pub fn refusal(self, by: &str) -> ConsumeError {
+        let by = by.to_owned();
+        match self {
+            Error::Full(reason) => ConsumeError::Full { by, reason },
+            Error::Failed(reason) => ConsumeError::Closed { by, reason },
+        }
+    }
+}
+
+/// One endpoint with its log. Cheap to clone.
+#[derive(Clone)]
+pub struct Outbox {
+    custody: Arc<Custody>,
+    sender: Arc<Sender>,
+}
+
+impl Outbox {
+    /// Opens the endpoint's log, or makes it, and starts the thread that keeps it. What an earlier life left in the
+    /// log is sent first, from the exact record on.
+    pub fn open(options: Options) -> anyhow::Result<Self> {
+        let options = Arc::new(options);
+        let custody = Arc::new(Custody::open(&options)?);
+        let sender = Arc::new(Sender::new(custody.clone(), options)?);
+        Ok(Outbox { custody, sender })
+    }
+
+    /// Takes the pieces into custody, all or none: when this returns `Ok`, they are in the log's file and survive the
+    /// death of the process.
+    pub async fn accept(&self, pieces: &[Piece]) -> Result<(), Error> {
+        self.custody.accept(pieces).await
+    }
+
+    /// Waits until everything that was accepted before the call is synced to the device.
+    pub async fn durable(&self) {
+        self.custody.durable().await;
+    }
+
+    /// Sends until `stop` is cancelled, then for at most `flush` more; what is left stays in the log for the next start.
+    pub async fn run(&self, stop: CancellationToken, flush: Duration) {
+        self.sender.run(stop, flush).await;
+        self.custody.close().await;
+    }
+
+    /// Where it goes, for labels.
+    pub fn url(&self) -> &str {
+        self.sender.url()
+    }
+
+    /// What was counted.
+    pub fn figures(&self) -> &Figures {
+        self.custody.figures()
+    }
+
+    /// The state of the log: records and bytes not yet delivered, and the limits.
+    pub fn log(&self) -> LogState {
+        self.custody.state()
+    }
+}
+
+/// Runs the outboxes of one component until `stop`; see [`Outbox::run`].
+pub async fn run_all<'a>(outboxes: impl Iterator<Item = &'a Outbox>, stop: CancellationToken, flush: Duration) {
+    let mut running = JoinSet::new();
+    for outbox in outboxes.cloned() {
+        let stop = stop.clone();
+        running.spawn(async move { outbox.run(stop, flush).await });
+    }
+    while running.join_next().await.is_some() {}
+}
+
+/// The state of an endpoint's log.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LogState {
+    /// Records not delivered.
+    pub lag_records: u64,
+    /// Their bytes on disk.
+    pub lag_bytes: u64,
+    /// How old the oldest of them is.
+    pub lag: Duration,
+    /// Bytes on disk in all.
+    pub disk_bytes: u64,
+    /// Segments on disk.
+    pub segments: u64,
+    /// Syncs done.
+    pub syncs: u64,
+    /// Failed writes and syncs that were survived.
+    pub storage_failures: u64,
+    /// Records that a limit dropped before they were delivered.
+    pub dropped_records: u64,
+    /// Records that were found damaged.
+    pub damaged_records: u64,
+}
+
+impl LogState {
+    /// Writes the log's figures.
+    pub fn collect(&self, page: &mut Page, labels: &[(&str, &str)]) {
+        page.gauge("alloy_wal_lag_records", "Records in the log that are not delivered.", labels, self.lag_records as f64);
+        page.gauge("alloy_wal_lag_bytes", "Bytes in the log that are not delivered.", labels, self.lag_bytes as f64);
+        page.gauge("alloy_wal_lag_seconds", "Age of the oldest record that is not delivered.", labels, self.lag.as_secs_f64());
+        page.gauge("alloy_wal_disk_bytes", "Bytes of the log on disk.", labels, self.disk_bytes as f64);
+        page.gauge("alloy_wal_segments", "Segments of the log.", labels, self.segments as f64);
+        page.counter("alloy_wal_syncs_total", "Syncs of the log to the device.", labels, self.syncs);
+        page.counter("alloy_wal_storage_failures_total", "Failed writes and syncs that were survived.", labels, self.storage_failures);
+        page.counter("alloy_wal_dropped_records_total", "Records that a limit dropped before they were delivered.", labels, self.dropped_records);
+        page.counter("alloy_wal_damaged_records_total", "Records found damaged.", labels, self.damaged_records);
+    }
+}

@@ -70,6 +70,11 @@ impl<'a> LabelsRef<'a> {
         self.iter().find(|(other, _)| *other == name).map(|(_, value)| value)
     }
 
+    /// A hash of the whole set, the same on every machine.
+    pub fn fingerprint(self) -> u64 {
+        twox_hash::XxHash3_64::oneshot(self.0)
+    }
+
     /// An owned copy.
     pub fn to_owned(self) -> Labels {
         Labels(self.0.into())

@@ -6,15 +6,18 @@
 //! | `target.rs` | what discovery finds: labels of something to scrape or to read, and its sharding key |
 //! | `samples.rs` | a batch of samples, one scrape of one target |
 //! | `logs.rs` | a batch of log lines, grouped by stream |
+//! | `metrics.rs` | the agent's own figures, collected when asked for |
 //!
 //! Invariant: knows no wire format, no file, no async runtime.
 
 mod labels;
 mod logs;
+mod metrics;
 mod samples;
 mod target;
 
 pub use labels::{Labels, LabelsRef};
 pub use logs::{LogBatch, LogEntry, LogStream};
+pub use metrics::{Collect, Histogram, Page};
 pub use samples::{STALE_NAN, Sample, SampleBatch};
 pub use target::Target;

@@ -6,7 +6,7 @@ use super::messages::{PushRequest, WriteRequest};
 use super::now_unix_ms;
 use crate::telemetry::Labels;
 
-/// How often things happened. All counts only grow.
+/// How often things happened. All counts only grow, until [`Receiver::clear`](super::Receiver::clear).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Requests that arrived with their head, whatever became of them.

@@ -45,6 +45,7 @@ fn text_pages_are_read() {
     text("a{b=\"1\"}2", &["a{b=\"1\"} 2"]);
     text("a{b=\"\"} 2", &["a{b=\"\"} 2"]);
     text("# some comment\n#HELP\n#\n# \n# HELP a b c\n# HELP a\n# TYPE a counter\na 1\n", &["a{} 1"]);
+    text("# HELP\n# TYPE\na 1\n# TYPE", &["a{} 1"]);
     text("# TYPE a untyped \n# UNIT seconds\n# EOF\na 1\n", &["a{} 1"]);
 }
 

@@ -5,7 +5,9 @@ use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 
 use super::*;
-use crate::formats::{LokiPushEncoder, RemoteWriteEncoder, Splice, compress};
+use crate::formats::{
+    LOKI_PUSH_HEADERS, LokiPushEncoder, REMOTE_WRITE_HEADERS, RemoteWriteEncoder, Splice, compress,
+};
 use crate::telemetry::{Labels, LogBatch, LogEntry, LogStream, SampleBatch};
 
 fn client() -> Client<HttpConnector, Full<Bytes>> {
@@ -14,12 +16,17 @@ fn client() -> Client<HttpConnector, Full<Bytes>> {
 
 /// The status, or `None` when there was no answer.
 async fn post(url: &str, body: Bytes) -> Option<u16> {
-    let request = Request::post(url)
-        .header("content-type", "application/x-protobuf")
-        .header("content-encoding", "snappy")
-        .header("x-prometheus-remote-write-version", "0.1.0")
-        .body(Full::new(body))
-        .unwrap();
+    let headers =
+        if url.ends_with(PUSH_PATH) { LOKI_PUSH_HEADERS.as_slice() } else { REMOTE_WRITE_HEADERS.as_slice() };
+    post_with(url, headers, body).await
+}
+
+async fn post_with(url: &str, headers: &[(&str, &str)], body: Bytes) -> Option<u16> {
+    let mut request = Request::post(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::new(body)).unwrap();
     client().request(request).await.ok().map(|response| response.status().as_u16())
 }
 
@@ -121,8 +128,22 @@ async fn what_goes_down_comes_back_on_the_same_port() {
 #[tokio::test]
 async fn a_request_against_the_rules_is_refused_and_remembered() {
     let receiver = Receiver::start().await.unwrap();
-    assert_eq!(post(&receiver.write_url(), Bytes::from_static(b"nonsense")).await, Some(400));
+    let url = receiver.write_url();
+    let unsorted = {
+        let mut batch = SampleBatch::new(0);
+        batch.push([("b", "1"), ("__name__", "x")], 1, 1.0);
+        let mut piece = Vec::new();
+        RemoteWriteEncoder::new(&Labels::new::<&str, &str>([])).encode(&batch, &mut piece);
+        Bytes::from(compress(&piece))
+    };
+    assert_eq!(post(&url, Bytes::from_static(b"nonsense")).await, Some(400));
+    assert_eq!(post(&url, compress(b"nonsense").into()).await, Some(400));
+    assert_eq!(post(&url, unsorted).await, Some(400));
+    assert_eq!(post_with(&url, &[], samples(&[(1, 1.0)])).await, Some(400));
     assert_eq!(post(&format!("http://{}/x", receiver.address()), samples(&[])).await, Some(400));
-    assert_eq!(receiver.counts().malformed_requests, 2);
-    assert_eq!(receiver.inspect(|recorded| recorded.complaints.len()), 2);
+    assert_eq!((receiver.counts().malformed_requests, receiver.counts().samples), (5, 0));
+    receiver.inspect(|recorded| {
+        assert!(recorded.complaints[2].starts_with("labels are not sorted"), "{:?}", recorded.complaints);
+        assert!(recorded.complaints[3].starts_with("header content-type"), "{:?}", recorded.complaints);
+    });
 }

@@ -1,0 +1,3 @@
+//! Components of the namespace `discovery`.
+
+pub mod file;

@@ -1,0 +1,148 @@
+//! `local.file_match`: globs in, the files that match out, kept up to date.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Body, Decode, Value};
+use crate::graph::{Component, Context, Exports};
+use crate::tailing::Pattern;
+use crate::telemetry::Target;
+
+/// The decoded block.
+#[derive(Debug, Clone)]
+pub struct Arguments {
+    /// What to look for: the label `__path__` holds a glob, `__path_exclude__` one for paths to leave out.
+    pub path_targets: Vec<(Target, Pattern)>,
+    /// How often to look.
+    pub sync_period: Duration,
+    /// Files that were not changed for so long are left out; zero: none is.
+    pub ignore_older_than: Duration,
+}
+
+impl Decode for Arguments {
+    fn decode(body: &mut Body<'_>) -> Self {
+        let targets: Vec<Target> = body.required("path_targets");
+        let mut path_targets = Vec::new();
+        for (index, target) in targets.into_iter().enumerate() {
+            let path = target.get("__path__").unwrap_or_default();
+            if path.is_empty() {
+                body.error_at("path_targets", format!("element {index} has no label __path__"));
+                continue;
+            }
+            match Pattern::new(path, target.get("__path_exclude__").unwrap_or_default()) {
+                Ok(pattern) => path_targets.push((target, pattern)),
+                Err(error) => body.error_at("path_targets", format!("element {index}: {error}")),
+            }
+        }
+        let sync_period = body.optional("sync_period", Duration::from_secs(10));
+        if sync_period.is_zero() {
+            body.error_at("sync_period", "must be longer than nothing");
+        }
+        let ignore_older_than = body.optional("ignore_older_than", Duration::ZERO);
+        Arguments { path_targets, sync_period, ignore_older_than }
+    }
+}
+
+/// The component.
+pub struct FileMatch {
+    exports: Exports,
+    arguments: watch::Sender<Arc<Arguments>>,
+}
+
+#[async_trait]
+impl Component for FileMatch {
+    const NAME: &'static str = "local.file_match";
+
+    type Arguments = Arguments;
+
+    fn build(arguments: Arguments, context: Context) -> anyhow::Result<Self> {
+        // Who refers to the targets is built next: it shall see them from its beginning.
+        context.exports.set("targets", value(&find(&arguments)));
+        Ok(FileMatch { exports: context.exports, arguments: watch::Sender::new(Arc::new(arguments)) })
+    }
+
+    async fn run(&self, stop: CancellationToken) {
+        let mut arguments = self.arguments.subscribe();
+        let mut last = None;
+        loop {
+            let now = arguments.borrow_and_update().clone();
+            let period = now.sync_period;
+            let Ok(found) = tokio::task::spawn_blocking(move || find(&now)).await else { return };
+            if last.as_ref() != Some(&found) {
+                self.exports.set("targets", value(&found));
+                last = Some(found);
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = arguments.changed() => {}
+                () = tokio::time::sleep(period) => {}
+            }
+        }
+    }
+
+    fn update(&self, arguments: Arguments) -> anyhow::Result<()> {
+        self.arguments.send_replace(Arc::new(arguments));
+        Ok(())
+    }
+}
+
+/// The files that match now, each with the labels of the target that it was found by. Blocks.
+fn find(arguments: &Arguments) -> BTreeSet<Target> {
+    let oldest = SystemTime::now().checked_sub(arguments.ignore_older_than);
+    let oldest = oldest.filter(|_| !arguments.ignore_older_than.is_zero());
+    let is_old = |path: &std::path::Path| {
+        let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+        oldest.is_some_and(|oldest| modified.is_ok_and(|modified| modified < oldest))
+    };
+    let mut found = BTreeSet::new();
+    for (target, pattern) in &arguments.path_targets {
+        for path in pattern.files().into_iter().filter(|path| !is_old(path)) {
+            let mut target = target.clone();
+            target.0.insert("__path__".to_owned(), path.to_string_lossy().into_owned());
+            found.insert(target);
+        }
+    }
+    found
+}
+
+fn value(targets: &BTreeSet<Target>) -> Value {
+    Value::array(targets.iter().map(Value::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(pairs: &[(&str, &str)]) -> Target {
+        Target(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn each_file_gets_the_labels_of_what_found_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| format!("{}/{name}", folder.path().display());
+        for name in ["a.log", "b.log", "old.log"] {
+            std::fs::write(path(name), "").unwrap();
+        }
+        let long_ago = SystemTime::now() - Duration::from_secs(7200);
+        std::fs::File::options().write(true).open(path("old.log")).unwrap().set_modified(long_ago).unwrap();
+        let (all, a) = (path("*.log"), path("{a,a}.log"));
+        let arguments = |ignore_older_than| Arguments {
+            path_targets: vec![
+                (target(&[("__path__", &all), ("job", "x")]), Pattern::new(&all, &path("b*")).unwrap()),
+                (target(&[("__path__", &a), ("job", "y")]), Pattern::new(&a, "").unwrap()),
+            ],
+            sync_period: Duration::from_secs(10),
+            ignore_older_than,
+        };
+        let file = |name: &str, job| target(&[("__path__", &path(name)), ("job", job)]);
+        let expected = [file("a.log", "x"), file("a.log", "y"), file("old.log", "x")];
+        assert!(find(&arguments(Duration::ZERO)).iter().eq(&expected));
+        assert!(find(&arguments(Duration::from_secs(3600))).iter().eq(&expected[..2]));
+    }
+}

@@ -1,0 +1,3 @@
+//! Components of the namespace `local`.
+
+pub mod file_match;

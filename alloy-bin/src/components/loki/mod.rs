@@ -1,0 +1,4 @@
+//! Components of the namespace `loki`.
+
+pub mod source_file;
+pub mod write;

@@ -1,0 +1,435 @@
+//! `loki.source.file`: follows log files and hands their lines on, each once, shared among the cluster's members.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Body, ConversionError, Decode, FromValue, Value};
+use crate::graph::{Component, Context, Fanout, Health, LogsReceiver};
+use crate::ownership::{Origin, Ownership, Shard, Sharing, Turn};
+use crate::tailing::{
+    Begin, Bookmark, Bookmarks, Event, Limits, Metrics, Pool, PoolOptions, Position, Source,
+};
+use crate::telemetry::{Collect, Labels, LogBatch, Page, Target};
+
+/// How often bookmarks are saved if they have changed. A crash costs at most what was read since.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// How long the last save waits for the receivers to be durable. Without it some lines are sent again.
+const LAST_SAVE_MAX: Duration = Duration::from_secs(10);
+
+/// The decoded block.
+#[derive(Clone)]
+pub struct Arguments {
+    /// The files: each target's label `__path__` names one.
+    pub targets: Vec<Target>,
+    /// Who gets the lines.
+    pub forward_to: Vec<LogsReceiver>,
+    /// Begin files that have no position at their end.
+    pub tail_from_end: bool,
+    /// Where to begin when the saved positions can't be read.
+    pub on_positions_file_error: OnPositionsFileError,
+    /// How often files are looked at.
+    pub file_watch: FileWatch,
+    /// Whether the cluster's members split the files.
+    pub sharing: Sharing,
+}
+
+/// Where to begin when the saved positions can't be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnPositionsFileError {
+    /// With the first line: lines may be sent again, none is lost.
+    #[default]
+    RestartFromBeginning,
+    /// With the next line: lines may be lost, none is sent again.
+    RestartFromEnd,
+    /// Not at all, until the agent is restarted.
+    Skip,
+}
+
+/// How often files are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileWatch {
+    /// The wait after something was read.
+    pub poll_min: Duration,
+    /// The longest wait: it doubles while nothing changes.
+    pub poll_max: Duration,
+}
+
+impl Default for FileWatch {
+    /// A quarter of a second; a whole one when idle, so that ten thousand idle files cost little.
+    fn default() -> Self {
+        FileWatch { poll_min: Duration::from_millis(250), poll_max: Duration::from_secs(1) }
+    }
+}
+
+impl Decode for Arguments {
+    fn decode(body: &mut Body<'_>) -> Self {
+        let arguments = Arguments {
+            targets: body.required("targets"),
+            forward_to: body.required("forward_to"),
+            tail_from_end: body.optional("tail_from_end", false),
+            on_positions_file_error: body
+                .optional("on_positions_file_error", OnPositionsFileError::default()),
+            file_watch: body.block("file_watch").unwrap_or_default(),
+            sharing: body.block("clustering").unwrap_or_default(),
+        };
+        let encoding: String = body.optional("encoding", String::new());
+        if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("utf-8") {
+            body.error_at("encoding", format!("encoding {encoding:?} is not supported, only \"utf-8\" is"));
+        }
+        body.unsupported(&["decompression", "file_match", "legacy_positions_file"]);
+        arguments
+    }
+}
+
+impl FromValue for OnPositionsFileError {
+    fn from_value(value: &Value) -> Result<Self, ConversionError> {
+        let choices = [
+            ("restart_from_beginning", OnPositionsFileError::RestartFromBeginning),
+            ("restart_from_end", OnPositionsFileError::RestartFromEnd),
+            ("skip", OnPositionsFileError::Skip),
+        ];
+        ConversionError::one_of(value, &choices)
+    }
+}
+
+impl Decode for FileWatch {
+    fn decode(body: &mut Body<'_>) -> Self {
+        let default = FileWatch::default();
+        let poll_min = body.optional("min_poll_frequency", default.poll_min);
+        let poll_max = body.optional("max_poll_frequency", default.poll_max.max(poll_min));
+        if poll_min.is_zero() {
+            body.error_at("min_poll_frequency", "must be longer than nothing");
+        }
+        if poll_max < poll_min {
+            body.error_at("max_poll_frequency", "must not be shorter than min_poll_frequency");
+        }
+        FileWatch { poll_min, poll_max }
+    }
+}
+
+/// The component.
+pub struct SourceFile {
+    base: Base,
+    ownership: Ownership,
+    arguments: watch::Sender<Arc<Arguments>>,
+}
+
+/// What stays the same for the component's whole life.
+#[derive(Clone)]
+struct Base {
+    id: Arc<str>,
+    storage: PathBuf,
+    health: Health,
+    metrics: Arc<Metrics>,
+}
+
+#[async_trait]
+impl Component for SourceFile {
+    const NAME: &'static str = "loki.source.file";
+
+    type Arguments = Arguments;
+
+    fn build(arguments: Arguments, context: Context) -> anyhow::Result<Self> {
+        let Context { id, storage, ownership, health, .. } = context;
+        let base = Base { id, storage, health, metrics: Arc::default() };
+        Ok(SourceFile { base, ownership, arguments: watch::Sender::new(Arc::new(arguments)) })
+    }
+
+    async fn run(&self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let sharing = self.arguments.borrow().sharing;
+            let shard = self.ownership.shard(&self.base.id, sharing);
+            // Ends early when the files are to be shared in another way: the keys need another shard.
+            drive(self.base.clone(), self.arguments.subscribe(), shard, &stop).await;
+        }
+    }
+
+    fn update(&self, arguments: Arguments) -> anyhow::Result<()> {
+        self.arguments.send_replace(Arc::new(arguments));
+        Ok(())
+    }
+
+    fn collect(&self, page: &mut Page) {
+        self.base.metrics.collect(page);
+    }
+}
+
+/// What the work needs of a [`Shard`].
+trait Turns: Send {
+    fn set_keys(&self, keys: Vec<(u64, String)>);
+    fn next(&mut self) -> impl Future<Output = Turn> + Send;
+    fn stopped(&self, key: u64, state: Option<Bytes>);
+    fn update_state(&self, key: u64, state: Bytes);
+}
+
+impl Turns for Shard {
+    fn set_keys(&self, keys: Vec<(u64, String)>) {
+        Shard::set_keys(self, keys);
+    }
+
+    fn next(&mut self) -> impl Future<Output = Turn> + Send {
+        Shard::next(self)
+    }
+
+    fn stopped(&self, key: u64, state: Option<Bytes>) {
+        Shard::stopped(self, key, state);
+    }
+
+    fn update_state(&self, key: u64, state: Bytes) {
+        Shard::update_state(self, key, state);
+    }
+}
+
+/// Follows what is ours until `stop`, or until the files are to be shared in another way.
+async fn drive(
+    base: Base,
+    mut arguments: watch::Receiver<Arc<Arguments>>,
+    mut turns: impl Turns,
+    stop: &CancellationToken,
+) {
+    let first = arguments.borrow_and_update().clone();
+    let mut driver = Driver::new(base, first).await;
+    turns.set_keys(driver.keys());
+    let mut save_at = Instant::now() + SAVE_EVERY;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            changed = arguments.changed() => {
+                let new = arguments.borrow_and_update().clone();
+                if changed.is_err() || new.sharing != driver.arguments.sharing {
+                    break;
+                }
+                driver.set_arguments(new);
+                turns.set_keys(driver.keys());
+            }
+            turn = turns.next() => driver.handle_turn(turn, &turns),
+            event = driver.pool.next() => driver.handle_event(event, &turns),
+            result = saved(&mut driver.save) => driver.handle_saved(result),
+            () = tokio::time::sleep_until(save_at) => {
+                driver.start_save();
+                save_at = Instant::now() + SAVE_EVERY;
+            }
+        }
+    }
+    driver.stop(&turns).await;
+}
+
+struct Driver {
+    base: Base,
+    arguments: Arc<Arguments>,
+    fanout: Fanout<LogBatch>,
+    targets: BTreeMap<u64, Source>,
+    /// The paths of the files that the pool has, also of those that are no targets any more.
+    followed: BTreeMap<u64, String>,
+    bookmarks: Bookmarks,
+    /// There were bookmarks, but they can't be read.
+    are_bookmarks_lost: bool,
+    pool: Pool,
+    save: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Driver {
+    async fn new(base: Base, arguments: Arc<Arguments>) -> Self {
+        let folder = base.storage.clone();
+        let loaded = finished(tokio::task::spawn_blocking(move || Bookmarks::load(&folder)).await);
+        let are_bookmarks_lost = loaded.is_err();
+        let bookmarks = loaded.unwrap_or_else(|error| {
+            base.metrics.bookmark_errors.fetch_add(1, Relaxed);
+            tracing::error!(component = %base.id, %error, policy = ?arguments.on_positions_file_error,
+                "saved positions are lost");
+            Bookmarks::default()
+        });
+        let fanout = Fanout::new(arguments.forward_to.clone());
+        let pool = Pool::new(base.id.clone(), options(&arguments), fanout.clone(), base.metrics.clone());
+        let targets = sources(&base, &arguments);
+        let followed = BTreeMap::new();
+        Driver { base, arguments, fanout, targets, followed, bookmarks, are_bookmarks_lost, pool, save: None }
+    }
+
+    fn keys(&self) -> Vec<(u64, String)> {
+        self.targets.iter().map(|(key, source)| (*key, source.path.display().to_string())).collect()
+    }
+
+    fn set_arguments(&mut self, arguments: Arc<Arguments>) {
+        let old = std::mem::replace(&mut self.arguments, arguments);
+        let new = &*self.arguments;
+        let is_same_receiver = |(a, b): (&LogsReceiver, &LogsReceiver)| Arc::ptr_eq(a, b);
+        let are_same_receivers = old.forward_to.len() == new.forward_to.len()
+            && old.forward_to.iter().zip(&new.forward_to).all(is_same_receiver);
+        if !are_same_receivers || old.file_watch != new.file_watch {
+            self.fanout = Fanout::new(new.forward_to.clone());
+            self.pool.reconfigure(options(new), self.fanout.clone());
+        }
+        self.targets = sources(&self.base, new);
+    }
+
+    fn handle_turn(&mut self, turn: Turn, turns: &impl Turns) {
+        match turn {
+            Turn::Start { key, state, origin } => {
+                let Some(source) = self.targets.get(&key).cloned() else {
+                    // It has gone from the targets since the turn was made.
+                    turns.stopped(key, state);
+                    return;
+                };
+                match self.begin(key, &source, state.as_deref(), &origin) {
+                    Some(begin) => {
+                        self.followed.insert(key, source.path.display().to_string());
+                        self.pool.start(key, source, begin);
+                    }
+                    None => turns.stopped(key, None),
+                }
+            }
+            Turn::Stop { key } if self.targets.contains_key(&key) => self.pool.stop(key),
+            // It is no target any more: what was written until now still counts.
+            Turn::Stop { key } => self.pool.finish(key),
+        }
+    }
+
+    /// Where to begin a file; `None`: it is not to be read.
+    fn begin(&self, key: u64, source: &Source, state: Option<&[u8]>, origin: &Origin) -> Option<Begin> {
+        let handed = state.and_then(Position::decode);
+        let saved = self.bookmarks.find(key, &source.path.to_string_lossy());
+        let known = match (handed, saved) {
+            // A replica of what this node itself had read may be older than what this node has saved.
+            (Some(replica), Some(saved)) if matches!(origin, Origin::Replica { .. }) => {
+                let is_same_file = replica.identity.inode == saved.identity.inode;
+                Some(if is_same_file && saved.offset > replica.offset { saved } else { replica })
+            }
+            (handed, saved) => handed.or(saved),
+        };
+        match known {
+            Some(position) => Some(Begin::At(position)),
+            None if self.are_bookmarks_lost => match self.arguments.on_positions_file_error {
+                OnPositionsFileError::RestartFromBeginning => Some(Begin::Beginning),
+                OnPositionsFileError::RestartFromEnd => Some(Begin::End),
+                OnPositionsFileError::Skip => None,
+            },
+            None if self.arguments.tail_from_end => Some(Begin::End),
+            None => Some(Begin::Beginning),
+        }
+    }
+
+    fn handle_event(&mut self, event: Event, turns: &impl Turns) {
+        match event {
+            Event::Progress { key, position } => {
+                self.note(key, position);
+                turns.update_state(key, position.encode());
+            }
+            Event::Stopped { key, position } => {
+                if let Some(position) = position {
+                    self.note(key, position);
+                }
+                self.followed.remove(&key);
+                turns.stopped(key, position.map(|position| position.encode()));
+            }
+        }
+    }
+
+    fn note(&mut self, key: u64, position: Position) {
+        if let Some(path) = self.followed.get(&key).cloned() {
+            self.bookmarks.set(key, Bookmark { path, position, followed_s: now_s() });
+        }
+    }
+
+    /// Saves what has changed, once it is durable. One save at a time: a slow disk makes them rarer, not many.
+    fn start_save(&mut self) {
+        if self.save.is_some() {
+            return;
+        }
+        if let Some(snapshot) = self.bookmarks.poll_save(now_s()) {
+            let (fanout, folder) = (self.fanout.clone(), self.base.storage.clone());
+            self.save = Some(tokio::spawn(async move {
+                // IMPORTANT: what is saved must not be ahead of the receivers' logs after a power loss.
+                fanout.durable().await;
+                finished(tokio::task::spawn_blocking(move || snapshot.save(&folder)).await)
+            }));
+        }
+    }
+
+    fn handle_saved(&mut self, result: io::Result<()>) {
+        self.save = None;
+        match result {
+            Ok(()) => self.base.health.ok(),
+            Err(error) => {
+                self.bookmarks.handle_failed_save();
+                // Said once: the health keeps saying it.
+                if self.base.metrics.bookmark_errors.fetch_add(1, Relaxed) == 0 {
+                    tracing::error!(component = %self.base.id, %error, "cannot save positions, trying again");
+                }
+                self.base.health.unhealthy(format!("cannot save positions: {error}"));
+            }
+        }
+    }
+
+    /// Ends what is under way and saves.
+    async fn stop(mut self, turns: &impl Turns) {
+        self.pool.stop_all();
+        while !self.pool.is_empty() {
+            let event = self.pool.next().await;
+            self.handle_event(event, turns);
+        }
+        let last_save = async {
+            if self.save.is_some() {
+                let result = saved(&mut self.save).await;
+                self.handle_saved(result);
+            }
+            self.start_save();
+            if self.save.is_some() {
+                let result = saved(&mut self.save).await;
+                self.handle_saved(result);
+            }
+        };
+        if tokio::time::timeout(LAST_SAVE_MAX, last_save).await.is_err() {
+            tracing::warn!(component = %self.base.id, "positions are not saved, some lines may be sent again");
+        }
+    }
+}
+
+/// The save that is under way. Cancelling it is safe: the save goes on.
+async fn saved(save: &mut Option<JoinHandle<io::Result<()>>>) -> io::Result<()> {
+    match save {
+        Some(save) => finished(save.await),
+        None => std::future::pending().await,
+    }
+}
+
+/// What a task of ours gave; its panic goes on here.
+fn finished<T>(result: Result<T, JoinError>) -> T {
+    result.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}
+
+fn options(arguments: &Arguments) -> PoolOptions {
+    let FileWatch { poll_min, poll_max } = arguments.file_watch;
+    PoolOptions { poll_min, poll_max, limits: Limits::default() }
+}
+
+/// The files by key. A target without a path is said and left out.
+fn sources(base: &Base, arguments: &Arguments) -> BTreeMap<u64, Source> {
+    let mut sources = BTreeMap::new();
+    for target in &arguments.targets {
+        let Some(path) = target.get("__path__").filter(|path| !path.is_empty()) else {
+            tracing::warn!(component = %base.id, labels = ?target.0, "target has no __path__, it is left out");
+            continue;
+        };
+        let labels = Labels::new(target.public_labels().chain([("filename", path)]));
+        sources.insert(target.key(), Source { path: PathBuf::from(path), labels });
+    }
+    sources
+}
+
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}

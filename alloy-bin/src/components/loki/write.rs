@@ -1,0 +1,196 @@
+//! `loki.write`: encodes each batch once, keeps it in a log for each endpoint, sends it from there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Body, ByteSize, Decode, Value};
+use crate::formats::{LOKI_PUSH_HEADERS, LokiPushEncoder, compress, join};
+use crate::graph::{Component, ConsumeError, Consumer, Context, LogsReceiver};
+use crate::outbox::{Batching, EndpointBlock, OnTooManyRequests, Outbox, Piece, Retry, WalBlock};
+use crate::telemetry::{Labels, LogBatch, Page};
+
+/// What the block says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Arguments {
+    external_labels: BTreeMap<String, String>,
+    endpoints: Vec<EndpointArguments>,
+    wal: WalBlock,
+}
+
+/// An `endpoint` block.
+#[derive(Debug, Clone, PartialEq)]
+struct EndpointArguments {
+    common: EndpointBlock,
+    batch_size: ByteSize,
+    batch_wait: Duration,
+    min_backoff: Duration,
+    max_backoff: Duration,
+    retry_on_http_429: bool,
+    tenant_id: Option<String>,
+}
+
+impl Decode for Arguments {
+    fn decode(body: &mut Body<'_>) -> Self {
+        body.unsupported(&["max_streams"]);
+        let arguments = Arguments {
+            external_labels: body.optional("external_labels", BTreeMap::new()),
+            endpoints: body.blocks("endpoint"),
+            wal: body.block("wal").unwrap_or_default(),
+        };
+        if arguments.endpoints.is_empty() {
+            body.error("missing required block \"endpoint\"");
+        }
+        arguments
+    }
+}
+
+impl Decode for EndpointArguments {
+    fn decode(body: &mut Body<'_>) -> Self {
+        // With a log in between nothing is given up after a number of tries, and there is no queue in memory.
+        body.unsupported(&["max_backoff_retries", "queue_config"]);
+        let arguments = EndpointArguments {
+            common: EndpointBlock::read(body, Duration::from_secs(10)),
+            batch_size: body.optional("batch_size", ByteSize(1 << 20)),
+            batch_wait: body.optional("batch_wait", Duration::from_secs(1)),
+            min_backoff: body.optional("min_backoff_period", Duration::from_millis(500)),
+            max_backoff: body.optional("max_backoff_period", Duration::from_secs(300)),
+            retry_on_http_429: body.optional("retry_on_http_429", true),
+            tenant_id: body.optional("tenant_id", None),
+        };
+        if arguments.batch_size.0 == 0 {
+            body.error_at("batch_size", "must be above zero");
+        }
+        arguments
+    }
+}
+
+/// Requests in flight for each endpoint.
+const LANES: usize = 4;
+/// How long sending may go on when the agent stops. What is left stays in the log.
+const FLUSH: Duration = Duration::from_secs(5);
+/// While an endpoint's log has no room, it is offered the batch again this often.
+const FULL_WAIT: Duration = Duration::from_millis(250);
+
+/// The component.
+pub struct Write {
+    arguments: Arguments,
+    endpoints: Arc<Endpoints>,
+}
+
+/// What the receiver holds.
+struct Endpoints {
+    id: Arc<str>,
+    encoder: LokiPushEncoder,
+    all: Vec<LogEndpoint>,
+}
+
+struct LogEndpoint {
+    name: String,
+    tenant: String,
+    outbox: Outbox,
+}
+
+impl Write {
+    fn endpoint(arguments: &EndpointArguments, wal: &WalBlock, context: &Context) -> anyhow::Result<LogEndpoint> {
+        let tenant = arguments.tenant_id.clone().unwrap_or_default();
+        let mut fixed = LOKI_PUSH_HEADERS.to_vec();
+        if !tenant.is_empty() {
+            fixed.push(("x-scope-orgid", &tenant));
+        }
+        let retry = Retry {
+            min_backoff: arguments.min_backoff,
+            max_backoff: arguments.max_backoff,
+            on_too_many_requests: OnTooManyRequests::from_flag(arguments.retry_on_http_429),
+        };
+        let batching = Batching {
+            lanes: LANES,
+            max_items: usize::MAX,
+            max_bytes: arguments.batch_size.0 as usize,
+            deadline: arguments.batch_wait,
+            splice: join,
+        };
+        let options = arguments.common.options(&fixed, retry, batching, wal, &context.storage)?;
+        Ok(LogEndpoint { name: options.endpoint.name.clone(), tenant, outbox: Outbox::open(options)? })
+    }
+}
+
+#[async_trait]
+impl Component for Write {
+    const NAME: &'static str = "loki.write";
+    type Arguments = Arguments;
+
+    fn build(arguments: Arguments, context: Context) -> anyhow::Result<Self> {
+        let all = arguments.endpoints.iter().map(|endpoint| Write::endpoint(endpoint, &arguments.wal, &context));
+        let all: Vec<LogEndpoint> = all.collect::<anyhow::Result<_>>()?;
+        let encoder = LokiPushEncoder::new(&Labels::new(&arguments.external_labels));
+        let endpoints = Arc::new(Endpoints { id: context.id.clone(), encoder, all });
+        context.exports.set("receiver", Value::from(endpoints.clone() as LogsReceiver));
+        Ok(Write { arguments, endpoints })
+    }
+
+    async fn run(&self, stop: CancellationToken) {
+        let outboxes = self.endpoints.all.iter().map(|endpoint| &endpoint.outbox);
+        crate::outbox::run_all(outboxes, stop, FLUSH).await;
+    }
+
+    fn update(&self, arguments: Arguments) -> anyhow::Result<()> {
+        anyhow::ensure!(arguments == self.arguments, "its arguments can only be changed by a restart of the agent");
+        Ok(())
+    }
+
+    fn collect(&self, page: &mut Page) {
+        for endpoint in &self.endpoints.all {
+            let (figures, log) = (endpoint.outbox.figures(), endpoint.outbox.log());
+            let labels = [("host", endpoint.name.as_str()), ("tenant", endpoint.tenant.as_str())];
+            let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            let mut counter = |name: &str, help, value| page.counter(name, help, &labels, value);
+            counter("loki_write_sent_entries_total", "Lines that the endpoint has acknowledged.", count(&figures.sent_items));
+            counter("loki_write_sent_bytes_total", "Bytes of acknowledged requests.", count(&figures.sent_bytes));
+            counter("loki_write_dropped_entries_total", "Lines that the endpoint refused for good.", count(&figures.rejected_items));
+            counter("loki_write_batch_retries_total", "Lines sent again after an error that may pass.", count(&figures.retried_items));
+            counter("alloy_loki_write_accepted_entries_total", "Lines taken into the log.", count(&figures.accepted_items));
+            page.histogram("loki_write_request_duration_seconds", "Time of one request.", &labels, &figures.request_seconds);
+            log.collect(page, &labels);
+        }
+    }
+}
+
+#[async_trait]
+impl Consumer<LogBatch> for Endpoints {
+    /// Lines are not dropped because one endpoint's log is full: the batch waits for it, and so does its source.
+    async fn consume(&self, batch: &LogBatch) -> Result<(), ConsumeError> {
+        let mut plain = Vec::new();
+        self.encoder.encode(batch, &mut plain);
+        let newest_ns = batch.streams.iter().flat_map(|stream| &stream.entries).map(|entry| entry.timestamp_ns).max();
+        let piece = Piece {
+            lane: batch.lane,
+            items: batch.len() as u32,
+            newest_ms: newest_ns.map_or(i64::MIN, |newest| newest / 1_000_000),
+            body: Bytes::from(compress(&plain)),
+        };
+        let mut taken = 0;
+        for endpoint in &self.all {
+            while let Err(error) = endpoint.outbox.accept(std::slice::from_ref(&piece)).await {
+                if taken == 0 {
+                    return Err(error.refusal(&self.id));
+                }
+                // Another endpoint has the batch already: giving it back would double it there.
+                tokio::time::sleep(FULL_WAIT).await;
+            }
+            taken += 1;
+        }
+        Ok(())
+    }
+
+    async fn durable(&self) {
+        for endpoint in &self.all {
+            endpoint.outbox.durable().await;
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Components of the namespace `prometheus`.
+
+pub mod remote_write;
+pub mod scrape;

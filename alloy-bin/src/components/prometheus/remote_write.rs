@@ -1,0 +1,249 @@
+//! `prometheus.remote_write`: encodes each batch once, keeps it in a log for each endpoint, sends it from there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Body, Decode, Value};
+use crate::formats::{REMOTE_WRITE_HEADERS, RemoteWriteEncoder, compress, join};
+use crate::graph::{Component, ConsumeError, Consumer, Context, MetricsReceiver};
+use crate::outbox::{Batching, EndpointBlock, OnTooManyRequests, Outbox, Piece, Retry, WalBlock};
+use crate::telemetry::{Labels, Page, Sample, SampleBatch};
+
+/// What the block says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Arguments {
+    external_labels: BTreeMap<String, String>,
+    endpoints: Vec<EndpointArguments>,
+    wal: WalBlock,
+}
+
+/// An `endpoint` block.
+#[derive(Debug, Clone, PartialEq)]
+struct EndpointArguments {
+    common: EndpointBlock,
+    queue: Queue,
+}
+
+/// A `queue_config` block, as far as it has a meaning with a log in between.
+#[derive(Debug, Clone, PartialEq)]
+struct Queue {
+    max_shards: usize,
+    min_shards: usize,
+    max_samples_per_send: usize,
+    batch_send_deadline: Duration,
+    min_backoff: Duration,
+    max_backoff: Duration,
+    retry_on_http_429: bool,
+}
+
+impl Decode for Arguments {
+    fn decode(body: &mut Body<'_>) -> Self {
+        let arguments = Arguments {
+            external_labels: body.optional("external_labels", BTreeMap::new()),
+            endpoints: body.blocks("endpoint"),
+            wal: body.block("wal").unwrap_or_default(),
+        };
+        if arguments.endpoints.is_empty() {
+            body.error("missing required block \"endpoint\"");
+        }
+        arguments
+    }
+}
+
+impl Decode for EndpointArguments {
+    fn decode(body: &mut Body<'_>) -> Self {
+        body.unsupported(&["metadata_config", "protobuf_message", "round_robin_dns", "send_exemplars", "send_native_histograms", "write_relabel_config"]);
+        EndpointArguments {
+            common: EndpointBlock::read(body, Duration::from_secs(30)),
+            queue: body.block("queue_config").unwrap_or_default(),
+        }
+    }
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Queue {
+            max_shards: 50,
+            min_shards: 1,
+            max_samples_per_send: 2000,
+            batch_send_deadline: Duration::from_secs(5),
+            min_backoff: Duration::from_millis(30),
+            max_backoff: Duration::from_secs(5),
+            retry_on_http_429: true,
+        }
+    }
+}
+
+impl Decode for Queue {
+    fn decode(body: &mut Body<'_>) -> Self {
+        // There is no queue in memory whose capacity could be set, and nothing is dropped for its age.
+        body.unsupported(&["capacity", "sample_age_limit"]);
+        let default = Queue::default();
+        let queue = Queue {
+            max_shards: body.optional("max_shards", default.max_shards),
+            min_shards: body.optional("min_shards", default.min_shards),
+            max_samples_per_send: body.optional("max_samples_per_send", default.max_samples_per_send),
+            batch_send_deadline: body.optional("batch_send_deadline", default.batch_send_deadline),
+            min_backoff: body.optional("min_backoff", default.min_backoff),
+            max_backoff: body.optional("max_backoff", default.max_backoff),
+            retry_on_http_429: body.optional("retry_on_http_429", default.retry_on_http_429),
+        };
+        for (name, value) in [("max_shards", queue.max_shards), ("max_samples_per_send", queue.max_samples_per_send)] {
+            if value == 0 {
+                body.error_at(name, "must be at least 1");
+            }
+        }
+        queue
+    }
+}
+
+/// Requests in flight for each endpoint, unless `queue_config` wants more or less. Four keep a link of 100 ms busy with
+/// 80,000 samples a second.
+const LANES: usize = 4;
+/// Of one request's body, compressed: what receivers take without a special configuration.
+const REQUEST_BYTES: usize = 1 << 20;
+/// How long sending may go on when the agent stops. What is left stays in the log.
+const FLUSH: Duration = Duration::from_secs(5);
+
+/// The component.
+pub struct RemoteWrite {
+    arguments: Arguments,
+    endpoints: Arc<Endpoints>,
+}
+
+/// What the receiver holds.
+struct Endpoints {
+    id: Arc<str>,
+    encoder: RemoteWriteEncoder,
+    all: Vec<SampleEndpoint>,
+}
+
+struct SampleEndpoint {
+    name: String,
+    max_samples: usize,
+    outbox: Outbox,
+}
+
+impl RemoteWrite {
+    fn endpoint(arguments: &EndpointArguments, wal: &WalBlock, context: &Context) -> anyhow::Result<SampleEndpoint> {
+        let queue = &arguments.queue;
+        let retry = Retry {
+            min_backoff: queue.min_backoff,
+            max_backoff: queue.max_backoff,
+            on_too_many_requests: OnTooManyRequests::from_flag(queue.retry_on_http_429),
+        };
+        let batching = Batching {
+            lanes: LANES.clamp(queue.min_shards.max(1), queue.max_shards.max(queue.min_shards).max(1)),
+            max_items: queue.max_samples_per_send,
+            max_bytes: REQUEST_BYTES,
+            deadline: queue.batch_send_deadline,
+            splice: join,
+        };
+        let options = arguments.common.options(&REMOTE_WRITE_HEADERS, retry, batching, wal, &context.storage)?;
+        Ok(SampleEndpoint {
+            name: options.endpoint.name.clone(),
+            max_samples: queue.max_samples_per_send,
+            outbox: Outbox::open(options)?,
+        })
+    }
+}
+
+#[async_trait]
+impl Component for RemoteWrite {
+    const NAME: &'static str = "prometheus.remote_write";
+    type Arguments = Arguments;
+
+    fn build(arguments: Arguments, context: Context) -> anyhow::Result<Self> {
+        let all = arguments.endpoints.iter().map(|endpoint| RemoteWrite::endpoint(endpoint, &arguments.wal, &context));
+        let all: Vec<SampleEndpoint> = all.collect::<anyhow::Result<_>>()?;
+        let encoder = RemoteWriteEncoder::new(&Labels::new(&arguments.external_labels));
+        let endpoints = Arc::new(Endpoints { id: context.id.clone(), encoder, all });
+        context.exports.set("receiver", Value::from(endpoints.clone() as MetricsReceiver));
+        Ok(RemoteWrite { arguments, endpoints })
+    }
+
+    async fn run(&self, stop: CancellationToken) {
+        let outboxes = self.endpoints.all.iter().map(|endpoint| &endpoint.outbox);
+        crate::outbox::run_all(outboxes, stop, FLUSH).await;
+    }
+
+    fn update(&self, arguments: Arguments) -> anyhow::Result<()> {
+        anyhow::ensure!(arguments == self.arguments, "its arguments can only be changed by a restart of the agent");
+        Ok(())
+    }
+
+    fn collect(&self, page: &mut Page) {
+        for endpoint in &self.endpoints.all {
+            let (figures, log) = (endpoint.outbox.figures(), endpoint.outbox.log());
+            let labels = [("remote_name", endpoint.name.as_str()), ("url", endpoint.outbox.url())];
+            let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            let seconds = |newest: &AtomicI64| newest.load(Ordering::Relaxed).max(0) as f64 / 1e3;
+            let mut counter = |name: &str, help, value| page.counter(name, help, &labels, value);
+            counter("prometheus_remote_storage_samples_in_total", "Samples taken into the log.", count(&figures.accepted_items));
+            counter("prometheus_remote_storage_samples_total", "Samples that the endpoint has acknowledged.", count(&figures.sent_items));
+            counter("prometheus_remote_storage_samples_failed_total", "Samples that the endpoint refused for good.", count(&figures.rejected_items));
+            counter("prometheus_remote_storage_samples_retried_total", "Samples sent again after an error that may pass.", count(&figures.retried_items));
+            counter("prometheus_remote_storage_samples_dropped_total", "Samples refused because the log had no room.", count(&figures.refused_items));
+            counter("prometheus_remote_storage_bytes_total", "Bytes of acknowledged requests.", count(&figures.sent_bytes));
+            let mut gauge = |name: &str, help, value| page.gauge(name, help, &labels, value);
+            gauge("prometheus_remote_storage_highest_timestamp_in_seconds", "Newest timestamp taken into the log.", seconds(&figures.newest_accepted_ms));
+            gauge("prometheus_remote_storage_queue_highest_sent_timestamp_seconds", "Newest timestamp that the endpoint has acknowledged.", seconds(&figures.newest_sent_ms));
+            page.histogram("prometheus_remote_storage_sent_batch_duration_seconds", "Time of one request.", &labels, &figures.request_seconds);
+            log.collect(page, &labels);
+        }
+    }
+}
+
+/// Encodes the batch as pieces of at most `max_samples` samples.
+fn pieces(encoder: &RemoteWriteEncoder, batch: &SampleBatch, max_samples: usize) -> Vec<Piece> {
+    let samples: Vec<Sample<'_>> = batch.iter().collect();
+    let mut plain = Vec::new();
+    let pieces = samples.chunks(max_samples).map(|chunk| {
+        plain.clear();
+        encoder.encode(chunk.iter().copied(), &mut plain);
+        Piece {
+            lane: batch.lane(),
+            items: chunk.len() as u32,
+            newest_ms: chunk.iter().map(|sample| sample.timestamp_ms).max().unwrap_or(i64::MIN),
+            body: Bytes::from(compress(&plain)),
+        }
+    });
+    pieces.collect()
+}
+
+#[async_trait]
+impl Consumer<SampleBatch> for Endpoints {
+    /// Each endpoint has its own log and its own limit: one that is full loses the batch (and counts it) without
+    /// holding up the others. Only if all are full nothing is taken.
+    async fn consume(&self, batch: &SampleBatch) -> Result<(), ConsumeError> {
+        let mut refused = None;
+        let mut taken = self.all.is_empty();
+        let mut encoded: Option<(usize, Vec<Piece>)> = None;
+        for endpoint in &self.all {
+            let reusable = encoded.take().filter(|(max_samples, _)| *max_samples == endpoint.max_samples);
+            let (_, pieces) = encoded.insert(
+                reusable.unwrap_or_else(|| (endpoint.max_samples, pieces(&self.encoder, batch, endpoint.max_samples))),
+            );
+            match endpoint.outbox.accept(pieces).await {
+                Ok(()) => taken = true,
+                Err(error) => refused = Some(error),
+            }
+        }
+        match refused {
+            Some(error) if !taken => Err(error.refusal(&self.id)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn durable(&self) {
+        for endpoint in &self.all {
+            endpoint.outbox.durable().await;
+        }
+    }
+}

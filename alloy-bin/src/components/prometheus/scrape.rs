@@ -1,0 +1,307 @@
+//! `prometheus.scrape`: scrapes its share of the targets in their slots and passes each page on.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Body, ByteSize, Decode};
+use crate::formats::{Protocol, accept_header};
+use crate::graph::{Component, Context, Fanout, Health, MetricsReceiver};
+use crate::ownership::{Shard, Sharing, Turn};
+use crate::scraping::{self, Compression, Ended, Fetcher, LabelPolicy, Limits, ScrapeFigures, Settings, Spec, TimestampPolicy};
+use crate::telemetry::{Page, SampleBatch, Target};
+
+/// What the block says.
+pub struct Arguments {
+    targets: Vec<Target>,
+    forward_to: Vec<MetricsReceiver>,
+    sharing: Sharing,
+    job_name: Option<String>,
+    interval: Duration,
+    timeout: Duration,
+    scheme: String,
+    metrics_path: String,
+    params: BTreeMap<String, Vec<String>>,
+    honor_labels: bool,
+    honor_timestamps: bool,
+    compression: bool,
+    body_size_limit: ByteSize,
+    sample_limit: usize,
+    protocols: Vec<String>,
+    fallback: String,
+}
+
+/// Alloy has no limit; one page of 1 GB should not end the agent. The largest pages in the field are some 100 MB.
+const BODY_SIZE_LIMIT: ByteSize = ByteSize(256 << 20);
+
+impl Decode for Arguments {
+    fn decode(body: &mut Body<'_>) -> Self {
+        body.unsupported(&[
+            "authorization", "basic_auth", "bearer_token", "bearer_token_file", "convert_classic_histograms_to_nhcb",
+            "enable_http2", "enable_protobuf_negotiation", "enable_type_and_unit_labels", "extra_metrics",
+            "follow_redirects", "honor_metadata", "http_headers", "label_limit", "label_name_length_limit",
+            "label_value_length_limit", "metric_name_escaping_scheme", "metric_name_validation_scheme",
+            "native_histogram_bucket_limit", "native_histogram_min_bucket_factor", "no_proxy", "oauth2",
+            "proxy_connect_header", "proxy_from_environment", "proxy_url", "scrape_classic_histograms",
+            "scrape_failure_log_file", "scrape_native_histograms", "start_timestamp_zero_ingestion", "target_limit",
+            "tls_config", "track_timestamps_staleness",
+        ]);
+        let arguments = Arguments {
+            targets: body.required("targets"),
+            forward_to: body.required("forward_to"),
+            sharing: body.block("clustering").unwrap_or_default(),
+            job_name: body.optional("job_name", None),
+            interval: body.optional("scrape_interval", Duration::from_secs(60)),
+            timeout: body.optional("scrape_timeout", Duration::from_secs(10)),
+            scheme: body.optional("scheme", "http".to_owned()),
+            metrics_path: body.optional("metrics_path", "/metrics".to_owned()),
+            params: body.optional("params", BTreeMap::new()),
+            honor_labels: body.optional("honor_labels", false),
+            honor_timestamps: body.optional("honor_timestamps", true),
+            compression: body.optional("enable_compression", true),
+            body_size_limit: body.optional("body_size_limit", BODY_SIZE_LIMIT),
+            sample_limit: body.optional("sample_limit", 0),
+            protocols: body.optional("scrape_protocols", Protocol::DEFAULT.map(|protocol| protocol.name().to_owned()).into()),
+            fallback: body.optional("scrape_fallback_protocol", "PrometheusText0.0.4".to_owned()),
+        };
+        if arguments.interval < Duration::from_millis(10) {
+            body.error_at("scrape_interval", "must be at least 10ms");
+        }
+        if arguments.timeout > arguments.interval || arguments.timeout.is_zero() {
+            let message = "must be above zero and not longer than scrape_interval";
+            body.error_at("scrape_timeout", format!("scrape_timeout {message}"));
+        }
+        if arguments.scheme != "http" {
+            body.error_at("scheme", "only \"http\" is supported here yet");
+        }
+        for (attribute, names) in [("scrape_protocols", arguments.protocols.as_slice()), ("scrape_fallback_protocol", std::slice::from_ref(&arguments.fallback))] {
+            for name in names.iter().filter(|name| !name.is_empty() && Protocol::from_name(name).is_none()) {
+                let known = Protocol::DEFAULT.map(Protocol::name).join(", ");
+                body.error_at(attribute, format!("{name:?} is not supported here; {known} are"));
+            }
+        }
+        arguments
+    }
+}
+
+/// The component.
+pub struct Scrape {
+    id: Arc<str>,
+    sharing: Sharing,
+    shard: Shard,
+    fetcher: Fetcher,
+    figures: Arc<ScrapeFigures>,
+    /// `None` until the arguments are first adopted.
+    plan: Mutex<Option<Arc<Plan>>>,
+    replanned: Notify,
+    running: AtomicUsize,
+    moved: AtomicU64,
+    health: Health,
+}
+
+/// What the arguments mean for each target.
+struct Plan {
+    targets: HashMap<u64, Arc<Spec>>,
+    settings: Arc<Settings>,
+    receivers: Fanout<SampleBatch>,
+}
+
+impl Scrape {
+    /// Targets that cannot be scraped are reported and left out; the others go on.
+    fn plan(&self, arguments: Arguments) -> Plan {
+        let job = arguments.job_name.as_deref().unwrap_or(&self.id);
+        let params = arguments.params.iter().flat_map(|(name, values)| values.iter().map(|value| (name.clone(), value.clone())));
+        let params: Vec<_> = params.collect();
+        let mut targets = HashMap::new();
+        let mut errors = Vec::new();
+        for target in arguments.targets {
+            match Spec::new(&target, &arguments.scheme, &arguments.metrics_path, &params, job) {
+                Ok(spec) => {
+                    targets.insert(spec.key, Arc::new(spec));
+                }
+                Err(error) => errors.push(error.to_string()),
+            }
+        }
+        match errors.first() {
+            Some(first) => {
+                tracing::warn!(component_id = &*self.id, targets = errors.len(), first, "targets cannot be scraped and are left out");
+                self.health.unhealthy(format!("{} targets cannot be scraped; the first: {first}", errors.len()));
+            }
+            None => self.health.ok(),
+        }
+        let protocols: Vec<Protocol> = arguments.protocols.iter().filter_map(|name| Protocol::from_name(name)).collect();
+        let settings = Settings {
+            interval: arguments.interval,
+            limits: Limits {
+                timeout: arguments.timeout,
+                body_bytes: if arguments.body_size_limit.0 == 0 { usize::MAX } else { arguments.body_size_limit.0 as usize },
+                compression: if arguments.compression { Compression::Gzip } else { Compression::Identity },
+            },
+            accept: accept_header(&protocols),
+            fallback: Protocol::from_name(&arguments.fallback),
+            labels: if arguments.honor_labels { LabelPolicy::Page } else { LabelPolicy::Target },
+            timestamps: if arguments.honor_timestamps { TimestampPolicy::Page } else { TimestampPolicy::Slot },
+            sample_limit: arguments.sample_limit,
+        };
+        Plan { targets, settings: Arc::new(settings), receivers: Fanout::new(arguments.forward_to) }
+    }
+
+    fn adopt(&self, arguments: Arguments) {
+        let plan = Arc::new(self.plan(arguments));
+        let names = plan.targets.values().map(|spec| (spec.key, spec.url.to_string()));
+        self.shard.set_keys(names.collect());
+        *self.plan.lock().expect("no code panics while holding it") = Some(plan);
+        self.replanned.notify_one();
+    }
+
+    fn current(&self) -> Arc<Plan> {
+        let plan = self.plan.lock().expect("no code panics while holding it");
+        plan.clone().expect("build adopts arguments before anything runs")
+    }
+
+    /// Starts a target, if the plan still has it.
+    fn begin(&self, targets: &mut HashMap<u64, Life>, key: u64, done_ms: Option<i64>) {
+        let plan = self.current();
+        let Some(spec) = plan.targets.get(&key).cloned() else {
+            // Gone between two lines: the shard will ask to stop it, and is answered then.
+            return;
+        };
+        let stop = CancellationToken::new();
+        let shared = (self.fetcher.clone(), plan.receivers.clone(), self.figures.clone());
+        let keep = self.shard.keeper();
+        let taken = move |slot_ms: i64| keep.update_state(key, encode(slot_ms));
+        let life = scraping::live(spec.clone(), plan.settings.clone(), shared, done_ms, taken, stop.clone());
+        targets.insert(key, Life { task: tokio::spawn(life), stop, spec, settings: plan.settings.clone() });
+    }
+
+    /// Brings running targets in line with new arguments: those whose page or pace has changed begin anew.
+    async fn replan(&self, targets: &mut HashMap<u64, Life>) {
+        let plan = self.current();
+        let changed = targets.iter().filter(|(key, life)| {
+            let same = |spec: &Arc<Spec>| spec.url == life.spec.url && spec.labels == life.spec.labels;
+            plan.targets.get(key).is_some_and(|spec| !same(spec) || plan.settings != life.settings)
+        });
+        let changed: Vec<u64> = changed.map(|(key, _)| *key).collect();
+        for key in &changed {
+            targets[key].stop.cancel();
+        }
+        for key in changed {
+            let Some(life) = targets.remove(&key) else { continue };
+            let done_ms = ended(life.task.await).and_then(|ended| ended.last_slot_ms);
+            self.begin(targets, key, done_ms);
+        }
+    }
+
+    /// A target has stopped: ends its series if it is gone for good, and answers the shard.
+    async fn finish(&self, key: u64, ended: Option<Ended>) {
+        let plan = self.current();
+        if let Some(ended) = &ended
+            && !plan.targets.contains_key(&key)
+            && let Err(error) = plan.receivers.offer(&ended.farewell).await
+        {
+            tracing::debug!(component_id = &*self.id, %error, "the end of a target's series was refused");
+        }
+        self.shard.stopped(key, ended.and_then(|ended| ended.last_slot_ms).map(encode));
+    }
+}
+
+/// A target that is running here.
+struct Life {
+    task: JoinHandle<Ended>,
+    stop: CancellationToken,
+    spec: Arc<Spec>,
+    settings: Arc<Settings>,
+}
+
+/// A target's end; a panic of its task is one too, without anything to hand over.
+fn ended(result: Result<Ended, tokio::task::JoinError>) -> Option<Ended> {
+    result.inspect_err(|error| tracing::error!(%error, "a target's task has failed")).ok()
+}
+
+/// A target's state for its next owner: the last slot that was taken.
+fn encode(slot_ms: i64) -> Bytes {
+    Bytes::copy_from_slice(&slot_ms.to_le_bytes())
+}
+
+fn decode(state: &Bytes) -> Option<i64> {
+    Some(i64::from_le_bytes(state.as_ref().try_into().ok()?))
+}
+
+#[async_trait]
+impl Component for Scrape {
+    const NAME: &'static str = "prometheus.scrape";
+    type Arguments = Arguments;
+
+    fn build(arguments: Arguments, context: Context) -> anyhow::Result<Self> {
+        let scrape = Scrape {
+            shard: context.ownership.shard(&context.id, arguments.sharing),
+            id: context.id,
+            sharing: arguments.sharing,
+            fetcher: Fetcher::default(),
+            figures: Arc::default(),
+            plan: Mutex::default(),
+            replanned: Notify::new(),
+            running: AtomicUsize::new(0),
+            moved: AtomicU64::new(0),
+            health: context.health,
+        };
+        scrape.adopt(arguments);
+        Ok(scrape)
+    }
+
+    async fn run(&self, stop: CancellationToken) {
+        let mut targets: HashMap<u64, Life> = HashMap::new();
+        let mut stopping = JoinSet::new();
+        loop {
+            self.running.store(targets.len(), Ordering::Relaxed);
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = self.replanned.notified() => self.replan(&mut targets).await,
+                turn = self.shard.next() => match turn {
+                    Turn::Start { key, state, .. } => self.begin(&mut targets, key, state.as_ref().and_then(decode)),
+                    Turn::Stop { key } => match targets.remove(&key) {
+                        Some(life) => {
+                            life.stop.cancel();
+                            stopping.spawn(async move { (key, ended(life.task.await)) });
+                        }
+                        None => self.shard.stopped(key, None),
+                    },
+                },
+                Some(stopped) = stopping.join_next() => if let Ok((key, ended)) = stopped {
+                    self.moved.fetch_add(u64::from(self.current().targets.contains_key(&key)), Ordering::Relaxed);
+                    self.finish(key, ended).await;
+                },
+            }
+        }
+        targets.values().for_each(|life| life.stop.cancel());
+        for (_, life) in targets {
+            ended(life.task.await);
+        }
+    }
+
+    fn update(&self, arguments: Arguments) -> anyhow::Result<()> {
+        anyhow::ensure!(arguments.sharing == self.sharing, "clustering can only be switched by a restart of the agent");
+        self.adopt(arguments);
+        Ok(())
+    }
+
+    fn collect(&self, page: &mut Page) {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let figures = &self.figures;
+        page.gauge("prometheus_scrape_targets_gauge", "Targets that this component scrapes.", &[], self.running.load(Ordering::Relaxed) as f64);
+        page.counter("prometheus_scrape_targets_moved_total", "Targets that have moved to another member of the cluster.", &[], count(&self.moved));
+        page.counter("alloy_scrape_pages_total", "Pages scraped.", &[], count(&figures.scrapes));
+        page.counter("alloy_scrape_failures_total", "Scrapes that brought no page.", &[], count(&figures.failures));
+        page.counter("alloy_scrape_samples_total", "Samples scraped.", &[], count(&figures.samples));
+        page.counter("alloy_scrape_refused_samples_total", "Samples that a receiver refused because its log was full.", &[], count(&figures.refused_samples));
+        page.counter("alloy_scrape_slots_caught_up_total", "Slots taken late because their owner was gone.", &[], count(&figures.caught_up));
+        page.counter("alloy_scrape_slots_missed_total", "Slots that nobody took.", &[], count(&figures.missed));
+    }
+}

@@ -1,0 +1,234 @@
+//! The values of expressions. Cloning one is cheap, however large it is: exports with ten thousand targets are
+//! passed from component to component.
+
+use super::capsule::Capsule;
+use super::secret::Secret;
+use serde::ser::{Serialize, Serializer};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// An object's fields, ordered by key.
+pub type Object = BTreeMap<String, Value>;
+
+/// The value of an expression.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Value {
+    /// Nothing; may be assigned to everything.
+    #[default]
+    Null,
+    /// True or false.
+    Bool(bool),
+    /// A number of any kind.
+    Number(Number),
+    /// Text.
+    String(Arc<str>),
+    /// Text that never appears in print. Strings become secrets where one is wanted; secrets never become strings.
+    Secret(Secret),
+    /// A list.
+    Array(Arc<Vec<Value>>),
+    /// Names with values.
+    Object(Arc<Object>),
+    /// Something that can be called.
+    Function(Function),
+    /// Something that can only be passed on.
+    Capsule(Capsule),
+}
+
+impl Value {
+    /// An object of these fields.
+    pub fn object<K: Into<String>>(fields: impl IntoIterator<Item = (K, Value)>) -> Value {
+        Value::Object(Arc::new(fields.into_iter().map(|(key, value)| (key.into(), value)).collect()))
+    }
+
+    /// An array of these elements.
+    pub fn array(elements: impl IntoIterator<Item = Value>) -> Value {
+        Value::Array(Arc::new(elements.into_iter().collect()))
+    }
+
+    /// The type's name as messages show it.
+    pub fn type_name(&self) -> String {
+        match self {
+            Value::Null => "null".to_owned(),
+            Value::Bool(_) => "bool".to_owned(),
+            Value::Number(_) => "number".to_owned(),
+            Value::String(_) => "string".to_owned(),
+            Value::Secret(_) => "secret".to_owned(),
+            Value::Array(_) => "array".to_owned(),
+            Value::Object(_) => "object".to_owned(),
+            Value::Function(_) => "function".to_owned(),
+            Value::Capsule(capsule) => format!("{capsule:?}"),
+        }
+    }
+
+    /// Reads a JSON value.
+    pub fn from_json(json: serde_json::Value) -> Value {
+        use serde_json::Value as Json;
+        match json {
+            Json::Null => Value::Null,
+            Json::Bool(bool) => bool.into(),
+            Json::Number(number) => match (number.as_i64(), number.as_u64()) {
+                (Some(integer), _) => Number::Int(integer).into(),
+                (None, Some(integer)) => Number::Uint(integer).into(),
+                (None, None) => Number::Float(number.as_f64().unwrap_or(f64::NAN)).into(),
+            },
+            Json::String(text) => text.into(),
+            Json::Array(elements) => Value::array(elements.into_iter().map(Value::from_json)),
+            Json::Object(fields) => {
+                Value::object(fields.into_iter().map(|(key, value)| (key, Value::from_json(value))))
+            }
+        }
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Value::Bool(value)
+    }
+}
+
+impl From<Number> for Value {
+    fn from(value: Number) -> Self {
+        Value::Number(value)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(value: &str) -> Self {
+        Value::String(value.into())
+    }
+}
+
+impl From<String> for Value {
+    fn from(value: String) -> Self {
+        Value::String(value.into())
+    }
+}
+
+impl From<Capsule> for Value {
+    fn from(value: Capsule) -> Self {
+        Value::Capsule(value)
+    }
+}
+
+/// For people and APIs: secrets stay hidden, functions and capsules appear as their types.
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Value::Null => serializer.serialize_unit(),
+            Value::Bool(value) => serializer.serialize_bool(*value),
+            Value::Number(Number::Int(value)) => serializer.serialize_i64(*value),
+            Value::Number(Number::Uint(value)) => serializer.serialize_u64(*value),
+            Value::Number(Number::Float(value)) => serializer.serialize_f64(*value),
+            Value::String(text) => serializer.serialize_str(text),
+            Value::Secret(secret) => secret.serialize(serializer),
+            Value::Array(elements) => serializer.collect_seq(elements.iter()),
+            Value::Object(fields) => serializer.collect_map(fields.iter()),
+            Value::Function(_) | Value::Capsule(_) => serializer.serialize_str(&self.type_name()),
+        }
+    }
+}
+
+/// A number, in the narrowest kind that holds it exactly.
+#[derive(Clone, Copy, Debug)]
+pub enum Number {
+    /// A whole number in the range of `i64`.
+    Int(i64),
+    /// A whole number beyond it.
+    Uint(u64),
+    /// Any other.
+    Float(f64),
+}
+
+impl Number {
+    /// The whole number, whichever kind holds it; `None` if there is a fraction.
+    pub fn as_integer(self) -> Option<i128> {
+        match self {
+            Number::Int(value) => Some(value.into()),
+            Number::Uint(value) => Some(value.into()),
+            Number::Float(value) => (value.fract() == 0.0 && value.abs() < 1e18).then_some(value as i128),
+        }
+    }
+
+    /// The nearest float.
+    pub fn as_float(self) -> f64 {
+        match self {
+            Number::Int(value) => value as f64,
+            Number::Uint(value) => value as f64,
+            Number::Float(value) => value,
+        }
+    }
+
+    /// The narrowest kind for a whole number; a float if it is out of range.
+    pub fn from_integer(value: i128) -> Number {
+        if let Ok(value) = value.try_into() {
+            Number::Int(value)
+        } else if let Ok(value) = value.try_into() {
+            Number::Uint(value)
+        } else {
+            Number::Float(value as f64)
+        }
+    }
+
+    /// Reads a decimal number.
+    pub fn parse(text: &str) -> Option<Number> {
+        let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
+        let whole = text.parse::<i128>().ok().map(Number::from_integer);
+        whole.or_else(|| text.parse().ok().map(Number::Float)).filter(|_| is_number)
+    }
+}
+
+impl PartialEq for Number {
+    fn eq(&self, other: &Self) -> bool {
+        self.partial_cmp(other).is_some_and(|ordering| ordering.is_eq())
+    }
+}
+
+impl PartialOrd for Number {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        match (self.as_integer(), other.as_integer()) {
+            (Some(a), Some(b)) => a.partial_cmp(&b),
+            _ => self.as_float().partial_cmp(&other.as_float()),
+        }
+    }
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Number::Int(value) => value.fmt(f),
+            Number::Uint(value) => value.fmt(f),
+            Number::Float(value) => value.fmt(f),
+        }
+    }
+}
+
+/// Something that can be called.
+#[derive(Clone, Copy)]
+pub struct Function {
+    /// The full name, for messages.
+    pub name: &'static str,
+    /// What it does.
+    pub call: fn(&[Value]) -> Result<Value, FunctionError>,
+}
+
+/// Why a call failed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FunctionError {
+    /// Which argument is wrong, from 0; none if it is the call as a whole.
+    pub argument: Option<usize>,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl PartialEq for Function {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl fmt::Debug for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "function({:?})", self.name)
+    }
+}

@@ -1,0 +1,92 @@
+//! One POST and what its answer means.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::client::legacy::Client as HyperClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+
+use super::options::{Endpoint, OnTooManyRequests};
+
+/// As much of an error's body as is read and shown.
+const SHOWN_BYTES: usize = 512;
+
+/// What became of a request.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The endpoint has it.
+    Taken,
+    /// It may be taken later: a server error, no answer, too many requests.
+    Later {
+        /// For the log line.
+        why: String,
+        /// The endpoint's `Retry-After`.
+        after: Option<Duration>,
+    },
+    /// It will never be taken.
+    Never {
+        /// For the log line.
+        why: String,
+    },
+}
+
+/// A client for one endpoint, with its kept connections.
+pub(super) struct Client {
+    http: HyperClient<HttpConnector, Full<Bytes>>,
+    endpoint: Endpoint,
+    on_too_many_requests: OnTooManyRequests,
+}
+
+impl Client {
+    pub(super) fn new(endpoint: Endpoint, on_too_many_requests: OnTooManyRequests) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(endpoint.timeout));
+        let http = HyperClient::builder(TokioExecutor::new()).build(connector);
+        Client { http, endpoint, on_too_many_requests }
+    }
+
+    /// Sends the body once.
+    pub(super) async fn post(&self, body: Bytes) -> Outcome {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.endpoint.url.clone();
+        *request.headers_mut() = self.endpoint.headers.clone();
+        match tokio::time::timeout(self.endpoint.timeout, self.exchange(request)).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) => Outcome::Later { why: describe(&error), after: None },
+            Err(_) => Outcome::Later { why: format!("no answer within {:?}", self.endpoint.timeout), after: None },
+        }
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Outcome> {
+        let response = self.http.request(request).await?;
+        let status = response.status();
+        let after = retry_after(response.headers());
+        // The body is read to its end so that the connection can be kept; a long one costs the connection instead.
+        let body = Limited::new(response.into_body(), SHOWN_BYTES * 8).collect().await;
+        if status.is_success() {
+            return Ok(Outcome::Taken);
+        }
+        let text = body.map(|body| body.to_bytes()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text[..text.len().min(SHOWN_BYTES)]).trim().to_owned();
+        let why = format!("status {status}: {text}");
+        let later = status.is_server_error()
+            || status == StatusCode::TOO_MANY_REQUESTS && self.on_too_many_requests == OnTooManyRequests::Retry;
+        Ok(if later { Outcome::Later { why, after } } else { Outcome::Never { why } })
+    }
+}
+
+/// `Retry-After` in seconds; the form with a date is rare and ignored.
+fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// An error with all its causes: hyper keeps the interesting part in the source.
+fn describe(error: &anyhow::Error) -> String {
+    format!("{error:#}")
+}

@@ -1,0 +1,267 @@
+//! The log of one endpoint, and the thread that keeps it: writes what is staged at once, syncs it within the interval,
+//! saves the cursor, frees segments, prepares new ones. No task of the runtime ever waits for the disk.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use alloy_wal::{ConsumerId, Gap, Item, Log, Position, Read, Start, Wal, Watermarks};
+
+use super::figures::{Figures, add};
+use super::{Error, LogState, Options, Piece};
+
+/// The one consumer of an endpoint's log.
+const CONSUMER: &str = "endpoint";
+/// How often the cursor is saved and segments are freed and prepared. What is delivered twice after power loss or
+/// `kill -9` is at most what was acknowledged within this time.
+const TIDY_INTERVAL: Duration = Duration::from_millis(250);
+/// How long the thread waits after a failed write (a full disk) before it tries again.
+const FAILED_WAIT: Duration = Duration::from_millis(500);
+
+/// The log of one endpoint.
+pub(super) struct Custody {
+    wal: Arc<dyn Wal>,
+    consumer: ConsumerId,
+    keeper: Keeper,
+    keeper_thread: Mutex<Option<JoinHandle<()>>>,
+    figures: Figures,
+}
+
+/// What the thread and the tasks share.
+#[derive(Clone)]
+struct Keeper {
+    stop: Arc<AtomicBool>,
+    /// Why the last write or sync failed; empty while the disk takes everything.
+    trouble: Arc<Mutex<String>>,
+    sync_interval: Duration,
+    endpoint: Arc<str>,
+}
+
+impl Custody {
+    pub(super) fn open(options: &Options) -> anyhow::Result<Self> {
+        let wal: Arc<dyn Wal> = Arc::new(open_log(options)?);
+        let consumer = wal.consumer(CONSUMER, Start::Oldest)?;
+        let keeper = Keeper {
+            stop: Arc::default(),
+            trouble: Arc::default(),
+            sync_interval: options.log.sync_interval,
+            endpoint: options.endpoint.name.as_str().into(),
+        };
+        let thread = std::thread::Builder::new().name("log".to_owned());
+        let (thread_wal, thread_keeper) = (wal.clone(), keeper.clone());
+        let handle = thread.spawn(move || thread_keeper.keep(&*thread_wal))?;
+        Ok(Custody { wal, consumer, keeper, keeper_thread: Mutex::new(Some(handle)), figures: Figures::default() })
+    }
+
+    pub(super) fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    /// Stages the pieces and waits until they are in the file.
+    pub(super) async fn accept(&self, pieces: &[Piece]) -> Result<(), Error> {
+        let items: u64 = pieces.iter().map(|piece| u64::from(piece.items)).sum();
+        let accepted = self.append(pieces);
+        let end = accepted.inspect_err(|_| add(&self.figures.refused_items, items))?;
+        self.reached(end, |watermarks| watermarks.written).await;
+        add(&self.figures.accepted_items, items);
+        for piece in pieces {
+            self.figures.newest_accepted_ms.fetch_max(piece.newest_ms, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Stages the pieces; returns the position behind them.
+    fn append(&self, pieces: &[Piece]) -> Result<Position, Error> {
+        let trouble = self.keeper.trouble.lock().expect("no code panics while holding it").clone();
+        if !trouble.is_empty() {
+            return Err(Error::Full(trouble));
+        }
+        let records: Vec<Vec<u8>> = pieces.iter().map(Piece::encode).collect();
+        let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
+        match self.wal.append(&records, now_ms()) {
+            Ok(positions) => Ok(positions.end),
+            Err(error) if error.is_full() => Err(Error::Full(error.to_string())),
+            Err(error) => Err(Error::Failed(error.to_string())),
+        }
+    }
+
+    /// Waits until all that is staged now is synced.
+    pub(super) async fn durable(&self) {
+        self.reached(self.wal.watermarks().staged, |watermarks| watermarks.durable).await;
+    }
+
+    /// Waits until all that is written now is acknowledged by the endpoint.
+    pub(super) async fn delivered(&self) {
+        let end = self.wal.watermarks().written;
+        while self.next_to_send(0) < end {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until there is a written record at or behind `position`.
+    pub(super) async fn written_behind(&self, position: Position) {
+        self.reached(position + 1, |watermarks| watermarks.written).await;
+    }
+
+    async fn reached(&self, position: Position, watermark: fn(&Watermarks) -> Position) {
+        let mut seen = self.wal.watermarks();
+        while watermark(&seen) < position {
+            seen = poll_fn(|context| self.wal.poll_watermarks(context, &seen)).await;
+        }
+    }
+
+    /// The records from `position` on. Those no longer in memory are read by a thread that may wait for the disk.
+    pub(super) async fn read(&self, position: Position) -> Vec<Item> {
+        let wal = self.wal.clone();
+        let read = move || wal.read(position, Read::default());
+        let result = tokio::task::spawn_blocking(read).await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        match result {
+            Ok(items) => items,
+            Err(error) => {
+                tracing::error!(endpoint = &*self.keeper.endpoint, %error, position, "cannot read the log; trying again");
+                tokio::time::sleep(FAILED_WAIT).await;
+                Vec::new()
+            }
+        }
+    }
+
+    /// The first position at or behind `position` that is not acknowledged.
+    pub(super) fn next_to_send(&self, position: Position) -> Position {
+        self.wal.next_unacknowledged(self.consumer, position).expect("the consumer lives as long as its log")
+    }
+
+    pub(super) fn acknowledge(&self, position: Position) {
+        if let Err(error) = self.wal.acknowledge(self.consumer, position..position + 1) {
+            tracing::error!(endpoint = &*self.keeper.endpoint, %error, position, "cannot acknowledge; it will be sent again");
+        }
+    }
+
+    /// Records that cannot be read: reported once, then behind us.
+    pub(super) fn lost(&self, gap: Gap) {
+        let (from, to) = (gap.positions.start, gap.positions.end);
+        tracing::error!(endpoint = &*self.keeper.endpoint, from, to, reason = ?gap.reason, "records of the log are gone");
+        if let Err(error) = self.wal.acknowledge(self.consumer, gap.positions) {
+            tracing::error!(endpoint = &*self.keeper.endpoint, %error, "cannot step over a gap");
+        }
+    }
+
+    /// A record that this version does not know.
+    pub(super) fn undecodable(&self, position: Position) {
+        tracing::error!(endpoint = &*self.keeper.endpoint, position, "a record was written by another version; dropped");
+        add(&self.figures.rejected_items, 1);
+        self.acknowledge(position);
+    }
+
+    pub(super) fn state(&self) -> LogState {
+        let stats = self.wal.stats();
+        let cursor = self.wal.cursor(self.consumer).unwrap_or_default();
+        let lag = cursor.oldest_stamp_ms.map_or(0, |stamp| now_ms().saturating_sub(stamp));
+        LogState {
+            lag_records: cursor.lag_records,
+            lag_bytes: cursor.lag_bytes,
+            lag: Duration::from_millis(lag),
+            disk_bytes: stats.disk_bytes,
+            segments: stats.segments,
+            syncs: stats.syncs,
+            storage_failures: stats.storage_failures,
+            dropped_records: stats.dropped_records,
+            damaged_records: stats.damaged_records,
+        }
+    }
+
+    /// Ends the thread after a last sync. What is accepted later is refused.
+    pub(super) async fn close(&self) {
+        let handle = self.keeper_thread.lock().expect("no code panics while holding it").take();
+        let Some(handle) = handle else { return };
+        self.keeper.stop.store(true, Ordering::Release);
+        handle.thread().unpark();
+        let _ = tokio::task::spawn_blocking(move || handle.join()).await;
+    }
+}
+
+impl Drop for Custody {
+    /// Without an orderly close the thread ends all the same; written data is safe, the cursor is a little old.
+    fn drop(&mut self) {
+        self.keeper.stop.store(true, Ordering::Release);
+        if let Ok(handle) = self.keeper_thread.lock()
+            && let Some(handle) = handle.as_ref()
+        {
+            handle.thread().unpark();
+        }
+    }
+}
+
+impl Keeper {
+    /// The thread's life.
+    fn keep(&self, wal: &dyn Wal) {
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let mut context = Context::from_waker(&waker);
+        let (mut synced, mut tidied) = (Instant::now(), Instant::now());
+        loop {
+            let stop = self.stop.load(Ordering::Acquire);
+            let mut seen = wal.watermarks();
+            let mut done = Ok(());
+            if seen.staged > seen.written {
+                done = wal.write().map(|watermarks| seen = watermarks);
+            }
+            if done.is_ok() && seen.durable < seen.written && (stop || synced.elapsed() >= self.sync_interval) {
+                done = wal.sync().map(|watermarks| seen = watermarks);
+                synced = Instant::now();
+            }
+            if done.is_ok() && (stop || tidied.elapsed() >= TIDY_INTERVAL) {
+                done = wal.save_cursors().and_then(|()| wal.release(now_ms())).and_then(|_| wal.prepare());
+                tidied = Instant::now();
+                seen = wal.watermarks();
+            }
+            let failed = done.is_err();
+            self.note(done);
+            if stop {
+                return;
+            }
+            let wait = match (failed, seen.durable < seen.written) {
+                (true, _) => FAILED_WAIT,
+                (false, true) => self.sync_interval.saturating_sub(synced.elapsed()),
+                (false, false) => TIDY_INTERVAL.saturating_sub(tidied.elapsed()),
+            };
+            if failed || wal.poll_watermarks(&mut context, &seen) == Poll::Pending {
+                std::thread::park_timeout(wait);
+            }
+        }
+    }
+
+    /// Remembers trouble and the end of it; one line for each change.
+    fn note(&self, done: alloy_wal::Result<()>) {
+        let now = done.err().map(|error| error.to_string()).unwrap_or_default();
+        let mut trouble = self.trouble.lock().expect("no code panics while holding it");
+        match (trouble.is_empty(), now.is_empty()) {
+            (true, false) => {
+                tracing::error!(endpoint = &*self.endpoint, error = now, "the log cannot be written; new data is refused until it can");
+            }
+            (false, true) => tracing::info!(endpoint = &*self.endpoint, "the log can be written again"),
+            _ => {}
+        }
+        *trouble = now;
+    }
+}
+
+/// Wakes a thread as an executor wakes a task.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn open_log(options: &Options) -> anyhow::Result<Log> {
+    todo!()
+}
+
+/// Milliseconds since the Unix epoch.
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
+}

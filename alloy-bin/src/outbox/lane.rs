@@ -1,0 +1,191 @@
+//! One request in flight: takes records in order, splices them into requests, repeats each until it is taken.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Piece;
+use super::client::{Client, Outcome};
+use super::custody::Custody;
+use super::figures::add;
+use super::options::{Options, Retry};
+
+/// A record on its way.
+pub(super) struct Pending {
+    pub(super) position: u64,
+    pub(super) piece: Piece,
+    /// When it came into the lane.
+    pub(super) since: Instant,
+    /// Its share of the sender's memory, given back when it is acknowledged.
+    pub(super) _room: OwnedSemaphorePermit,
+}
+
+/// The queue of one lane. Bounded by the sender's memory, not by itself.
+#[derive(Default)]
+pub(super) struct Lane {
+    queue: Mutex<VecDeque<Pending>>,
+    changed: Notify,
+}
+
+impl Lane {
+    pub(super) fn push(&self, pending: Pending) {
+        self.queue.lock().expect("no code panics while holding it").push_back(pending);
+        self.changed.notify_one();
+    }
+
+    /// Looks again: the agent is stopping and nothing should wait to fill up.
+    pub(super) fn wake(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Sends what comes, for ever.
+    pub(super) async fn run(&self, custody: &Custody, client: &Client, options: &Options, hurry: &CancellationToken) {
+        loop {
+            let batch = self.next_batch(options, hurry).await;
+            deliver(batch, custody, client, options).await;
+        }
+    }
+
+    /// Waits until there is a full request, or the oldest record has waited long enough.
+    async fn next_batch(&self, options: &Options, hurry: &CancellationToken) -> Vec<Pending> {
+        loop {
+            let wait = match self.take(options, hurry.is_cancelled()) {
+                Taken::Batch(batch) => return batch,
+                Taken::Until(deadline) => deadline,
+            };
+            match wait {
+                Some(deadline) => {
+                    let _ = tokio::time::timeout_at(deadline, self.changed.notified()).await;
+                }
+                None => self.changed.notified().await,
+            }
+        }
+    }
+
+    fn take(&self, options: &Options, hurry: bool) -> Taken {
+        let batching = &options.batching;
+        let mut queue = self.queue.lock().expect("no code panics while holding it");
+        let Some(oldest) = queue.front() else { return Taken::Until(None) };
+        let deadline = oldest.since + batching.deadline;
+        let (mut count, mut items, mut bytes) = (0, 0, 0);
+        for pending in queue.iter() {
+            items += pending.piece.items as usize;
+            bytes += pending.piece.body.len();
+            if count > 0 && (items > batching.max_items || bytes > batching.max_bytes) {
+                return Taken::Batch(queue.drain(..count).collect());
+            }
+            count += 1;
+        }
+        let full = items >= batching.max_items || bytes >= batching.max_bytes;
+        if full || hurry || Instant::now() >= deadline {
+            return Taken::Batch(queue.drain(..).collect());
+        }
+        Taken::Until(Some(deadline))
+    }
+}
+
+enum Taken {
+    Batch(Vec<Pending>),
+    Until(Option<Instant>),
+}
+
+/// Sends the records until the endpoint has taken or refused each. A request that is refused for good is taken apart
+/// and sent record by record, so that a bad record costs only itself.
+async fn deliver(batch: Vec<Pending>, custody: &Custody, client: &Client, options: &Options) {
+    if send(&batch, custody, client, options).await {
+        return;
+    }
+    if batch.len() > 1 {
+        for pending in batch {
+            let single = [pending];
+            if !send(&single, custody, client, options).await {
+                give_up(&single[0], custody, options);
+            }
+        }
+    } else if let Some(pending) = batch.first() {
+        give_up(pending, custody, options);
+    }
+}
+
+fn give_up(pending: &Pending, custody: &Custody, options: &Options) {
+    add(&custody.figures().rejected_items, pending.piece.items.into());
+    tracing::warn!(
+        endpoint = options.endpoint.name,
+        items = pending.piece.items,
+        "dropped data that the endpoint refused for good"
+    );
+    custody.acknowledge(pending.position);
+}
+
+/// Sends the records as one request until it is taken (true) or refused for good (false).
+async fn send(batch: &[Pending], custody: &Custody, client: &Client, options: &Options) -> bool {
+    let figures = custody.figures();
+    let items: u64 = batch.iter().map(|pending| u64::from(pending.piece.items)).sum();
+    let bodies: Vec<Bytes> = batch.iter().map(|pending| pending.piece.body.clone()).collect();
+    let body = match (options.batching.splice)(&bodies) {
+        Ok(body) => body,
+        Err(error) => {
+            tracing::error!(endpoint = options.endpoint.name, %error, "cannot join records");
+            return false;
+        }
+    };
+    let mut backoff = Backoff::new(options.retry);
+    loop {
+        let started = Instant::now();
+        let outcome = client.post(body.clone()).await;
+        figures.request_seconds.observe(started.elapsed());
+        add(&figures.requests, 1);
+        match outcome {
+            Outcome::Taken => {
+                if backoff.failures > 0 {
+                    tracing::info!(endpoint = options.endpoint.name, failures = backoff.failures, "endpoint takes data again");
+                }
+                add(&figures.sent_items, items);
+                add(&figures.sent_bytes, body.len() as u64);
+                for pending in batch {
+                    figures.newest_sent_ms.fetch_max(pending.piece.newest_ms, Ordering::Relaxed);
+                    custody.acknowledge(pending.position);
+                }
+                return true;
+            }
+            Outcome::Never { why } => {
+                tracing::warn!(endpoint = options.endpoint.name, records = batch.len(), items, why, "endpoint refused a request");
+                return false;
+            }
+            Outcome::Later { why, after } => {
+                add(&figures.retried_items, items);
+                if backoff.failures.is_power_of_two() || backoff.failures == 0 {
+                    tracing::warn!(endpoint = options.endpoint.name, why, failures = backoff.failures + 1, "endpoint does not take data; it stays in the log and is tried again");
+                }
+                tokio::time::sleep(backoff.next(after)).await;
+            }
+        }
+    }
+}
+
+/// Doubling waits, with the upper half of each wait by chance so that many agents do not come back at once.
+struct Backoff {
+    retry: Retry,
+    wait: Duration,
+    failures: u32,
+}
+
+impl Backoff {
+    fn new(retry: Retry) -> Self {
+        Backoff { retry, wait: retry.min_backoff, failures: 0 }
+    }
+
+    fn next(&mut self, after: Option<Duration>) -> Duration {
+        self.failures += 1;
+        let wait = self.wait;
+        self.wait = (wait * 2).min(self.retry.max_backoff);
+        let chance = f64::from(std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), self.failures) as u32);
+        wait.mul_f64(0.5 + 0.5 * chance / f64::from(u32::MAX)).max(after.unwrap_or_default())
+    }
+}

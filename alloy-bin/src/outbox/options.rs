@@ -1,0 +1,100 @@
+//! Everything that a component sets.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Uri};
+
+use crate::formats::SpliceError;
+
+/// An endpoint, its log and its pace.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The folder of the log.
+    pub directory: PathBuf,
+    /// Where it goes.
+    pub endpoint: Endpoint,
+    /// What to do when it does not.
+    pub retry: Retry,
+    /// How records become requests.
+    pub batching: Batching,
+    /// What the log may use.
+    pub log: LogLimits,
+}
+
+/// Where requests go.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// For people and labels.
+    pub name: String,
+    /// The URL of the POST.
+    pub url: Uri,
+    /// Headers of each request, `Content-Type` and `Content-Encoding` included.
+    pub headers: HeaderMap,
+    /// How long one request may take in all.
+    pub timeout: Duration,
+}
+
+/// When and how fast a request is repeated. There is no last try: what is not taken stays in the log.
+#[derive(Debug, Clone, Copy)]
+pub struct Retry {
+    /// The first wait; doubled each time.
+    pub min_backoff: Duration,
+    /// The longest wait.
+    pub max_backoff: Duration,
+    /// Whether status 429 is repeated like 5xx, or drops the data like the other 4xx.
+    pub on_too_many_requests: OnTooManyRequests,
+}
+
+/// What status 429 means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnTooManyRequests {
+    /// Try again, after `Retry-After` if it is given.
+    Retry,
+    /// The data is dropped and counted.
+    Drop,
+}
+
+/// Joins record bodies into one request body.
+pub type Splice = fn(&[Bytes]) -> Result<Bytes, SpliceError>;
+
+/// How records become requests.
+#[derive(Debug, Clone, Copy)]
+pub struct Batching {
+    /// Requests in flight. Records of one lane key always take the same lane, so their order holds.
+    pub lanes: usize,
+    /// Items (samples, lines) in a request at the most; a single record may have more.
+    pub max_items: usize,
+    /// Bytes of record bodies in a request at the most; a single record may have more.
+    pub max_bytes: usize,
+    /// How long a request may wait to fill up.
+    pub deadline: Duration,
+    /// How bodies are joined.
+    pub splice: Splice,
+}
+
+/// What the log may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogLimits {
+    /// Bytes on disk. At the limit, new data is refused: sources that can wait wait, the others count the loss.
+    pub max_bytes: u64,
+    /// Bytes of one segment.
+    pub segment_bytes: u64,
+    /// How long accepted data may be without a sync: what power loss can cost.
+    pub sync_interval: Duration,
+}
+
+impl OnTooManyRequests {
+    /// From `retry_on_http_429`.
+    pub fn from_flag(retry: bool) -> Self {
+        if retry { OnTooManyRequests::Retry } else { OnTooManyRequests::Drop }
+    }
+}
+
+impl Default for LogLimits {
+    /// 4 GiB in segments of 16 MiB, synced within 200 ms.
+    fn default() -> Self {
+        LogLimits { max_bytes: 4 << 30, segment_bytes: 16 << 20, sync_interval: Duration::from_millis(200) }
+    }
+}

@@ -1,0 +1,267 @@
+//! The agent's share in its cluster: carries views, messages and time to the shards, and answers who owns what.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use alloy_cluster::{Cluster, Handover, HandoverOptions, Incoming, Member, Membership, Phase, Sharder, View};
+use serde::Serialize;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::shard::{Core, Shard};
+use crate::config::{Body, Decode};
+
+/// Whether a component's keys are shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sharing {
+    /// Every node works on all keys.
+    #[default]
+    Alone,
+    /// The cluster's members split the keys.
+    Clustered,
+}
+
+/// The `clustering` block.
+impl Decode for Sharing {
+    fn decode(body: &mut Body<'_>) -> Self {
+        if body.required("enabled") { Sharing::Clustered } else { Sharing::Alone }
+    }
+}
+
+/// The agent's share in its cluster. Cheap to clone.
+#[derive(Clone)]
+pub struct Ownership {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    membership: Arc<dyn Membership>,
+    /// How messages reach the others; `None` in a cluster of one.
+    peers: Option<Cluster>,
+    sharder: Arc<dyn Sharder>,
+    shards: Mutex<BTreeMap<Arc<str>, (Sharing, Arc<Core>)>>,
+    work: Arc<Notify>,
+}
+
+/// A member, as the API shows it.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Its name.
+    pub name: String,
+    /// Where it is reached.
+    pub address: String,
+    /// Whether it is this node.
+    pub is_self: bool,
+    /// In Alloy's words: `viewer`, `participant`, `terminating`.
+    pub state: &'static str,
+}
+
+/// A key and who owns it, as the API shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Owned {
+    /// The component that the key belongs to.
+    pub component: String,
+    /// What it is: a target's address or a file's path.
+    pub name: String,
+    /// The key, in hexadecimal.
+    pub key: String,
+    /// Who owns it by this node's view; `None` while nobody is active.
+    pub owner: Option<String>,
+    /// Who comes next.
+    pub successor: Option<String>,
+    /// What this node does about it: `idle`, `claiming`, `acting`, `stopping`.
+    pub here: &'static str,
+    /// For how long it has done that.
+    pub here_seconds: u64,
+}
+
+impl Ownership {
+    pub(super) fn new(membership: Arc<dyn Membership>, sharder: Arc<dyn Sharder>, peers: Option<Cluster>) -> Self {
+        let inner = Inner { membership, peers, sharder, shards: Mutex::default(), work: Arc::default() };
+        Ownership { inner: Arc::new(inner) }
+    }
+
+    /// The keys of one component. A component that asks again gets a new, empty shard.
+    pub fn shard(&self, component: &str, sharing: Sharing) -> Shard {
+        let me = self.inner.membership.me().clone();
+        let handover = Handover::new(me, HandoverOptions::default(), self.inner.sharder.clone());
+        let core = Arc::new(Core::new(component, handover, self.inner.work.clone()));
+        core.set_view(&self.view_for(sharing));
+        self.shards().insert(component.into(), (sharing, core.clone()));
+        Shard::new(core)
+    }
+
+    /// Carries views, messages and time until `stop`.
+    pub async fn run(&self, mut incoming: Option<mpsc::Receiver<Incoming>>, stop: CancellationToken) {
+        let membership = &self.inner.membership;
+        let mut view = membership.view();
+        loop {
+            let deadline = self.deadline().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = membership.changed(view.epoch()) => {
+                    view = changed;
+                    self.each(Sharing::Clustered, |core| core.set_view(&view));
+                }
+                Some(message) = receive(&mut incoming) => self.deliver(&message),
+                () = self.inner.work.notified() => {}
+                () = tokio::time::sleep_until(deadline.into()) => {
+                    self.each(Sharing::Clustered, |core| core.change(|handover, now| handover.handle_timeout(now)));
+                }
+            }
+            self.send();
+        }
+    }
+
+    /// This node's configuration and discovery are ready: it takes its share.
+    pub async fn activate(&self) {
+        self.inner.membership.set_phase(Phase::Active).await;
+    }
+
+    /// Gives every shared key to the others, waiting for at most `patience`. True: all are given. At once and true when
+    /// there is nobody to take them.
+    pub async fn hand_over(&self, patience: Duration) -> bool {
+        let view = self.inner.membership.view();
+        let me = self.inner.membership.me();
+        if !view.members().iter().any(|member| member.node.name != *me && member.phase == Phase::Active) {
+            return true;
+        }
+        self.inner.membership.set_phase(Phase::Leaving).await;
+        let drained = async {
+            while !self.is_drained() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(patience, drained).await.is_ok()
+    }
+
+    /// Tells the cluster that this node goes.
+    pub async fn leave(&self) {
+        self.inner.membership.leave().await;
+    }
+
+    /// This node's name.
+    pub fn me(&self) -> String {
+        self.inner.membership.me().to_string()
+    }
+
+    /// Epoch and digest of this node's view.
+    pub fn view(&self) -> (u64, u64) {
+        let view = self.inner.membership.view();
+        (view.epoch(), view.digest())
+    }
+
+    /// The members.
+    pub fn peers(&self) -> Vec<Peer> {
+        let me = self.inner.membership.me();
+        let view = self.inner.membership.view();
+        let peers = view.members().iter().map(|member| Peer {
+            name: member.node.name.to_string(),
+            address: member.node.address.to_string(),
+            is_self: member.node.name == *me,
+            state: match member.phase {
+                Phase::Joining => "viewer",
+                Phase::Active => "participant",
+                Phase::Leaving => "terminating",
+            },
+        });
+        peers.collect()
+    }
+
+    /// Every key that this node knows, with its owner.
+    pub fn list(&self) -> Vec<Owned> {
+        let shards: Vec<_> = self.shards().values().map(|(_, core)| core.clone()).collect();
+        let mut list = Vec::new();
+        for core in shards {
+            let inner = core.lock();
+            for status in inner.handover.statuses() {
+                // States of keys that this node's discovery does not know (any more) are kept, but are nobody's.
+                let Some(name) = inner.names.get(&status.key) else { continue };
+                list.push(Owned {
+                    component: core.component.to_string(),
+                    name: name.to_string(),
+                    key: format!("{:016x}", status.key),
+                    owner: status.owner.as_ref().map(ToString::to_string),
+                    successor: status.successor.as_ref().map(ToString::to_string),
+                    here: status.activity.as_str(),
+                    here_seconds: status.since.elapsed().as_secs(),
+                });
+            }
+        }
+        list.sort_by(|a, b| (&a.component, &a.name, &a.key).cmp(&(&b.component, &b.name, &b.key)));
+        list
+    }
+
+    /// For each shard: its component, the keys it works on, and the keys that have moved away.
+    pub(super) fn shard_figures(&self) -> Vec<(Arc<str>, usize, u64)> {
+        let shards = self.shards();
+        let figures = shards.values().map(|(_, core)| {
+            let inner = core.lock();
+            (core.component.clone(), inner.handover.acting(), inner.moved)
+        });
+        figures.collect()
+    }
+
+    pub(super) fn membership(&self) -> &dyn Membership {
+        &*self.inner.membership
+    }
+
+    pub(super) fn cluster(&self) -> Option<&Cluster> {
+        self.inner.peers.as_ref()
+    }
+
+    fn shards(&self) -> std::sync::MutexGuard<'_, BTreeMap<Arc<str>, (Sharing, Arc<Core>)>> {
+        self.inner.shards.lock().expect("no code panics while holding it")
+    }
+
+    /// The cluster's view, or for keys that are not shared a view of this node alone.
+    fn view_for(&self, sharing: Sharing) -> Arc<View> {
+        let view = self.inner.membership.view();
+        if sharing == Sharing::Clustered {
+            return view;
+        }
+        let me = view.member(self.inner.membership.me());
+        let me = me.into_iter().map(|me| Member { phase: Phase::Active, ..me.clone() });
+        Arc::new(View::new(view.epoch(), me.collect()))
+    }
+
+    fn each(&self, sharing: Sharing, work: impl Fn(&Core)) {
+        let shards: Vec<_> = self.shards().values().cloned().collect();
+        shards.iter().filter(|(other, _)| *other == sharing).for_each(|(_, core)| work(core));
+    }
+
+    fn deliver(&self, message: &Incoming) {
+        let shard = self.shards().get(message.channel.as_str()).cloned();
+        // Without the component (another configuration there, or still loading here) the claim is left unanswered;
+        // the claimant goes on after its deadline.
+        if let Some((Sharing::Clustered, core)) = shard {
+            core.change(|handover, now| handover.handle_message(now, &message.from, &message.payload));
+        }
+    }
+
+    fn send(&self) {
+        let Some(peers) = &self.inner.peers else { return };
+        self.each(Sharing::Clustered, |core| {
+            for (to, message) in core.take_outgoing() {
+                peers.send(&to, &core.component, message);
+            }
+        });
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.shards().values().filter_map(|(_, core)| core.lock().handover.poll_deadline()).min()
+    }
+
+    fn is_drained(&self) -> bool {
+        self.shards().values().all(|(sharing, core)| *sharing == Sharing::Alone || core.lock().handover.is_drained())
+    }
+}
+
+/// The next message; never, in a cluster of one.
+async fn receive(incoming: &mut Option<mpsc::Receiver<Incoming>>) -> Option<Incoming> {
+    match incoming {
+        Some(incoming) => incoming.recv().await,
+        None => std::future::pending().await,
+    }
+}

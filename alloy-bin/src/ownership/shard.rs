@@ -1,0 +1,179 @@
+//! One component's keys: a hand-over core, what it wants the component to do, and names for people.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use alloy_cluster::{Event, Handover, NodeName, View};
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+/// What a component has to do next.
+#[derive(Debug, Clone)]
+pub enum Turn {
+    /// Begin with this key.
+    Start {
+        /// The key.
+        key: u64,
+        /// The state that the last owner left, in the component's own encoding; `None`: nobody had any.
+        state: Option<Bytes>,
+        /// Where the state is from.
+        origin: Origin,
+    },
+    /// Stop this key, flush, and answer with [`Shard::stopped`].
+    Stop {
+        /// The key.
+        key: u64,
+    },
+}
+
+/// Where a key's state is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody had any: the key is new.
+    Fresh,
+    /// The last owner stopped and handed it over: exact.
+    Handed,
+    /// The last owner died; this is the copy that it replicated, at most one interval old.
+    Replica,
+}
+
+/// One component's keys. Dropping it forgets them.
+pub struct Shard {
+    core: Arc<Core>,
+}
+
+/// A message to a member.
+pub(super) type Outgoing = (NodeName, Bytes);
+
+/// What the component and the service share.
+pub(super) struct Core {
+    pub(super) component: Arc<str>,
+    inner: Mutex<Inner>,
+    /// There is a turn for the component.
+    turn: Notify,
+    /// There is a message to send, or another deadline.
+    pub(super) work: Arc<Notify>,
+}
+
+pub(super) struct Inner {
+    pub(super) handover: Handover,
+    pub(super) names: HashMap<u64, Arc<str>>,
+    turns: VecDeque<Turn>,
+    outgoing: Vec<Outgoing>,
+    /// Keys that moved to another member, for the counter that Alloy has.
+    pub(super) moved: u64,
+}
+
+impl Core {
+    pub(super) fn new(component: &str, handover: Handover, work: Arc<Notify>) -> Self {
+        let inner = Inner { handover, names: HashMap::new(), turns: VecDeque::new(), outgoing: Vec::new(), moved: 0 };
+        Core { component: component.into(), inner: Mutex::new(inner), turn: Notify::new(), work }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no code panics while holding it")
+    }
+
+    /// Changes the hand-over core and moves out what it wants done.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Handover, Instant) -> T) -> T {
+        let mut inner = self.lock();
+        let result = change(&mut inner.handover, Instant::now());
+        inner.drain();
+        if !inner.turns.is_empty() {
+            self.turn.notify_one();
+        }
+        self.work.notify_one();
+        result
+    }
+
+    pub(super) fn set_view(&self, view: &Arc<View>) {
+        self.change(|handover, now| handover.set_view(now, view.clone()));
+    }
+
+    pub(super) fn take_outgoing(&self) -> Vec<Outgoing> {
+        std::mem::take(&mut self.lock().outgoing)
+    }
+}
+
+impl Inner {
+    fn drain(&mut self) {
+        while let Some(event) = self.handover.poll_event() {
+            let turn = match event {
+                Event::Start { key, state, origin } => Turn::Start { key, state, origin: origin.into() },
+                Event::Stop { key } => {
+                    self.moved += u64::from(self.names.contains_key(&key));
+                    Turn::Stop { key }
+                }
+            };
+            self.turns.push_back(turn);
+        }
+        while let Some(message) = self.handover.poll_message() {
+            self.outgoing.push(message);
+        }
+    }
+}
+
+impl From<alloy_cluster::Origin> for Origin {
+    fn from(origin: alloy_cluster::Origin) -> Self {
+        match origin {
+            alloy_cluster::Origin::Handed { .. } => Origin::Handed,
+            alloy_cluster::Origin::Replica { .. } => Origin::Replica,
+            _ => Origin::Fresh,
+        }
+    }
+}
+
+impl Shard {
+    pub(super) fn new(core: Arc<Core>) -> Self {
+        Shard { core }
+    }
+
+    /// Every key of the component in the whole cluster with a name for people, whoever owns it.
+    pub fn set_keys(&self, keys: Vec<(u64, String)>) {
+        let names = keys.into_iter().map(|(key, name)| (key, name.into()));
+        let names: HashMap<u64, Arc<str>> = names.collect();
+        let mut keys: Vec<u64> = names.keys().copied().collect();
+        keys.sort_unstable();
+        self.core.lock().names = names;
+        self.core.change(|handover, now| handover.set_keys(now, keys));
+    }
+
+    /// What to do next. Cancelling it is safe.
+    pub async fn next(&self) -> Turn {
+        loop {
+            if let Some(turn) = self.core.lock().turns.pop_front() {
+                return turn;
+            }
+            self.core.turn.notified().await;
+        }
+    }
+
+    /// The key is stopped and flushed; this is its last state.
+    pub fn stopped(&self, key: u64, state: Option<Bytes>) {
+        self.core.change(|handover, now| handover.handle_stopped(now, key, state));
+    }
+
+    /// The newest state of a key that is running here, for its successor.
+    pub fn update_state(&self, key: u64, state: Bytes) {
+        self.keeper().update_state(key, state);
+    }
+
+    /// A handle for a key's own task.
+    pub fn keeper(&self) -> Keeper {
+        Keeper { core: self.core.clone() }
+    }
+}
+
+/// Keeps the state of running keys up to date. Cheap to clone.
+#[derive(Clone)]
+pub struct Keeper {
+    core: Arc<Core>,
+}
+
+impl Keeper {
+    /// The newest state of a key that is running here, for its successor.
+    pub fn update_state(&self, key: u64, state: Bytes) {
+        self.core.change(|handover, now| handover.update_state(now, key, state));
+    }
+}

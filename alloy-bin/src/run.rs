@@ -1,0 +1,121 @@
+//! `alloy run`: the wiring, readable as one page; the order of start and stop.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::RunFlags;
+use crate::components::registrations;
+use crate::graph::{Checked, Host, load};
+use crate::logging;
+use crate::ownership::{self, Joined};
+use crate::server::{self, Listener};
+use crate::telemetry::{Collect, Page};
+
+/// How long a leaving agent waits for the others to claim its keys, before it stops all the same.
+const HAND_OVER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs the agent until it is told to stop.
+pub fn run(flags: RunFlags) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let result = runtime.block_on(serve(flags));
+    // A disk that hangs must not keep the process: what matters has been synced by now.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
+    // 1. Everything that can be checked before anything is touched.
+    let registrations = registrations();
+    let loaded = load(&flags.config)?;
+    let hostname = hostname();
+    let checked = Checked::new(loaded, &registrations, &hostname).map_err(anyhow::Error::msg)?;
+    logging::start(checked.logging().map_err(anyhow::Error::msg)?)?;
+
+    // 2. The port, the storage, the cluster. The node sees the others and owns nothing yet.
+    let listener = Listener::bind(&flags.listen).await?;
+    let address = listener.address()?;
+    make_storage(&flags.storage)?;
+    let Joined { ownership, member, divert } = ownership::start(&flags.cluster, &hostname, address).await?;
+
+    // 3. The components, and the server that shows them.
+    let host = Host { storage: flags.storage.clone(), ownership: ownership.clone() };
+    let graph = Arc::new(checked.build(&host).map_err(anyhow::Error::msg)?);
+    let state = Arc::new(server::State {
+        ready: AtomicBool::new(false),
+        collectors: vec![graph.clone(), Arc::new(ownership.clone()), Arc::new(BuildInfo)],
+        health: graph.clone(),
+        ownership: ownership.clone(),
+    });
+    let (stop_server, stop_member, stop_graph) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+    let serving = tokio::spawn(listener.serve(server::router(state.clone()), divert, stop_server.clone()));
+    let member = tokio::spawn(member.run(stop_member.clone()));
+    let running = tokio::spawn({ let (graph, stop) = (graph.clone(), stop_graph.clone()); async move { graph.run(stop).await } });
+
+    // 4. Ready: the node takes its share.
+    ownership.activate().await;
+    state.ready.store(true, Ordering::Relaxed);
+    tracing::info!(%address, node = ownership.me(), config = %flags.config.display(), "the agent is running");
+
+    // 5. Stop: give the keys away, let sources end before what they send to, say goodbye.
+    let signal = stop_signal().await?;
+    tracing::info!(signal, "stopping");
+    state.ready.store(false, Ordering::Relaxed);
+    let handing_over = async {
+        if !ownership.hand_over(HAND_OVER_PATIENCE).await {
+            tracing::warn!(patience = ?HAND_OVER_PATIENCE, "not all keys were claimed in time; the others take them over from the copies");
+        }
+        stop_graph.cancel();
+        let _ = running.await;
+        ownership.leave().await;
+    };
+    tokio::select! {
+        () = handing_over => {}
+        signal = stop_signal() => tracing::warn!(signal = signal?, "stopping at once"),
+    }
+    stop_member.cancel();
+    stop_server.cancel();
+    let _ = (member.await, serving.await);
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn stop_signal() -> anyhow::Result<&'static str> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => Ok("SIGTERM"),
+        _ = interrupt.recv() => Ok("SIGINT"),
+    }
+}
+
+/// The machine's name; in a pod, the pod's.
+fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Makes the storage folder and sees that it can be written: better now than at the first batch.
+fn make_storage(path: &Path) -> anyhow::Result<()> {
+    let of = || format!("cannot write to {} (--storage.path)", path.display());
+    std::fs::create_dir_all(path).with_context(of)?;
+    let probe = path.join(".writable");
+    std::fs::write(&probe, b"").with_context(of)?;
+    std::fs::remove_file(&probe).with_context(of)
+}
+
+/// `alloy_build_info`.
+struct BuildInfo;
+
+impl Collect for BuildInfo {
+    fn collect(&self, page: &mut Page) {
+        let help = "The version of the agent.";
+        page.gauge("alloy_build_info", help, &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+    }
+}
+

@@ -1,0 +1,20 @@
+//! Scraping one target: when, how, and what its page becomes.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `slots.rs` | when: a pure function of the target's key |
+//! | `fetch.rs` | one GET with limits |
+//! | `page.rs` | page -> samples with the target's labels; staleness markers |
+//! | `target.rs` | a target's life: slot after slot |
+//!
+//! Invariant: knows no configuration and no cluster; `prometheus.scrape` decides which targets live here.
+
+mod fetch;
+mod page;
+mod slots;
+mod target;
+
+pub use fetch::{Compression, Fetcher, Limits};
+pub use page::{LabelPolicy, PageError, TargetLabels, TimestampPolicy};
+pub use slots::{Begin, Slots};
+pub use target::{Ended, ScrapeFigures, Settings, Spec, SpecError, live};

@@ -1,0 +1,280 @@
+//! A target's life: slot after slot, until it is told to stop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use http::Uri;
+use tokio_util::sync::CancellationToken;
+
+use super::fetch::{Fetcher, Limits};
+use super::page::{LabelPolicy, Reading, Staleness, TargetLabels, TimestampPolicy};
+use super::slots::{Begin, Slots};
+use crate::formats::{Format, Protocol};
+use crate::graph::Fanout;
+use crate::telemetry::{SampleBatch, Target};
+
+/// How long a scrape that is under way may go on when its target has to stop. What it would have brought is caught up
+/// by the next owner, so it is short against the hand-over's deadline.
+const STOP_PATIENCE: Duration = Duration::from_secs(1);
+/// The clock is read again at least this often while waiting for a slot, so that a clock that was set is noticed.
+const CLOCK_CHECK: Duration = Duration::from_secs(10);
+
+/// How all targets of a component are scraped.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Between two slots.
+    pub interval: Duration,
+    /// Of one request.
+    pub limits: Limits,
+    /// The `Accept` header.
+    pub accept: String,
+    /// How pages without a usable content type are read.
+    pub fallback: Option<Protocol>,
+    /// Whose labels count.
+    pub labels: LabelPolicy,
+    /// Whose times count.
+    pub timestamps: TimestampPolicy,
+    /// Samples of one page; 0: no limit.
+    pub sample_limit: usize,
+}
+
+/// One target, ready to be scraped.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// Its key.
+    pub key: u64,
+    /// Where its page is.
+    pub url: Uri,
+    /// The labels of its samples.
+    pub labels: TargetLabels,
+}
+
+/// Why a target cannot be scraped.
+#[derive(Debug, thiserror::Error)]
+#[error("target {target}: {reason}")]
+pub struct SpecError {
+    target: String,
+    reason: String,
+}
+
+impl Spec {
+    /// A target with what the component says: scheme and path where the target has none of its own, parameters, and
+    /// the `job` label where the target has none.
+    pub fn new(target: &Target, scheme: &str, path: &str, params: &[(String, String)], job: &str) -> Result<Self, SpecError> {
+        let address = target.get("__address__").unwrap_or_default();
+        let error = |reason: String| SpecError { target: address.to_owned(), reason };
+        let scheme = target.get("__scheme__").unwrap_or(scheme);
+        if address.is_empty() {
+            return Err(error("has no label __address__".to_owned()));
+        }
+        if scheme != "http" {
+            return Err(error(format!("the scheme {scheme:?} is not supported; only http is")));
+        }
+        let own = target.0.iter().filter_map(|(name, value)| Some((name.strip_prefix("__param_")?.to_owned(), value.clone())));
+        let own: Vec<(String, String)> = own.collect();
+        let shared = params.iter().filter(|(name, _)| !own.iter().any(|(other, _)| other == name)).cloned();
+        let query: Vec<String> =
+            shared.chain(own.iter().cloned()).map(|(name, value)| format!("{}={}", escape(&name), escape(&value))).collect();
+        let path = target.get("__metrics_path__").unwrap_or(path);
+        let (slash, mark) = (if path.starts_with('/') { "" } else { "/" }, if query.is_empty() { "" } else { "?" });
+        let url = format!("{scheme}://{address}{slash}{path}{mark}{}", query.join("&"));
+        let url: Uri = url.parse().map_err(|reason| error(format!("{url:?} is not a URL: {reason}")))?;
+        let own_labels = target.public_labels().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let added = [("instance".to_owned(), address.to_owned()), ("job".to_owned(), job.to_owned())];
+        Ok(Spec { key: target.key(), url, labels: TargetLabels::new(own_labels.chain(added)) })
+    }
+}
+
+/// Percent-encodes what may not stand in a query.
+fn escape(text: &str) -> String {
+    let mut escaped = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => escaped.push(byte.into()),
+            _ => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
+}
+
+/// What the targets of a component count together.
+#[derive(Debug, Default)]
+pub struct ScrapeFigures {
+    /// Pages taken.
+    pub scrapes: AtomicU64,
+    /// Scrapes that brought no page.
+    pub failures: AtomicU64,
+    /// Samples taken, without those of the agent's own.
+    pub samples: AtomicU64,
+    /// Samples that no receiver took: its log was full.
+    pub refused_samples: AtomicU64,
+    /// Slots that were taken late because their owner was gone.
+    pub caught_up: AtomicU64,
+    /// Slots that nobody took.
+    pub missed: AtomicU64,
+}
+
+/// How a target's life ended.
+pub struct Ended {
+    /// The last slot that was taken.
+    pub last_slot_ms: Option<i64>,
+    /// Ends all its series, if it is gone for good.
+    pub farewell: SampleBatch,
+}
+
+/// Scrapes the target in its slots until `stop`. `done_ms` is the last slot that somebody has taken; `taken` hears of
+/// each slot that is done here.
+pub async fn live(
+    spec: Arc<Spec>,
+    settings: Arc<Settings>,
+    shared: (Fetcher, Fanout<SampleBatch>, Arc<ScrapeFigures>),
+    done_ms: Option<i64>,
+    taken: impl Fn(i64) + Send + Sync,
+    stop: CancellationToken,
+) -> Ended {
+    let (fetcher, receivers, figures) = shared;
+    let interval_ms = settings.interval.as_millis() as i64;
+    let slots = Slots::new(spec.key, interval_ms);
+    let last = AtomicI64::new(done_ms.unwrap_or(i64::MIN));
+    let mut life = Life { spec, settings, fetcher, receivers, figures, staleness: Staleness::default(), failing: false };
+    let mut begin = slots.begin(done_ms, now_ms());
+    loop {
+        let late = begin.slot_ms <= now_ms();
+        if !wait_until(begin.slot_ms, &stop).await {
+            break;
+        }
+        life.figures.missed.fetch_add(begin.missed as u64, Ordering::Relaxed);
+        life.figures.caught_up.fetch_add(u64::from(late), Ordering::Relaxed);
+        let slot_ms = begin.slot_ms;
+        let scrape = life.scrape(slot_ms);
+        let cut = async {
+            stop.cancelled().await;
+            tokio::time::sleep(STOP_PATIENCE).await;
+        };
+        tokio::select! {
+            () = scrape => {
+                last.store(slot_ms, Ordering::Relaxed);
+                taken(slot_ms);
+            }
+            () = cut => break,
+        }
+        begin = next(slots, slot_ms);
+    }
+    let last_slot_ms = Some(last.into_inner()).filter(|slot| *slot != i64::MIN);
+    let at_ms = last_slot_ms.map_or_else(now_ms, |slot| slots.after(slot));
+    Ended { last_slot_ms, farewell: life.farewell(at_ms) }
+}
+
+/// The slot after this one. A scrape that took longer than an interval leaves a slot that has passed: it is taken late,
+/// as after a change of owner, and those before it are missed.
+fn next(slots: Slots, slot_ms: i64) -> Begin {
+    let now_ms = now_ms();
+    if slots.after(slot_ms) > now_ms { Begin { slot_ms: slots.after(slot_ms), missed: 0 } } else { slots.begin(Some(slot_ms), now_ms) }
+}
+
+/// Waits for a moment of wall time. False: stopped before it came.
+async fn wait_until(time_ms: i64, stop: &CancellationToken) -> bool {
+    loop {
+        if stop.is_cancelled() {
+            return false;
+        }
+        let left = time_ms - now_ms();
+        if left <= 0 {
+            return true;
+        }
+        let wait = Duration::from_millis(left as u64).min(CLOCK_CHECK);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = stop.cancelled() => return false,
+        }
+    }
+}
+
+struct Life {
+    spec: Arc<Spec>,
+    settings: Arc<Settings>,
+    fetcher: Fetcher,
+    receivers: Fanout<SampleBatch>,
+    figures: Arc<ScrapeFigures>,
+    staleness: Staleness,
+    failing: bool,
+}
+
+impl Life {
+    /// One slot: whatever happens, `up` and its like are written.
+    async fn scrape(&mut self, slot_ms: i64) {
+        let started = Instant::now();
+        let page = self.page(slot_ms).await;
+        let seconds = started.elapsed().as_secs_f64();
+        self.note(page.as_ref().err());
+        let up = if page.is_ok() { 1.0 } else { 0.0 };
+        let mut batch = page.unwrap_or_else(|_| SampleBatch::new(self.spec.key));
+        let samples = batch.len();
+        let added = self.staleness.follow(&mut batch, slot_ms);
+        let own = [
+            ("scrape_duration_seconds", seconds),
+            ("scrape_samples_post_metric_relabeling", samples as f64),
+            ("scrape_samples_scraped", samples as f64),
+            ("scrape_series_added", added as f64),
+            ("up", up),
+        ];
+        for (name, value) in own {
+            self.spec.labels.push_own(&mut batch, name, slot_ms, value);
+        }
+        if let Err(error) = self.receivers.offer(&batch).await {
+            self.figures.refused_samples.fetch_add(batch.len() as u64, Ordering::Relaxed);
+            tracing::debug!(target = %self.spec.url, %error, "samples were refused");
+        }
+        self.figures.samples.fetch_add(samples as u64, Ordering::Relaxed);
+    }
+
+    async fn page(&self, slot_ms: i64) -> anyhow::Result<SampleBatch> {
+        let fetched = self.fetcher.fetch(&self.spec.url, &self.settings.accept, &self.settings.limits).await?;
+        let format = Format::from_content_type(fetched.content_type.as_deref(), self.settings.fallback)?;
+        let reading = Reading {
+            target: &self.spec.labels,
+            format,
+            labels: self.settings.labels,
+            timestamps: self.settings.timestamps,
+            sample_limit: self.settings.sample_limit,
+            lane: self.spec.key,
+            slot_ms,
+        };
+        Ok(reading.read(&fetched.body)?)
+    }
+
+    /// Counts, and says it once when a target begins to fail and once when it is well again.
+    fn note(&mut self, error: Option<&anyhow::Error>) {
+        match error {
+            Some(error) => {
+                self.figures.failures.fetch_add(1, Ordering::Relaxed);
+                if !self.failing {
+                    tracing::warn!(target = %self.spec.url, error = format!("{error:#}"), "a target cannot be scraped");
+                }
+            }
+            None => {
+                self.figures.scrapes.fetch_add(1, Ordering::Relaxed);
+                if self.failing {
+                    tracing::info!(target = %self.spec.url, "a target can be scraped again");
+                }
+            }
+        }
+        self.failing = error.is_some();
+    }
+
+    /// Markers for everything that the target had.
+    fn farewell(&mut self, at_ms: i64) -> SampleBatch {
+        let mut batch = SampleBatch::new(self.spec.key);
+        self.staleness.follow(&mut batch, at_ms);
+        for name in ["scrape_duration_seconds", "scrape_samples_post_metric_relabeling", "scrape_samples_scraped", "scrape_series_added", "up"] {
+            self.spec.labels.push_own(&mut batch, name, at_ms, crate::telemetry::STALE_NAN);
+        }
+        batch
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64)
+}

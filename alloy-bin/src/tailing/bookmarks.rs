@@ -1,0 +1,309 @@
+//! The positions of one component in one file, `bookmarks.json`: versioned, checksummed, replaced atomically.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use twox_hash::XxHash64;
+
+use super::{Fingerprint, Identity, Intent, Position};
+
+/// The file's name in the component's folder.
+const FILE: &str = "bookmarks.json";
+
+/// The version that is written and read.
+const VERSION: u32 = 1;
+
+/// How long the position of a file is kept that nobody follows here: it may come back, or its labels have changed.
+const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How far one file is delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bookmark {
+    /// The path it was found at.
+    pub path: String,
+    /// How far.
+    pub position: Position,
+    /// When it was last followed, seconds since the Unix epoch.
+    pub followed_s: u64,
+}
+
+/// The positions of one component, by the keys of its targets.
+#[derive(Debug, Default)]
+pub struct Bookmarks {
+    files: BTreeMap<u64, Bookmark>,
+    is_changed: bool,
+}
+
+/// Why there are no bookmarks although there were. The file is left aside as `bookmarks.json.damaged`; files that have
+/// no other position are begun as `on_positions_file_error` says.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The file can't be read.
+    #[error("cannot read {FILE}: {0}")]
+    Io(#[from] io::Error),
+    /// It is not what was written.
+    #[error("{FILE} is damaged: {0}")]
+    Damaged(String),
+    /// It was written by another version of the agent.
+    #[error("{FILE} has version {0}, known is {VERSION}")]
+    Version(u32),
+}
+
+impl Bookmarks {
+    /// Reads what is in the folder. No file is no error: there are no bookmarks yet.
+    ///
+    /// # Errors
+    /// See [`LoadError`]; the agent goes on with none.
+    pub fn load(folder: &Path) -> Result<Self, LoadError> {
+        let path = folder.join(FILE);
+        let result = match fs::read(&path) {
+            Ok(text) => parse(&text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Bookmarks::default()),
+            Err(error) => Err(error.into()),
+        };
+        if result.is_err() {
+            // For people to look at. If it can't be moved, the next save replaces it.
+            let _ = fs::rename(&path, folder.join(format!("{FILE}.damaged")));
+        }
+        Ok(Bookmarks { files: result?, is_changed: false })
+    }
+
+    /// The position of that target, or else the newest one of that path: labels may have changed, the file has not.
+    pub fn find(&self, key: u64, path: &str) -> Option<Position> {
+        let newest = || {
+            self.files
+                .values()
+                .filter(|bookmark| bookmark.path == path)
+                .max_by_key(|bookmark| (bookmark.followed_s, bookmark.position.offset))
+        };
+        self.files.get(&key).filter(|own| own.path == path).or_else(newest).map(|bookmark| bookmark.position)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &Bookmark)> {
+        self.files.iter().map(|(key, bookmark)| (*key, bookmark))
+    }
+
+    /// Notes a position. It must be in custody; it is saved only after it is durable.
+    pub fn set(&mut self, key: u64, bookmark: Bookmark) {
+        self.is_changed |= self.files.get(&key).is_none_or(|old| old.position != bookmark.position);
+        self.files.insert(key, bookmark);
+    }
+
+    /// What to save, if anything has changed since the last call. Positions that nobody followed for a week are dropped.
+    pub fn poll_save(&mut self, now_s: u64) -> Option<Snapshot> {
+        if !std::mem::take(&mut self.is_changed) {
+            return None;
+        }
+        self.files.retain(|_, bookmark| bookmark.followed_s + KEPT.as_secs() > now_s);
+        Some(Snapshot(format(&self.files)))
+    }
+
+    /// The snapshot could not be saved: the next one holds its positions too.
+    pub fn handle_failed_save(&mut self) {
+        self.is_changed = true;
+    }
+}
+
+/// Positions to save, as text.
+#[derive(Debug)]
+pub struct Snapshot(Vec<u8>);
+
+impl Snapshot {
+    /// Replaces the file: after a crash at any point there is the old one or the new one. Blocks.
+    ///
+    /// # Errors
+    /// What the system says; the old file is as it was.
+    pub fn save(&self, folder: &Path) -> io::Result<()> {
+        fs::create_dir_all(folder)?;
+        let temporary = folder.join(format!("{FILE}.new"));
+        let mut file = File::create(&temporary)?;
+        file.write_all(&self.0)?;
+        file.sync_all()?;
+        fs::rename(&temporary, folder.join(FILE))?;
+        // The new name is durable only when its folder is.
+        File::open(folder)?.sync_all()
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Document {
+    version: u32,
+    checksum: String,
+    files: Vec<Entry>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    key: String,
+    path: String,
+    device: u64,
+    inode: u64,
+    fingerprint: String,
+    fingerprint_bytes: u32,
+    offset: u64,
+    last_ns: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    intent: Option<(u64, i64)>,
+    followed_s: u64,
+}
+
+fn format(files: &BTreeMap<u64, Bookmark>) -> Vec<u8> {
+    let files: Vec<Entry> = files.iter().map(|(key, bookmark)| Entry::of(*key, bookmark)).collect();
+    let document = Document { version: VERSION, checksum: checksum(&files), files };
+    serde_json::to_vec_pretty(&document).expect("numbers and text are always JSON")
+}
+
+fn parse(text: &[u8]) -> Result<BTreeMap<u64, Bookmark>, LoadError> {
+    #[derive(Deserialize)]
+    struct Head {
+        version: u32,
+    }
+    let damaged = |error: serde_json::Error| LoadError::Damaged(error.to_string());
+    let Head { version } = serde_json::from_slice(text).map_err(damaged)?;
+    if version != VERSION {
+        return Err(LoadError::Version(version));
+    }
+    let document: Document = serde_json::from_slice(text).map_err(damaged)?;
+    if document.checksum != checksum(&document.files) {
+        return Err(LoadError::Damaged("the checksum is wrong".to_owned()));
+    }
+    let unsound = || LoadError::Damaged("a position makes no sense".to_owned());
+    document.files.into_iter().map(|entry| entry.bookmark().ok_or_else(unsound)).collect()
+}
+
+/// Over the files as they are written without white space, so that the text may be shown and moved by tools.
+fn checksum(files: &[Entry]) -> String {
+    let text = serde_json::to_vec(files).expect("numbers and text are always JSON");
+    hex(XxHash64::oneshot(0, &text))
+}
+
+/// Keys and hashes are text: many JSON tools round large numbers.
+fn hex(number: u64) -> String {
+    format!("{number:016x}")
+}
+
+impl Entry {
+    fn of(key: u64, bookmark: &Bookmark) -> Self {
+        let position = bookmark.position;
+        Entry {
+            key: hex(key),
+            path: bookmark.path.clone(),
+            device: position.identity.device,
+            inode: position.identity.inode,
+            fingerprint: hex(position.fingerprint.hash),
+            fingerprint_bytes: position.fingerprint.bytes,
+            offset: position.offset,
+            last_ns: position.last_ns,
+            intent: position.intent.map(|intent| (intent.to, intent.base_ns)),
+            followed_s: bookmark.followed_s,
+        }
+    }
+
+    fn bookmark(self) -> Option<(u64, Bookmark)> {
+        let key = u64::from_str_radix(&self.key, 16).ok()?;
+        let hash = u64::from_str_radix(&self.fingerprint, 16).ok()?;
+        let position = Position {
+            identity: Identity { device: self.device, inode: self.inode },
+            fingerprint: Fingerprint { hash, bytes: self.fingerprint_bytes },
+            offset: self.offset,
+            last_ns: self.last_ns,
+            intent: self.intent.map(|(to, base_ns)| Intent { to, base_ns }),
+        };
+        let bookmark = Bookmark { path: self.path, position, followed_s: self.followed_s };
+        position.is_sound().then_some((key, bookmark))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bookmark(path: &str, offset: u64, followed_s: u64) -> Bookmark {
+        let position = Position {
+            identity: Identity { device: 1, inode: 2 },
+            offset,
+            intent: (offset % 2 == 1).then_some(Intent { to: offset + 5, base_ns: 9 }),
+            ..Position::default()
+        };
+        Bookmark { path: path.to_owned(), position, followed_s }
+    }
+
+    fn saved(folder: &Path) -> Bookmarks {
+        let mut bookmarks = Bookmarks::default();
+        bookmarks.set(u64::MAX, bookmark("/a", 10, 5));
+        bookmarks.set(7, bookmark("/b", 11, 5));
+        bookmarks.poll_save(6).expect("changed").save(folder).expect("saves");
+        bookmarks
+    }
+
+    #[test]
+    fn bookmarks_come_back_as_they_were_saved() {
+        let folder = tempfile::tempdir().unwrap();
+        let nested = folder.path().join("not/there/yet");
+        assert_eq!(Bookmarks::load(&nested).unwrap().iter().count(), 0);
+        let mut before = saved(&nested);
+        let after = Bookmarks::load(&nested).unwrap();
+        assert!(before.iter().eq(after.iter()));
+        assert!(before.poll_save(6).is_none(), "nothing has changed since");
+    }
+
+    #[test]
+    fn a_position_is_found_by_its_path_when_the_labels_have_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let bookmarks = saved(folder.path());
+        let offset = |key, path: &str| bookmarks.find(key, path).map(|position| position.offset);
+        assert_eq!(offset(7, "/b"), Some(11));
+        assert_eq!(offset(8, "/b"), Some(11));
+        assert_eq!(offset(8, "/c"), None);
+    }
+
+    #[test]
+    fn any_damage_is_an_error_and_never_a_wrong_position() {
+        let folder = tempfile::tempdir().unwrap();
+        let good = saved(folder.path()).files;
+        let path = folder.path().join(FILE);
+        let text = fs::read(&path).unwrap();
+        for end in 0..text.len() {
+            assert!(parse(&text[..end]).is_err(), "cut at {end}");
+        }
+        for at in 0..text.len() {
+            let mut flipped = text.clone();
+            flipped[at] ^= 1;
+            if let Ok(files) = parse(&flipped) {
+                assert_eq!(files, good, "flipped at {at}");
+            }
+        }
+        fs::write(&path, b"{\"version\": 2, \"more\": 1}").unwrap();
+        assert!(matches!(Bookmarks::load(folder.path()), Err(LoadError::Version(2))));
+        assert!(!path.exists(), "it is left aside");
+        assert_eq!(Bookmarks::load(folder.path()).unwrap().iter().count(), 0);
+    }
+
+    #[test]
+    fn a_crash_while_saving_leaves_the_old_bookmarks() {
+        let folder = tempfile::tempdir().unwrap();
+        let before = saved(folder.path());
+        // Power was lost while the temporary file was being written.
+        fs::write(folder.path().join(format!("{FILE}.new")), b"{\"version\":1,\"chec").unwrap();
+        let mut after = Bookmarks::load(folder.path()).unwrap();
+        assert!(before.iter().eq(after.iter()));
+        after.set(7, bookmark("/b", 20, 6));
+        after.poll_save(6).unwrap().save(folder.path()).unwrap();
+        assert_eq!(Bookmarks::load(folder.path()).unwrap().find(7, "/b").unwrap().offset, 20);
+    }
+
+    #[test]
+    fn positions_that_nobody_follows_are_dropped_after_a_week() {
+        let mut bookmarks = Bookmarks::default();
+        bookmarks.set(1, bookmark("/a", 10, 0));
+        bookmarks.set(2, bookmark("/b", 10, 100));
+        assert!(bookmarks.poll_save(KEPT.as_secs()).is_some());
+        assert_eq!(bookmarks.iter().map(|(key, _)| key).collect::<Vec<_>>(), [2]);
+    }
+}

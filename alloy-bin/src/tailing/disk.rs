@@ -1,0 +1,172 @@
+//! The thin edge to the disk. Everything here may block: it runs on the runtime's blocking threads.
+
+use std::cmp::Reverse;
+use std::fs::{File, Metadata};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+use super::{Fingerprint, Identity};
+
+/// What a look at a file shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) identity: Identity,
+    pub(super) size: u64,
+    pub(super) modified: SystemTime,
+}
+
+/// Looks at a path. Anything but a regular file is an error: reading a pipe or a device would take its data away from
+/// others or block for ever.
+pub(super) fn look(path: &Path) -> io::Result<Seen> {
+    seen(&std::fs::metadata(path)?)
+}
+
+/// Looks at an open file.
+pub(super) fn look_open(file: &File) -> io::Result<Seen> {
+    seen(&file.metadata()?)
+}
+
+fn seen(metadata: &Metadata) -> io::Result<Seen> {
+    if !metadata.is_file() {
+        let kind = if metadata.is_dir() { "a directory" } else { "a pipe, a socket or a device" };
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {kind}, not a regular file")));
+    }
+    let identity = Identity { device: metadata.dev(), inode: metadata.ino() };
+    Ok(Seen { identity, size: metadata.len(), modified: metadata.modified()? })
+}
+
+/// Opens a regular file.
+pub(super) fn open(path: &Path) -> io::Result<(File, Seen)> {
+    // Opening a pipe blocks until somebody writes to it, so the look comes first.
+    look(path)?;
+    let file = File::open(path)?;
+    let seen = look_open(&file)?;
+    Ok((file, seen))
+}
+
+/// Reads the range, or less if the file ends before.
+pub(super) fn read_range(file: &File, range: Range<u64>) -> io::Result<Bytes> {
+    let length = range.end - range.start;
+    let mut block = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+    let mut file = file;
+    file.seek(SeekFrom::Start(range.start))?;
+    file.take(length).read_to_end(&mut block)?;
+    Ok(Bytes::from(block))
+}
+
+/// Reads what a fingerprint covers.
+pub(super) fn read_head(file: &File) -> io::Result<Bytes> {
+    read_range(file, 0..Fingerprint::BYTES_MAX as u64)
+}
+
+/// Where the last line begins that has no end yet, looking back at most `bytes_max`; the size if there is none.
+pub(super) fn last_line_begin(file: &File, size: u64, bytes_max: usize) -> io::Result<u64> {
+    let from = size.saturating_sub(bytes_max as u64);
+    let tail = read_range(file, from..size)?;
+    Ok(match memchr::memrchr(b'\n', &tail) {
+        Some(end) => from + end as u64 + 1,
+        None if from == 0 => 0,
+        None => size,
+    })
+}
+
+/// A file that was moved away from a path by rotation.
+#[derive(Debug)]
+pub(super) struct Rotated {
+    pub(super) path: PathBuf,
+    pub(super) age: Age,
+}
+
+/// Which of two rotated files is older: they are sorted oldest first. Files of different schemes are not compared.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Age {
+    /// `app.log.2` is older than `app.log.1`.
+    Counter(Reverse<u32>),
+    /// `app.log-20260101` is older than `app.log-20260102`.
+    Date(String),
+}
+
+impl Age {
+    /// Whether this one was rotated after the other, by the same scheme.
+    pub(super) fn is_newer_than(&self, other: &Age) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other) && self > other
+    }
+}
+
+/// The rotated siblings of a path, oldest first. Compressed ones are left out: their offsets mean something else.
+pub(super) fn rotated_siblings(path: &Path) -> io::Result<Vec<Rotated>> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return Ok(Vec::new());
+    };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let mut siblings = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let age = entry.file_name().to_str().and_then(|other| rotation_age(name, other));
+        if let Some(age) = age {
+            siblings.push(Rotated { path: entry.path(), age });
+        }
+    }
+    siblings.sort_by(|a, b| a.age.cmp(&b.age));
+    Ok(siblings)
+}
+
+/// The age of `other` if its name says that it was rotated from `name`: a suffix of digits (and what separates
+/// them in dates), or the same in front of the extension (`app-20260101.log`).
+fn rotation_age(name: &str, other: &str) -> Option<Age> {
+    let (stem, extension) = name.rfind('.').map_or((name, ""), |dot| name.split_at(dot));
+    let suffix = other
+        .strip_prefix(name)
+        .or_else(|| other.strip_prefix(stem).and_then(|rest| rest.strip_suffix(extension)))?;
+    let suffix = suffix.strip_prefix(['.', '-', '_'])?;
+    let is_date = |c: char| c.is_ascii_digit() || "-_.:TZ".contains(c);
+    if !suffix.starts_with(|c: char| c.is_ascii_digit()) || !suffix.chars().all(is_date) {
+        return None;
+    }
+    // A counter has few digits; a date in digits only has at least six.
+    match suffix.parse() {
+        Ok(counter) if suffix.len() < 6 => Some(Age::Counter(Reverse(counter))),
+        _ => Some(Age::Date(suffix.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rotated_files_are_known_by_their_names() {
+        let counter = |n| Some(Age::Counter(Reverse(n)));
+        let date = |text: &str| Some(Age::Date(text.to_owned()));
+        let check = |other: &str, expected| assert_eq!(rotation_age("app.log", other), expected, "{other}");
+        check("app.log", None);
+        check("app.log.1", counter(1));
+        check("app.log.12", counter(12));
+        check("app.1.log", counter(1));
+        check("app.log-20260101", date("20260101"));
+        check("app-2026-01-01T10:00.log", date("2026-01-01T10:00"));
+        check("app.log.1.gz", None);
+        check("app.log.err", None);
+        check("app.log.", None);
+        check("app2.log", None);
+        check("other.log.1", None);
+        assert!(counter(1).unwrap().is_newer_than(&counter(2).unwrap()));
+        assert!(date("20260102").unwrap().is_newer_than(&date("20260101").unwrap()));
+        assert!(!date("20260102").unwrap().is_newer_than(&counter(1).unwrap()));
+    }
+
+    #[test]
+    fn only_regular_files_are_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = open(folder.path()).unwrap_err();
+        assert!(error.to_string().contains("directory"), "{error}");
+        let socket = folder.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert!(open(&socket).unwrap_err().to_string().contains("not a regular file"));
+    }
+}

@@ -1,0 +1,42 @@
+//! Following log files: from bytes that appear in files to batches in a log's custody, each line once.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `identity.rs` | what makes a file the same file: device, inode, and a hash of its first bytes |
+//! | `position.rs` | how far a file is delivered: the state that is saved and that moves with ownership |
+//! | `follower.rs` | the core without I/O: told sizes and bytes, answers which range to read and gives out lines |
+//! | `disk.rs` | the thin edge: stat, open, read, rotated siblings |
+//! | `tail.rs` | one path over all its rotations: the follower on the disk |
+//! | `pool.rs` | many tails: cheap sweeps over idle files, a bounded number of readers, back-pressure |
+//! | `bookmarks.rs` | the positions of one component, saved atomically |
+//! | `paths.rs` | globs to paths, walking only below the longest literal prefix |
+//! | `metrics.rs` | counters that the component exports |
+//!
+//! A block of the file is read into one buffer; its lines are slices of that buffer, and one block is one batch:
+//!
+//! ```text
+//!  file   ├─ delivered ─┼──────── batch [from, to) ────────┼ partial line ┤
+//!                    offset                            intent.to         size
+//! ```
+//!
+//! Nothing of a file is kept in memory between reads: a partial line is read again when the file has grown.
+//! Invariant: a position moves only after the batch is in custody, and is saved only once the batch is durable.
+
+mod bookmarks;
+mod disk;
+mod follower;
+mod identity;
+mod metrics;
+mod paths;
+mod pool;
+mod position;
+mod tail;
+
+pub use bookmarks::{Bookmark, Bookmarks, LoadError};
+pub use follower::{Chunk, Ending, Follower, Growth, Limits};
+pub use identity::{Fingerprint, Identity};
+pub use metrics::{FileMetrics, Metrics};
+pub use paths::{Pattern, PatternError};
+pub use pool::{Event, Pool, PoolOptions, Source};
+pub use position::{Intent, Position};
+pub use tail::{Begin, Step, Tail};

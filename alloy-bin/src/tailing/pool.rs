@@ -1,0 +1,483 @@
+//! Many tails. One sweep looks at all files that are due; those with something new get one of a bounded number of
+//! readers, which reads and delivers until the file is caught up or its turn is over.
+//!
+//! Bounds: at most [`READERS_MAX`] files are read at once, each with one block in memory, so all buffers
+//! together are below `READERS_MAX x 256 KiB = 16 MiB`, however many files there are. An idle file costs one
+//! `stat` per poll and a few hundred bytes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::disk::{self, Seen};
+use super::follower::{Chunk, Limits};
+use super::tail::{Begin, Step, Tail};
+use super::{Metrics, Position};
+use crate::graph::Fanout;
+use crate::telemetry::{Labels, LogBatch, LogEntry, LogStream};
+
+/// How many files are read at once.
+const READERS_MAX: usize = 64;
+
+/// How many blocks a reader delivers before others get its place.
+const BLOCKS_PER_TURN: usize = 16;
+
+/// How long a batch that is refused may hold up a stop. It stays undelivered then, and is noted as under way.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// How long the rest of a file that is no longer a target is read.
+const FINISH_MAX: Duration = Duration::from_secs(30);
+
+/// How a pool works.
+#[derive(Debug, Clone)]
+pub struct PoolOptions {
+    /// How often a file that changes is looked at.
+    pub poll_min: Duration,
+    /// How often a file is looked at that has not changed for long: the wait doubles up to this.
+    pub poll_max: Duration,
+    /// The sizes of lines and blocks.
+    pub limits: Limits,
+}
+
+/// What to follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The path.
+    pub path: PathBuf,
+    /// The stream that its lines become.
+    pub labels: Labels,
+}
+
+/// What has happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// The position of a file has changed: a batch is being offered, or is in custody.
+    Progress {
+        /// The file's key.
+        key: u64,
+        /// How far it is delivered, and what is under way.
+        position: Position,
+    },
+    /// The file is no longer followed.
+    Stopped {
+        /// Its key.
+        key: u64,
+        /// How far it was delivered; `None` if it was never opened.
+        position: Option<Position>,
+    },
+}
+
+/// Follows many files and delivers their lines.
+pub struct Pool {
+    shared: Arc<Shared>,
+    files: BTreeMap<u64, File>,
+    /// Files with something to read, first come, first served.
+    ready: VecDeque<u64>,
+    readers: JoinSet<Option<Done>>,
+    sweep: Option<JoinHandle<Vec<(u64, io::Result<Seen>)>>>,
+    sweep_at: Instant,
+    events: mpsc::Receiver<Event>,
+    stopped: VecDeque<Event>,
+}
+
+/// What readers share.
+struct Shared {
+    id: Arc<str>,
+    options: PoolOptions,
+    fanout: Fanout<LogBatch>,
+    metrics: Arc<Metrics>,
+    events: mpsc::Sender<Event>,
+}
+
+struct File {
+    path: PathBuf,
+    labels: Labels,
+    /// Absent while a reader has it.
+    tail: Option<Tail>,
+    is_ready: bool,
+    wait: Duration,
+    due: Instant,
+    leaving: Leaving,
+    /// Stops the reader after the batch that is under way.
+    stop: CancellationToken,
+    /// The last error that was logged: it is said once, until it goes away or another comes.
+    error: Option<String>,
+}
+
+/// Whether a file is to be left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    /// It is not.
+    No,
+    /// When its rest is read, at the latest at this time.
+    WhenRead(Instant),
+    /// Now.
+    Now,
+}
+
+/// What a reader gives back.
+struct Done {
+    key: u64,
+    tail: Tail,
+    outcome: Outcome,
+}
+
+enum Outcome {
+    CaughtUp { has_read: bool },
+    More,
+    Failed(io::Error),
+}
+
+impl Pool {
+    /// An empty pool. It works while [`Pool::next`] is polled.
+    pub fn new(id: Arc<str>, options: PoolOptions, fanout: Fanout<LogBatch>, metrics: Arc<Metrics>) -> Self {
+        // Each reader waits for room before it goes on, so few places are enough.
+        let (sender, events) = mpsc::channel(READERS_MAX);
+        let shared = Arc::new(Shared { id, options, fanout, metrics, events: sender });
+        Pool {
+            shared,
+            files: BTreeMap::new(),
+            ready: VecDeque::new(),
+            readers: JoinSet::new(),
+            sweep: None,
+            sweep_at: Instant::now(),
+            events,
+            stopped: VecDeque::new(),
+        }
+    }
+
+    /// Follows a file from there. A key that is followed already goes on as it is.
+    pub fn start(&mut self, key: u64, source: Source, begin: Begin) {
+        if let Some(file) = self.files.get_mut(&key) {
+            file.leaving = Leaving::No;
+            file.labels = source.labels;
+            if file.stop.is_cancelled() {
+                file.stop = CancellationToken::new();
+            }
+            self.make_ready(key);
+            return;
+        }
+        let now = Instant::now();
+        let Shared { options, metrics, .. } = &*self.shared;
+        let tail = Tail::new(source.path.clone(), begin, options.limits, now, Arc::clone(metrics));
+        let file = File {
+            path: source.path,
+            labels: source.labels,
+            tail: Some(tail),
+            is_ready: false,
+            wait: options.poll_min,
+            due: now,
+            leaving: Leaving::No,
+            stop: CancellationToken::new(),
+            error: None,
+        };
+        self.files.insert(key, file);
+        self.make_ready(key);
+    }
+
+    /// Stops a file after the batch that is under way; [`Event::Stopped`] follows, also for a key that is unknown.
+    pub fn stop(&mut self, key: u64) {
+        let Some(file) = self.files.get_mut(&key) else {
+            self.stopped.push_back(Event::Stopped { key, position: None });
+            return;
+        };
+        file.leaving = Leaving::Now;
+        file.stop.cancel();
+        self.leave(key);
+    }
+
+    /// Stops a file when its rest is read; [`Event::Stopped`] follows.
+    pub fn finish(&mut self, key: u64) {
+        match self.files.get_mut(&key) {
+            Some(file) => {
+                file.leaving = Leaving::WhenRead(Instant::now() + FINISH_MAX);
+                self.make_ready(key);
+            }
+            None => self.stop(key),
+        }
+    }
+
+    /// Whether the key is followed and not about to be left.
+    pub fn follows(&self, key: u64) -> bool {
+        self.files.get(&key).is_some_and(|file| file.leaving == Leaving::No)
+    }
+
+    /// Delivers to these from now on, at this pace. A batch that the old receivers refuse is offered to the new ones.
+    pub fn reconfigure(&mut self, options: PoolOptions, fanout: Fanout<LogBatch>) {
+        let Shared { id, metrics, events, .. } = &*self.shared;
+        let (id, metrics, events) = (Arc::clone(id), Arc::clone(metrics), events.clone());
+        self.shared = Arc::new(Shared { id, options, fanout, metrics, events });
+        for file in self.files.values_mut().filter(|file| file.leaving != Leaving::Now) {
+            std::mem::take(&mut file.stop).cancel();
+        }
+    }
+
+    /// Stops all files, as [`Pool::stop`] does.
+    pub fn stop_all(&mut self) {
+        let keys: Vec<u64> = self.files.keys().copied().collect();
+        for key in keys {
+            self.stop(key);
+        }
+    }
+
+    /// Whether no file is followed any more and all events are given out.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.stopped.is_empty() && self.events.is_empty()
+    }
+
+    /// Works until something has happened. Cancelling it is safe.
+    pub async fn next(&mut self) -> Event {
+        loop {
+            self.start_readers();
+            if self.events.is_empty() {
+                if let Some(event) = self.stopped.pop_front() {
+                    return event;
+                }
+            }
+            let is_sweeping = self.sweep.is_some();
+            tokio::select! {
+                biased;
+                // The pool itself holds a sender, so there always is an answer.
+                Some(event) = self.events.recv() => return event,
+                Some(done) = self.readers.join_next() => self.handle_done(finished(done)),
+                seen = join(&mut self.sweep), if is_sweeping => self.handle_sweep(seen),
+                () = tokio::time::sleep_until(self.sweep_at), if !is_sweeping => self.start_sweep(),
+            }
+        }
+    }
+
+    fn make_ready(&mut self, key: u64) {
+        if let Some(file) = self.files.get_mut(&key).filter(|file| file.tail.is_some() && !file.is_ready) {
+            file.is_ready = true;
+            self.ready.push_back(key);
+        }
+    }
+
+    fn start_readers(&mut self) {
+        while self.readers.len() < READERS_MAX {
+            let Some(key) = self.ready.pop_front() else { return };
+            let Some(file) = self.files.get_mut(&key) else { continue };
+            file.is_ready = false;
+            let Some(tail) = file.tail.take() else { continue };
+            let reader = Reader {
+                key,
+                shared: Arc::clone(&self.shared),
+                labels: file.labels.clone(),
+                stop: file.stop.clone(),
+                is_finishing: matches!(file.leaving, Leaving::WhenRead(_)),
+            };
+            self.readers.spawn(reader.read(tail));
+        }
+    }
+
+    fn handle_done(&mut self, done: Option<Done>) {
+        let Some(Done { key, tail, outcome }) = done else { return };
+        let Some(file) = self.files.get_mut(&key) else { return };
+        let now = Instant::now();
+        file.tail = Some(tail);
+        let PoolOptions { poll_min, poll_max, .. } = self.shared.options;
+        let is_read = match &outcome {
+            Outcome::More => matches!(file.leaving, Leaving::WhenRead(end) if now >= end),
+            Outcome::CaughtUp { .. } | Outcome::Failed(_) => matches!(file.leaving, Leaving::WhenRead(_)),
+        };
+        match outcome {
+            Outcome::CaughtUp { has_read } => {
+                file.error = None;
+                file.wait = if has_read { poll_min } else { (file.wait * 2).clamp(poll_min, poll_max) };
+                file.due = now + file.wait;
+            }
+            Outcome::More => {
+                file.error = None;
+                self.make_ready(key);
+            }
+            Outcome::Failed(error) => self.handle_error(key, &error),
+        }
+        if is_read {
+            if let Some(file) = self.files.get_mut(&key) {
+                file.leaving = Leaving::Now;
+            }
+        }
+        self.leave(key);
+    }
+
+    /// Notes an error of a file, says it once, and tries again later.
+    fn handle_error(&mut self, key: u64, error: &io::Error) {
+        self.shared.metrics.read_errors.fetch_add(1, Relaxed);
+        let Some(file) = self.files.get_mut(&key) else { return };
+        let text = error.to_string();
+        if file.error.as_ref() != Some(&text) {
+            tracing::warn!(component = %self.shared.id, path = %file.path.display(), error = %text,
+                "cannot read file, trying again");
+            file.error = Some(text);
+        }
+        file.wait = (file.wait * 2).clamp(self.shared.options.poll_min, self.shared.options.poll_max);
+        file.due = Instant::now() + file.wait;
+    }
+
+    /// Gives up a file that is to be left, if no reader has it.
+    fn leave(&mut self, key: u64) {
+        let Some(file) = self.files.get(&key) else { return };
+        if file.leaving != Leaving::Now || file.tail.is_none() {
+            return;
+        }
+        if let Some(tail) = self.files.remove(&key).and_then(|file| file.tail) {
+            self.stopped.push_back(Event::Stopped { key, position: tail.position() });
+        }
+    }
+
+    fn start_sweep(&mut self) {
+        let now = Instant::now();
+        self.sweep_at = now + self.shared.options.poll_min;
+        let is_due = |file: &File| file.tail.is_some() && !file.is_ready && file.due <= now;
+        let due: Vec<(u64, PathBuf)> = self
+            .files
+            .iter()
+            .filter(|(_, file)| is_due(file))
+            .map(|(key, file)| (*key, file.path.clone()))
+            .collect();
+        if due.is_empty() {
+            return;
+        }
+        let look = move || due.into_iter().map(|(key, path)| (key, disk::look(&path))).collect();
+        self.sweep = Some(tokio::task::spawn_blocking(look));
+    }
+
+    fn handle_sweep(&mut self, looks: Vec<(u64, io::Result<Seen>)>) {
+        self.sweep = None;
+        let now = Instant::now();
+        for (key, seen) in looks {
+            let poll_max = self.shared.options.poll_max;
+            let Some(file) = self.files.get_mut(&key) else { continue };
+            let Some(tail) = file.tail.as_mut() else { continue };
+            match seen {
+                Ok(seen) if tail.is_caught_up(&seen) => {
+                    file.error = None;
+                    file.wait = (file.wait * 2).min(poll_max);
+                    file.due = now + file.wait;
+                    tail.close_if_quiet(now);
+                }
+                // Also when the path is gone: the open file may have grown, or a rotated one may be found.
+                _ => self.make_ready(key),
+            }
+        }
+    }
+}
+
+/// The result of the sweep that is under way. Cancelling it is safe: the sweep stays.
+async fn join<T>(task: &mut Option<JoinHandle<T>>) -> T {
+    match task {
+        Some(task) => finished(task.await),
+        None => std::future::pending().await,
+    }
+}
+
+/// What a task of ours gave. None is aborted, so the only error is its panic, which goes on here.
+fn finished<T>(result: Result<T, tokio::task::JoinError>) -> T {
+    result.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}
+
+/// Reads one file for one turn.
+struct Reader {
+    key: u64,
+    shared: Arc<Shared>,
+    labels: Labels,
+    stop: CancellationToken,
+    is_finishing: bool,
+}
+
+impl Reader {
+    async fn read(self, tail: Tail) -> Option<Done> {
+        let key = self.key;
+        let (tail, outcome) = self.turn(tail).await?;
+        Some(Done { key, tail, outcome })
+    }
+
+    async fn turn(&self, mut tail: Tail) -> Option<(Tail, Outcome)> {
+        let mut has_read = false;
+        for _ in 0..BLOCKS_PER_TURN {
+            if self.stop.is_cancelled() {
+                return Some((tail, Outcome::More));
+            }
+            let (returned, step) = self.step(tail).await?;
+            tail = returned;
+            let chunk = match step {
+                Ok(Step::Batch(chunk)) => chunk,
+                Ok(Step::Idle) => return Some((tail, Outcome::CaughtUp { has_read })),
+                Err(error) => return Some((tail, Outcome::Failed(error))),
+            };
+            has_read = true;
+            self.tell(&tail).await;
+            if !self.deliver(&tail, &chunk).await {
+                return Some((tail, Outcome::More));
+            }
+            tail.handle_accepted(&chunk);
+            self.tell(&tail).await;
+        }
+        Some((tail, Outcome::More))
+    }
+
+    /// A step on a blocking thread; `None` if the runtime is shutting down.
+    async fn step(&self, mut tail: Tail) -> Option<(Tail, io::Result<Step>)> {
+        let (now, is_finishing) = (Instant::now(), self.is_finishing);
+        let task = tokio::task::spawn_blocking(move || {
+            let step = match tail.step(now, now_ns()) {
+                Ok(Step::Idle) if is_finishing => tail.last_step(now_ns()),
+                step => step,
+            };
+            (tail, step)
+        });
+        match task.await {
+            Ok(done) => Some(done),
+            Err(error) if error.is_cancelled() => None,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    async fn tell(&self, tail: &Tail) {
+        if let Some(position) = tail.position() {
+            // The pool may be gone already, and with it all interest in progress.
+            let _ = self.shared.events.send(Event::Progress { key: self.key, position }).await;
+        }
+    }
+
+    /// Offers the chunk until it is in custody. Gives up only if the file is to stop and the receivers have no room.
+    async fn deliver(&self, tail: &Tail, chunk: &Chunk) -> bool {
+        let batch = batch(self.key, &self.labels, chunk);
+        let said = std::sync::atomic::AtomicBool::new(false);
+        let refused = |error: &crate::graph::ConsumeError| {
+            self.shared.metrics.refused.fetch_add(1, Relaxed);
+            if !said.swap(true, Relaxed) {
+                tracing::warn!(component = %self.shared.id, path = %tail.path().display(), %error,
+                    "lines wait, the receiver has no room");
+            }
+        };
+        let give_up = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(STOP_GRACE).await;
+        };
+        tokio::select! {
+            biased;
+            () = self.shared.fanout.deliver(&batch, refused) => true,
+            () = give_up => false,
+        }
+    }
+}
+
+fn batch(key: u64, labels: &Labels, chunk: &Chunk) -> LogBatch {
+    let entry = |(line, timestamp_ns)| LogEntry { timestamp_ns, line };
+    let entries = chunk.lines.iter().cloned().zip(chunk.base_ns..).map(entry).collect();
+    LogBatch { streams: vec![LogStream { labels: labels.clone(), entries }], lane: key }
+}
+
+fn now_ns() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,341 @@
+//! One path over all its rotations: the follower on the disk. Blocking; the pool runs it on blocking threads.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::disk::{self, Seen};
+use super::follower::{Chunk, Ending, Follower, Growth, Limits};
+use super::{FileMetrics, Fingerprint, Identity, Metrics, Position};
+
+/// Programs go on writing to a rotated file until they are told to open the new one: it counts as finished when it
+/// has been quiet for so long and the new one has its first bytes.
+pub(super) const ROTATION_GRACE: Duration = Duration::from_secs(1);
+
+/// An open file costs a descriptor and keeps a deleted file's space: it is closed when it has been quiet for so long.
+const CLOSE_AFTER: Duration = Duration::from_secs(300);
+
+/// From this many bytes on a fingerprint alone (on another inode) says that a path still holds the same file.
+/// Shorter heads may be the same in all files of a program; reading few bytes twice is better than leaving some out.
+const FINGERPRINT_ALONE_BYTES: u32 = 256;
+
+/// Where to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// At a known position, in whatever the file is called now.
+    At(Position),
+    /// With the first byte.
+    Beginning,
+    /// With the first line that is not complete yet.
+    End,
+}
+
+/// What a step gave.
+#[derive(Debug)]
+pub enum Step {
+    /// Lines to deliver; then comes [`Tail::handle_accepted`].
+    Batch(Chunk),
+    /// Nothing to read now.
+    Idle,
+}
+
+/// Follows one path.
+#[derive(Debug)]
+pub struct Tail {
+    path: PathBuf,
+    limits: Limits,
+    /// Where to go on when no file is open and none waits.
+    begin: Begin,
+    open: Option<Open>,
+    /// Files to read after the open one, oldest first.
+    waiting: VecDeque<Waiting>,
+    quiet_since: Instant,
+    metrics: Arc<Metrics>,
+    file_metrics: Arc<FileMetrics>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    follower: Follower,
+    /// The first bytes, as many as a fingerprint covers.
+    head: Bytes,
+    /// Size and time of the last change for which the head was compared.
+    compared: Option<(u64, SystemTime)>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    path: PathBuf,
+    begin: Begin,
+}
+
+impl Tail {
+    /// A tail of that path. Opens nothing yet.
+    pub fn new(path: PathBuf, begin: Begin, limits: Limits, now: Instant, metrics: Arc<Metrics>) -> Self {
+        let file_metrics = metrics.open(&path.to_string_lossy());
+        let (open, waiting) = (None, VecDeque::new());
+        Tail { path, limits, begin, open, waiting, quiet_since: now, metrics, file_metrics }
+    }
+
+    /// The path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How far it is delivered; `None` if no file was opened yet.
+    pub fn position(&self) -> Option<Position> {
+        match (&self.open, self.begin) {
+            (Some(open), _) => Some(open.follower.position()),
+            (None, Begin::At(position)) => Some(position),
+            (None, _) => None,
+        }
+    }
+
+    /// Whether what was just seen at the path needs no step: it is the open or last read file, and has nothing new.
+    pub(super) fn is_caught_up(&self, seen: &Seen) -> bool {
+        let same = self.position().is_some_and(|position| position.identity == seen.identity);
+        match &self.open {
+            Some(open) => {
+                same && self.waiting.is_empty() && open.compared == Some((seen.size, seen.modified))
+            }
+            None => same && self.begin_offset() == Some(seen.size),
+        }
+    }
+
+    /// Closes a file that has been quiet for long; its position stays.
+    pub(super) fn close_if_quiet(&mut self, now: Instant) {
+        if now.duration_since(self.quiet_since) >= CLOSE_AFTER && self.waiting.is_empty() {
+            if let Some(open) = self.open.take() {
+                self.begin = Begin::At(open.follower.position());
+            }
+        }
+    }
+
+    /// Reads the next block that holds a line. Until a batch is accepted, the same lines come again.
+    ///
+    /// # Errors
+    /// What the system says of the file. What was delivered is not affected; the next step tries again.
+    pub fn step(&mut self, now: Instant, now_ns: i64) -> io::Result<Step> {
+        loop {
+            if self.open.is_none() {
+                self.open_next()?;
+                self.quiet_since = now;
+            }
+            if let Some(chunk) = self.read(Ending::Open, now_ns)? {
+                self.quiet_since = now;
+                return Ok(Step::Batch(chunk));
+            }
+            if !self.is_superseded() || now.duration_since(self.quiet_since) < ROTATION_GRACE {
+                return Ok(Step::Idle);
+            }
+            if let Some(chunk) = self.read(Ending::Final, now_ns)? {
+                return Ok(Step::Batch(chunk));
+            }
+            self.finish_file();
+        }
+    }
+
+    /// What is left when nothing more will be followed: the last line of a file that is gone from its path.
+    ///
+    /// # Errors
+    /// As [`Tail::step`].
+    pub fn last_step(&mut self, now_ns: i64) -> io::Result<Step> {
+        if self.open.is_some() && disk::look(&self.path).is_err() {
+            if let Some(chunk) = self.read(Ending::Final, now_ns)? {
+                return Ok(Step::Batch(chunk));
+            }
+        }
+        Ok(Step::Idle)
+    }
+
+    /// The chunk is in custody.
+    pub fn handle_accepted(&mut self, chunk: &Chunk) {
+        let open = self.open.as_mut().expect("a chunk comes from an open file, which stays open");
+        open.follower.handle_accepted(chunk, &open.head);
+        self.metrics.cut_lines.fetch_add(chunk.cut as u64, Relaxed);
+        self.file_metrics.read_bytes.fetch_add(chunk.to - chunk.from, Relaxed);
+        self.file_metrics.read_lines.fetch_add(chunk.lines.len() as u64, Relaxed);
+    }
+
+    fn begin_offset(&self) -> Option<u64> {
+        match self.begin {
+            Begin::At(position) => Some(position.offset),
+            _ => None,
+        }
+    }
+
+    fn read(&mut self, ending: Ending, now_ns: i64) -> io::Result<Option<Chunk>> {
+        let Some(open) = self.open.as_mut() else { return Ok(None) };
+        let seen = disk::look_open(&open.file)?;
+        self.file_metrics.file_bytes.store(seen.size, Relaxed);
+        let mut growth = open.follower.handle_size(seen.size);
+        if open.compared != Some((seen.size, seen.modified)) {
+            open.head = disk::read_head(&open.file)?;
+            if open.follower.handle_head(&open.head) == Growth::Truncated {
+                growth = Growth::Truncated;
+            }
+            open.compared = Some((seen.size, seen.modified));
+        }
+        if growth == Growth::Truncated {
+            self.metrics.truncations.fetch_add(1, Relaxed);
+            tracing::info!(path = %self.path.display(), "file was truncated, reading from its beginning");
+        }
+        loop {
+            let range = match ending {
+                Ending::Open => open.follower.poll_read(),
+                Ending::Final => open.follower.poll_rest(),
+            };
+            let Some(range) = range else { return Ok(None) };
+            let bytes = disk::read_range(&open.file, range)?;
+            let is_empty = bytes.is_empty();
+            let chunk = open.follower.handle_read(&bytes, ending, now_ns);
+            if chunk.is_some() || is_empty {
+                return Ok(chunk);
+            }
+        }
+    }
+
+    /// Whether there is something to read after the open file.
+    fn is_superseded(&self) -> bool {
+        let Some(open) = &self.open else { return false };
+        !self.waiting.is_empty()
+            || disk::look(&self.path)
+                .is_ok_and(|seen| seen.identity != open.follower.position().identity && seen.size > 0)
+    }
+
+    /// The open file is read to its end and another is at its path.
+    fn finish_file(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        let position = open.follower.position();
+        self.metrics.rotations.fetch_add(1, Relaxed);
+        tracing::debug!(path = %self.path.display(), inode = position.identity.inode, "file was rotated");
+        self.begin = Begin::At(position);
+        if self.waiting.is_empty() {
+            // The open file's own name tells which files came after it, should there have been several rotations.
+            let siblings = disk::rotated_siblings(&self.path).unwrap_or_default();
+            let own = siblings.iter().position(|other| {
+                disk::look(&other.path).is_ok_and(|seen| seen.identity == position.identity)
+            });
+            self.wait_for_newer(&siblings, own, position.last_ns);
+        }
+    }
+
+    fn open_next(&mut self) -> io::Result<()> {
+        if self.waiting.is_empty() {
+            match self.begin {
+                Begin::At(position) => self.locate(position)?,
+                begin => self.waiting.push_back(Waiting { path: self.path.clone(), begin }),
+            }
+        }
+        let Some(next) = self.waiting.pop_front() else { return Ok(()) };
+        let opened = self.open_at(&next);
+        match opened {
+            Ok(open) => self.open = Some(open),
+            // A rotated file that is gone can't be waited for; the path itself is tried again with the next step.
+            Err(error) if next.path != self.path && error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                self.waiting.clear();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn open_at(&self, next: &Waiting) -> io::Result<Open> {
+        let (file, seen) = disk::open(&next.path)?;
+        let head = disk::read_head(&file)?;
+        let position = match next.begin {
+            Begin::At(position) => Position { identity: seen.identity, ..position },
+            Begin::Beginning => Position::beginning(seen.identity, 0),
+            Begin::End => {
+                let offset = disk::last_line_begin(&file, seen.size, self.limits.line_bytes_max())?;
+                let covered = usize::try_from(offset).map_or(head.len(), |offset| head.len().min(offset));
+                let fingerprint = Fingerprint::of(&head[..covered]);
+                Position { fingerprint, offset, ..Position::beginning(seen.identity, 0) }
+            }
+        };
+        Ok(Open { file, follower: Follower::new(self.limits, position), head, compared: None })
+    }
+
+    /// Finds the file of a position: at the path, or rotated away while nobody looked.
+    fn locate(&mut self, position: Position) -> io::Result<()> {
+        let at_path = Likeness::of(&self.path, &position);
+        if at_path == Likeness::Same {
+            self.waiting.push_back(Waiting { path: self.path.clone(), begin: Begin::At(position) });
+            return Ok(());
+        }
+        let siblings = disk::rotated_siblings(&self.path)?;
+        let alike: Vec<Likeness> = siblings.iter().map(|s| Likeness::of(&s.path, &position)).collect();
+        let same = alike.iter().position(|likeness| *likeness == Likeness::Same);
+        let similar = || alike.iter().rposition(|likeness| *likeness == Likeness::Similar);
+        let is_at_path = at_path == Likeness::Similar
+            && position.fingerprint.bytes >= FINGERPRINT_ALONE_BYTES
+            && same.is_none();
+        if is_at_path {
+            self.waiting.push_back(Waiting { path: self.path.clone(), begin: Begin::At(position) });
+            return Ok(());
+        }
+        let found = same.or_else(similar);
+        if let Some(index) = found {
+            let path = siblings[index].path.clone();
+            tracing::info!(path = %self.path.display(), rotated = %path.display(), "reading the rest of a rotated file");
+            self.waiting.push_back(Waiting { path, begin: Begin::At(position) });
+        }
+        self.wait_for_newer(&siblings, found, position.last_ns);
+        Ok(())
+    }
+
+    /// Puts the files that came after that one in line, then the path itself.
+    fn wait_for_newer(&mut self, siblings: &[disk::Rotated], after: Option<usize>, last_ns: i64) {
+        let begin = Begin::At(Position::beginning(Identity::default(), last_ns));
+        if let Some(index) = after {
+            let age = &siblings[index].age;
+            for newer in siblings.iter().filter(|other| other.age.is_newer_than(age)) {
+                self.waiting.push_back(Waiting { path: newer.path.clone(), begin });
+            }
+        }
+        self.waiting.push_back(Waiting { path: self.path.clone(), begin });
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        self.metrics.close(&self.path.to_string_lossy());
+    }
+}
+
+/// How much a file is like the one of a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Likeness {
+    /// The same inode, long enough, the same first bytes.
+    Same,
+    /// Another inode, long enough, the same first bytes: a copy, or the file as seen from elsewhere.
+    Similar,
+    /// Another file.
+    Other,
+}
+
+impl Likeness {
+    fn of(path: &Path, position: &Position) -> Self {
+        let look = || -> io::Result<Likeness> {
+            let (file, seen) = disk::open(path)?;
+            let is_alike =
+                seen.size >= position.offset && position.fingerprint.matches(&disk::read_head(&file)?);
+            let is_same_inode = seen.identity.inode == position.identity.inode;
+            Ok(match (is_alike, is_same_inode) {
+                (true, true) => Likeness::Same,
+                (true, false) if position.fingerprint.bytes > 0 => Likeness::Similar,
+                _ => Likeness::Other,
+            })
+        };
+        look().unwrap_or(Likeness::Other)
+    }
+}

@@ -1,0 +1,139 @@
+//! Copies of the state on the successor: sent in bulk, acknowledged, sent again if not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use super::machine::{Handover, Held, Role, Source};
+use super::types::Version;
+use super::wire::{Copy, MESSAGE_BYTES, Message};
+use crate::{Key, NodeName};
+
+/// A batch that is not acknowledged after this is sent again.
+const RESEND_AFTER: Duration = Duration::from_secs(1);
+/// Batches in flight whose acknowledgement is awaited; of older ones the keys are simply sent again.
+const BATCHES_MAX: usize = 256;
+
+/// Which keys' states the successors do not have yet.
+#[derive(Default)]
+pub(super) struct Replicas {
+    changed: BTreeSet<Key>,
+    sent: BTreeMap<Key, (Version, Instant)>,
+    batches: BTreeMap<u64, Batch>,
+    next_batch: u64,
+    flushed_at: Option<Instant>,
+    pub(super) flush_at: Option<Instant>,
+}
+
+struct Batch {
+    to: NodeName,
+    versions: Vec<(Key, Version)>,
+}
+
+impl Replicas {
+    /// What was sent of a key does not count any more: it has another successor, or another owner.
+    pub(super) fn forget_key(&mut self, key: Key) {
+        self.sent.remove(&key);
+    }
+}
+
+impl Handover {
+    /// The state of a key has to go to its successor.
+    pub(super) fn mark_changed(&mut self, now: Instant, key: Key) {
+        let interval = self.options.replicate_interval;
+        let replicas = &mut self.replicas;
+        replicas.changed.insert(key);
+        if replicas.flush_at.is_none() {
+            let earliest = replicas.flushed_at.map_or(now, |at| at + interval);
+            replicas.flush_at = Some(earliest.max(now));
+        }
+    }
+
+    pub(super) fn replicate(&mut self, now: Instant) {
+        if self.replicas.flush_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.replicas.flush_at = None;
+        self.replicas.flushed_at = Some(now);
+        let mut outgoing: BTreeMap<NodeName, Vec<(Key, Copy)>> = BTreeMap::new();
+        let entries = &self.entries;
+        let sent = &mut self.replicas.sent;
+        self.replicas.changed.retain(|key| {
+            let Some(entry) = entries.get(key) else { return false };
+            let acts = matches!(entry.role, Role::Acting | Role::Stopping { .. });
+            let (Some(held), Some(successor)) = (&entry.copy, &entry.successor) else { return false };
+            if !acts || held.copy.state.is_none() || *successor == self.me {
+                return false;
+            }
+            let is_in_flight = sent
+                .get(key)
+                .is_some_and(|(version, at)| *version == held.copy.version && now < *at + RESEND_AFTER);
+            if !is_in_flight {
+                sent.insert(*key, (held.copy.version, now));
+                outgoing.entry(successor.clone()).or_default().push((*key, held.copy.clone()));
+            }
+            true
+        });
+        for (to, copies) in outgoing {
+            self.send_batches(&to, copies);
+        }
+        if !self.replicas.changed.is_empty() {
+            self.replicas.flush_at = Some(now + self.options.replicate_interval);
+        }
+    }
+
+    fn send_batches(&mut self, to: &NodeName, copies: Vec<(Key, Copy)>) {
+        let mut copies = copies.into_iter().peekable();
+        while copies.peek().is_some() {
+            let mut bytes = 0;
+            let mut some = Vec::new();
+            while bytes < MESSAGE_BYTES
+                && let Some((key, copy)) = copies.next()
+            {
+                bytes += copy.bytes();
+                some.push((key, copy));
+            }
+            let replicas = &mut self.replicas;
+            let batch = replicas.next_batch;
+            replicas.next_batch += 1;
+            if replicas.batches.len() >= BATCHES_MAX {
+                replicas.batches.pop_first();
+            }
+            let versions = some.iter().map(|(key, copy)| (*key, copy.version)).collect();
+            replicas.batches.insert(batch, Batch { to: to.clone(), versions });
+            self.outbox.message(to, Message::Replicate { batch, copies: some });
+        }
+    }
+
+    pub(super) fn handle_replicated(&mut self, from: &NodeName, batch: u64) {
+        let Some(batch) = self.replicas.batches.remove(&batch).filter(|batch| batch.to == *from) else {
+            return;
+        };
+        for (key, version) in batch.versions {
+            let Some(entry) = self.entries.get(&key) else { continue };
+            if entry.successor.as_ref() == Some(from) && entry.version() == Some(version) {
+                self.replicas.changed.remove(&key);
+            }
+        }
+    }
+
+    pub(super) fn handle_copies(
+        &mut self,
+        now: Instant,
+        from: &NodeName,
+        batch: u64,
+        copies: Vec<(Key, Copy)>,
+    ) {
+        for (key, copy) in copies {
+            let acts = self
+                .entries
+                .get(&key)
+                .is_some_and(|entry| matches!(entry.role, Role::Acting | Role::Stopping { .. }));
+            // Two act on one key: the reminder to its owner settles that, with the states at rest.
+            if !acts && self.has_room_for(key) {
+                let held = Held { copy, source: Source::Replica { heard: Some(now) } };
+                self.keep_if_newer(now, key, held);
+            }
+        }
+        self.outbox.message(from, Message::Replicated { batch });
+    }
+}

@@ -1,0 +1,160 @@
+//! [`Rendezvous`], the default [`Sharder`]: weighted highest-random-weight hashing.
+//!
+//! Every member draws a number for the key, the best draw owns it. A member's draws do not depend on who else
+//! is there, so a join takes only what the new member wins, and a leave moves only what the leaver had.
+//! Thaler and Ravishankar, "Using name-based mappings to increase hit rates" (1998); the weights as in
+//! draft-ietf-bess-weighted-hrw: the least `-log(draw) / weight` wins. The logarithm is done in integers,
+//! because `f64::ln` may differ in its last bit from one machine to the next.
+
+use crate::{Key, Phase, Rank, Sharder, View};
+
+/// Weighted highest-random-weight: no state, O(members) per key, exact minimal disruption.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Rendezvous;
+
+impl Sharder for Rendezvous {
+    fn rank(&self, key: Key, view: &View, count: usize, out: &mut Rank) {
+        out.clear();
+        let key = mix(key);
+        let active = || {
+            let hashes = view.name_hashes();
+            let members = view.members().iter().enumerate();
+            members.filter(|(_, member)| member.phase == Phase::Active).map(move |(index, member)| Draw {
+                index,
+                hash: mix(key ^ hashes[index]),
+                weight: member.weight.max(1),
+            })
+        };
+        let zone = |draw: &Draw| &*view.members()[draw.index].zone;
+        if count == 0 {
+            return;
+        }
+        let Some(first) = active().reduce(Draw::better) else { return };
+        out.push(first.index);
+        if count == 1 {
+            return;
+        }
+        let others = || active().filter(|draw| draw.index != first.index);
+        let elsewhere = || others().filter(|draw| is_another_zone(zone(&first), zone(draw)));
+        let Some(second) = elsewhere().reduce(Draw::better).or_else(|| others().reduce(Draw::better)) else {
+            return;
+        };
+        out.push(second.index);
+        if count > 2 {
+            let mut rest: Vec<Draw> = others().filter(|draw| draw.index != second.index).collect();
+            rest.sort_by(
+                |a, b| if a.beats(b) { std::cmp::Ordering::Less } else { std::cmp::Ordering::Greater },
+            );
+            out.extend(rest.iter().take(count - 2).map(|draw| draw.index));
+        }
+    }
+}
+
+/// Two members are known to be in two zones: an empty zone is unknown, and so not another one.
+pub(crate) fn is_another_zone(first: &str, second: &str) -> bool {
+    !first.is_empty() && !second.is_empty() && first != second
+}
+
+/// What a member drew for a key.
+#[derive(Clone, Copy)]
+struct Draw {
+    index: usize,
+    hash: u64,
+    weight: u16,
+}
+
+impl Draw {
+    fn better(self, other: Draw) -> Draw {
+        if other.beats(&self) { other } else { self }
+    }
+
+    /// A total order: by cost, then by hash, then by name (members are sorted by name). For equal weights the
+    /// hash alone gives the same answer, since the cost falls as the hash grows; that spares the logarithm.
+    fn beats(&self, other: &Draw) -> bool {
+        if self.weight != other.weight {
+            let left = u128::from(cost(self.hash)) * u128::from(other.weight);
+            let right = u128::from(cost(other.hash)) * u128::from(self.weight);
+            if left != right {
+                return left < right;
+            }
+        }
+        (self.hash, std::cmp::Reverse(self.index)) > (other.hash, std::cmp::Reverse(other.index))
+    }
+}
+
+/// The finalizer of MurmurHash3 (64 bits), in Stafford's variant 13: each input bit flips half of the output.
+pub(crate) const fn mix(mut value: u64) -> u64 {
+    value ^= value >> 30;
+    value = value.wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    value ^= value >> 27;
+    value = value.wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+/// `-log2(hash / 2^64)` with 32 fractional bits, never rising as the hash grows.
+///
+/// Linear between 1024 steps: at most 2^-22 off, a relative error of 0.1 % in the share of one of 4,000 members.
+fn cost(hash: u64) -> u64 {
+    let hash = hash.max(1);
+    let zeros = hash.leading_zeros();
+    let mantissa = hash << zeros;
+    let step = ((mantissa >> 53) & 1023) as usize;
+    let rest = u128::from(mantissa & ((1 << 53) - 1));
+    let (low, high) = (LOG2[step], LOG2[step + 1]);
+    let fraction = low + ((u128::from(high - low) * rest) >> 53) as u64;
+    ((1 + u64::from(zeros)) << 32) - fraction
+}
+
+/// `log2(1 + step / 1024)` with 32 fractional bits.
+static LOG2: [u64; 1025] = log2_table();
+
+const fn log2_table() -> [u64; 1025] {
+    let mut table = [0; 1025];
+    let mut step = 0;
+    while step < 1024 {
+        // Squaring doubles the logarithm: whenever the square passes 2, the next bit of the logarithm is one.
+        let mut value = ((1024 + step) as u128) << 53;
+        let mut bits = 0;
+        let mut bit = 0;
+        while bit < 32 {
+            value = (value * value) >> 63;
+            bits <<= 1;
+            if value >= 1 << 64 {
+                value >>= 1;
+                bits |= 1;
+            }
+            bit += 1;
+        }
+        table[step] = bits;
+        step += 1;
+    }
+    table[1024] = 1 << 32;
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_integer_logarithm_follows_the_real_one() {
+        let mut hash = 1_u64;
+        for _ in 0..10_000 {
+            hash = mix(hash.wrapping_add(0x9e37_79b9_7f4a_7c15));
+            let real = 64.0 - (hash as f64).log2();
+            let ours = cost(hash) as f64 / (1_u64 << 32) as f64;
+            assert!((real - ours).abs() < 1e-6, "hash {hash}: {real} and {ours}");
+        }
+    }
+
+    #[test]
+    fn the_cost_never_rises_with_the_hash() {
+        let mut previous = u64::MAX;
+        for step in 0..100_000_u64 {
+            let now = cost(u64::MAX / 100_000 * step);
+            assert!(now <= previous, "step {step}");
+            previous = now;
+        }
+        assert!(cost(u64::MAX) > 0);
+    }
+}

@@ -1,0 +1,99 @@
+//! Phase, weight, zone and metadata of the members, spread as versioned broadcasts.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::NodeName;
+use crate::codec::{Attributes, CodecError};
+use crate::node::Identity;
+
+/// How many members' attributes are kept: a cluster of 10,000 and as many that have just gone. At most about
+/// 1 KiB each.
+pub(super) const ATTRIBUTES_MAX: usize = 20_000;
+
+/// The newest attributes of each name. Shared between [`Swim`](super::Swim) and foca, which owns the handler and does
+/// not lend it; one thread uses both, so the lock is always free.
+#[derive(Clone)]
+pub(super) struct AttributeStore {
+    me: NodeName,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    newest: HashMap<NodeName, Attributes>,
+    changed: bool,
+}
+
+impl AttributeStore {
+    pub(super) fn new(me: NodeName) -> Self {
+        AttributeStore { me, shared: Arc::default() }
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().expect("no code panics while holding it")
+    }
+
+    pub(super) fn of(&self, name: &NodeName, incarnation: u64) -> Option<Attributes> {
+        self.shared().newest.get(name).filter(|attributes| attributes.incarnation == incarnation).cloned()
+    }
+
+    pub(super) fn all(&self) -> Vec<Attributes> {
+        self.shared().newest.values().cloned().collect()
+    }
+
+    /// Whether anything changed since this was last asked.
+    pub(super) fn take_changed(&self) -> bool {
+        std::mem::take(&mut self.shared().changed)
+    }
+
+    /// Forgets the attributes of names that are not known any more, once there are too many.
+    pub(super) fn prune(&self, is_known: impl Fn(&NodeName) -> bool) {
+        let mut shared = self.shared();
+        if shared.newest.len() >= ATTRIBUTES_MAX / 2 {
+            shared.newest.retain(|name, _| is_known(name));
+        }
+    }
+}
+
+/// The name that a broadcast is about: newer news of a name replaces older news that still waits to be sent.
+pub(super) struct About(NodeName);
+
+impl foca::Invalidates for About {
+    fn invalidates(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl foca::BroadcastHandler<Identity> for AttributeStore {
+    type Key = About;
+    type Error = CodecError;
+
+    fn receive_item(
+        &mut self,
+        mut data: &[u8],
+        sender: Option<&Identity>,
+    ) -> Result<Option<About>, CodecError> {
+        let attributes = Attributes::decode(&mut data)?;
+        if !data.is_empty() {
+            return Err(CodecError::Malformed);
+        }
+        // What this node is ready for is only ever said by itself: without a sender it comes from here.
+        if sender.is_some() && attributes.name == self.me {
+            return Ok(None);
+        }
+        let mut shared = self.shared();
+        let version = |attributes: &Attributes| (attributes.incarnation, attributes.version);
+        let is_news = match shared.newest.get(&attributes.name) {
+            Some(known) => version(&attributes) > version(known),
+            None => shared.newest.len() < ATTRIBUTES_MAX,
+        };
+        if !is_news {
+            return Ok(None);
+        }
+        let name = attributes.name.clone();
+        shared.newest.insert(name.clone(), attributes);
+        shared.changed = true;
+        Ok(Some(About(name)))
+    }
+}

@@ -1,0 +1,336 @@
+//! From a directory to an ordered list of segments: cut a torn tail, step over rot, report both.
+//!
+//! Only what was written after the last known durable position is looked at, so opening costs the tail and not the log.
+//! Three rules:
+//! - A segment begins where its header says; what an older one holds from there on is superseded. (After a failed sync the
+//!   log writes the records in question once more, into a new segment.)
+//! - From the durable position on, a batch that is not whole is erased, so that it is not there whole.
+//! - What survives is synced, and never appended to: the next write opens a new segment.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use crate::consumer::Consumers;
+use crate::cursors::{CURSORS_NEW, CursorFile, Found, Hint, Saved};
+use crate::frame::{FRAME_HEADER, Kind};
+use crate::reader::{SegmentReader, Step};
+use crate::segment::{Extent, HEADER_BLOCK, IndexEntry, Segment, SegmentHeader, file_name, file_number};
+use crate::storage::{SegmentFile, Storage, file::LOCK};
+use crate::{Error, Options, Position, Result};
+
+/// Files of prepared segments begin with it.
+pub(crate) const SPARE_PREFIX: &str = "spare-";
+/// A segment that is not complete yet ends with it.
+pub(crate) const NEW_SUFFIX: &str = ".new";
+/// What an unreadable segment's name gets, to be looked at by a human.
+const DAMAGED_SUFFIX: &str = ".damaged";
+
+/// What opening the log found. All of it is worth a line in the program's log if it is not the default.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Recovery {
+    /// The positions the log holds, gaps included.
+    pub positions: Range<Position>,
+    /// Segments.
+    pub segments: u64,
+    /// Bytes of segments that were read to find the end.
+    pub scanned_bytes: u64,
+    /// Positions that were durable once and are gone, or lie between records that survived.
+    pub damaged: Vec<Range<Position>>,
+    /// Records that were never durable and were cut off because their batch was not whole: a crash in the middle of a write.
+    pub cut_records: u64,
+    /// Segments whose header was unreadable; they are kept under a name ending in `.damaged` until somebody removes them.
+    pub unreadable_segments: Vec<String>,
+    /// `CURSORS` was there but unreadable, or missing beside segments: all consumers are forgotten. Consumers created from now on start
+    /// at the oldest record, whatever they ask for.
+    pub cursors_lost: bool,
+    /// Files that are not the log's. They are left alone.
+    pub foreign_files: Vec<String>,
+}
+
+/// A prepared segment file.
+pub(crate) struct Spare {
+    pub(crate) name: String,
+    pub(crate) file: Box<dyn SegmentFile>,
+}
+
+/// Everything a log needs to go on.
+pub(crate) struct Recovered {
+    pub(crate) log_id: u64,
+    pub(crate) segments: VecDeque<Segment>,
+    pub(crate) next: Position,
+    pub(crate) next_number: u64,
+    pub(crate) spares: Vec<Spare>,
+    pub(crate) consumers: Consumers,
+    pub(crate) cursor_file: CursorFile,
+    pub(crate) dropped_below: Position,
+    pub(crate) report: Recovery,
+}
+
+/// A frame found in the tail.
+struct Seen {
+    position: Position,
+    offset: u64,
+    end: u64,
+    kind: Kind,
+}
+
+/// A segment of the tail, walked through.
+#[derive(Default)]
+struct Tail {
+    frames: Vec<Seen>,
+    damage: Vec<Range<Position>>,
+    durable: Position,
+}
+
+pub(crate) fn recover(storage: &dyn Storage, options: &Options) -> Result<Recovered> {
+    let mut report = Recovery::default();
+    let names = storage.list().map_err(|error| Error::io("list", storage.location(), error))?;
+    let (saved, cursor_file) = match CursorFile::find(storage, &names)? {
+        Found::Saved(saved, file) => (Some(saved), Some(file)),
+        Found::Damaged => {
+            report.cursors_lost = true;
+            (None, None)
+        }
+        Found::Missing => (None, None),
+    };
+    let mut log_id = saved.as_ref().map(|saved| saved.log_id);
+    let found = find_segments(storage, &names, &mut log_id, &mut report)?;
+    report.cursors_lost |= saved.is_none() && !found.is_empty();
+    // Above every number ever seen, so that neither a saved hint nor a quarantined file is mistaken for a new segment.
+    let numbers = names.iter().filter_map(|name| file_number(name.trim_end_matches(DAMAGED_SUFFIX)));
+    let hinted = saved.as_ref().map_or(0, |saved| saved.hint.segment);
+    let next_number = numbers.max().unwrap_or(0).max(hinted) + 1;
+    let mut segments = supersede(storage, found)?;
+
+    let saved = saved.unwrap_or_default();
+    let log_id = log_id.unwrap_or_else(|| storage.salt());
+    let consumers = Consumers::restore(saved.consumers.clone());
+    let newest_claim = segments.iter().map(|segment| segment.header.durable).max().unwrap_or(0);
+    let durable = saved.hint.durable.max(newest_claim).max(consumers.acknowledged_end());
+    let end = repair_tail(storage, &mut segments, saved.hint, durable, &mut report)?;
+    let next = end.max(durable);
+    if end < next && !segments.is_empty() {
+        report.damaged.push(end..next);
+    }
+    report.segments = segments.len() as u64;
+    report.positions = segments.front().map_or(next, Segment::base)..next;
+
+    let spares = find_spares(storage, &names, options)?;
+    let cursor_file = match cursor_file {
+        Some(file) => file,
+        None => CursorFile::create(
+            storage,
+            Saved { log_id, hint: Hint { durable: next, ..saved.hint }, ..saved.clone() },
+        )?,
+    };
+    Ok(Recovered {
+        log_id,
+        segments,
+        next,
+        next_number,
+        spares,
+        consumers,
+        cursor_file,
+        dropped_below: saved.dropped_below,
+        report,
+    })
+}
+
+type Candidate = (SegmentHeader, Box<dyn SegmentFile>);
+
+/// Opens every segment with a readable header, oldest first.
+fn find_segments(
+    storage: &dyn Storage,
+    names: &[String],
+    log_id: &mut Option<u64>,
+    report: &mut Recovery,
+) -> Result<Vec<Candidate>> {
+    let mut numbered = Vec::new();
+    for name in names {
+        match file_number(name) {
+            Some(number) => numbered.push((number, name)),
+            None if name == CURSORS_NEW || name.ends_with(NEW_SUFFIX) => {
+                storage.remove(name).map_err(|error| Error::io("remove", name, error))?;
+            }
+            None if [LOCK, crate::cursors::CURSORS].contains(&name.as_str())
+                || name.starts_with(SPARE_PREFIX)
+                || name.ends_with(DAMAGED_SUFFIX) => {}
+            None => report.foreign_files.push(name.clone()),
+        }
+    }
+    numbered.sort_unstable();
+    let mut found: Vec<Candidate> = Vec::new();
+    for (number, name) in numbered {
+        let file = storage.open(name).map_err(|error| Error::io("open", name, error))?;
+        let mut block = vec![0; HEADER_BLOCK as usize];
+        let count = file.read_at(&mut block, 0).map_err(|error| Error::io("read", name, error))?;
+        block.truncate(count);
+        match SegmentHeader::decode(&block, name)? {
+            Some(header) if *log_id.get_or_insert(header.log_id) != header.log_id => {
+                let expected = log_id.unwrap_or_default();
+                return Err(Error::Foreign { name: name.clone(), found: header.log_id, expected });
+            }
+            Some(header) if header.number == number => found.push((header, file)),
+            // A prepared or recycled file under its new name, whose header never reached the device: nothing was durable.
+            Some(_) => storage.remove(name).map_err(|error| Error::io("remove", name, error))?,
+            None if block.iter().all(|&byte| byte == 0) => {
+                storage.remove(name).map_err(|error| Error::io("remove", name, error))?;
+            }
+            None => {
+                let kept = format!("{name}{DAMAGED_SUFFIX}");
+                storage.rename(name, &kept).map_err(|error| Error::io("rename", name, error))?;
+                report.unreadable_segments.push(kept);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Removes segments that newer ones hold once more, and says where each of the others ends at the latest.
+fn supersede(storage: &dyn Storage, found: Vec<Candidate>) -> Result<VecDeque<Segment>> {
+    let mut segments = VecDeque::new();
+    let mut limit = Position::MAX;
+    for (header, file) in found.into_iter().rev() {
+        let name = file_name(header.number);
+        if header.base >= limit {
+            storage.remove(&name).map_err(|error| Error::io("remove", name, error))?;
+            continue;
+        }
+        let bytes = file.bytes().map_err(|error| Error::io("measure", &name, error))?;
+        segments.push_front(Segment::new(header, file, bytes, Extent { end: limit, bytes }));
+        limit = header.base;
+    }
+    Ok(segments)
+}
+
+/// Walks from the last durable position to the end, repairs what it finds and returns where the log ends.
+fn repair_tail(
+    storage: &dyn Storage,
+    segments: &mut VecDeque<Segment>,
+    hint: Hint,
+    mut durable: Position,
+    report: &mut Recovery,
+) -> Result<Position> {
+    // A segment is walked if it may hold records that are not known to be durable, and the last one always.
+    let first = segments
+        .partition_point(|segment| segment.extent().end <= durable)
+        .min(segments.len().saturating_sub(1));
+    let mut tails = Vec::new();
+    for segment in segments.iter().skip(first) {
+        let start = if segment.header.number == hint.segment && hint.offset >= HEADER_BLOCK {
+            IndexEntry { position: hint.durable, offset: hint.offset, stamp_ms: segment.header.created_ms }
+        } else {
+            segment.find(segment.base())
+        };
+        let tail = walk(segment, start)?;
+        report.scanned_bytes += segment.file_bytes.saturating_sub(start.offset);
+        durable = durable.max(tail.durable);
+        tails.push((start, tail));
+    }
+    let mut end = segments.front().map_or(0, Segment::base);
+    let mut last_extent = None;
+    for (segment, (start, tail)) in segments.iter().skip(first).zip(tails) {
+        let limit = segment.extent().end;
+        let erased = erase_torn(segment, &tail, durable)?;
+        report.cut_records += erased.len() as u64;
+        let kept = tail.frames.iter().rev().find(|seen| !erased.contains(&seen.offset));
+        let (kept_end, bytes) =
+            kept.map_or((start.position, start.offset), |seen| (seen.position + 1, seen.end));
+        let damage = tail.damage.into_iter().filter(|range| range.end <= kept_end);
+        for range in damage {
+            segment.count_damage(&range);
+            report.damaged.push(range);
+        }
+        if limit != Position::MAX && kept_end < limit {
+            report.damaged.push(kept_end..limit);
+        }
+        segment.set_extent(Extent { end: kept_end.min(limit), bytes });
+        segment.file.sync().map_err(|error| Error::io("sync", &segment.name, error))?;
+        end = kept_end;
+        last_extent = Some(bytes);
+    }
+    if let (Some(bytes), Some(mut last)) = (last_extent, segments.pop_back()) {
+        if end == last.base() && !segments.is_empty() {
+            storage.remove(&last.name).map_err(|error| Error::io("remove", &last.name, error))?;
+        } else {
+            if last.file_bytes > bytes {
+                last.file.truncate(bytes).map_err(|error| Error::io("shorten", &last.name, error))?;
+                last.file.sync().map_err(|error| Error::io("sync", &last.name, error))?;
+                last.file_bytes = bytes;
+            }
+            segments.push_back(last);
+        }
+        storage.sync_directory().map_err(|error| Error::io("sync", storage.location(), error))?;
+    }
+    Ok(end)
+}
+
+/// Reads all frames from `start` on that belong to this segment.
+fn walk(segment: &Segment, start: IndexEntry) -> Result<Tail> {
+    let limit = segment.extent().end;
+    let mut tail = Tail::default();
+    let mut reader = SegmentReader::new(segment, start, segment.file_bytes, false);
+    loop {
+        match reader.step()? {
+            Step::Frame(offset, header) if header.kind == Kind::Mark => {
+                let payload = reader.payload(offset, &header);
+                let durable = payload.first_chunk().map_or(0, |bytes| Position::from_le_bytes(*bytes));
+                tail.durable = tail.durable.max(durable);
+            }
+            Step::Frame(offset, header) => {
+                let position = reader.position(&header);
+                if position >= limit {
+                    return Ok(tail);
+                }
+                let end = offset + header.frame_bytes() as u64;
+                segment.note(IndexEntry { position, offset, stamp_ms: segment.stamp(header.delta_ms) });
+                tail.frames.push(Seen { position, offset, end, kind: header.kind });
+            }
+            Step::Damage(positions) => tail.damage.push(positions.start..positions.end.min(limit)),
+            Step::End => return Ok(tail),
+        }
+    }
+}
+
+/// Overwrites the headers of frames from `durable` on whose batch is not whole; returns their offsets.
+fn erase_torn(segment: &Segment, tail: &Tail, durable: Position) -> Result<std::collections::HashSet<u64>> {
+    let mut torn = Vec::new();
+    let mut open: Vec<&Seen> = Vec::new();
+    for seen in &tail.frames {
+        let follows = open.last().is_some_and(|last| last.position + 1 == seen.position);
+        let starts = matches!(seen.kind, Kind::Single | Kind::First);
+        if starts || !follows {
+            torn.append(&mut open);
+        }
+        match (starts, seen.kind.ends_batch()) {
+            (true, true) => {}
+            (true, false) => open.push(seen),
+            (false, _) if !follows => torn.push(seen),
+            (false, true) => open.clear(),
+            (false, false) => open.push(seen),
+        }
+    }
+    torn.append(&mut open);
+    torn.retain(|seen| seen.position >= durable);
+    for seen in &torn {
+        let erased = segment.file.write_at(&[0; FRAME_HEADER], seen.offset);
+        erased.map_err(|error| Error::io("erase a torn batch in", &segment.name, error))?;
+    }
+    Ok(torn.into_iter().map(|seen| seen.offset).collect())
+}
+
+/// Keeps the prepared files that are usable, removes the others.
+fn find_spares(storage: &dyn Storage, names: &[String], options: &Options) -> Result<Vec<Spare>> {
+    let mut spares = Vec::new();
+    for name in names.iter().filter(|name| name.starts_with(SPARE_PREFIX)) {
+        let file = storage.open(name).map_err(|error| Error::io("open", name, error))?;
+        let bytes = file.bytes().map_err(|error| Error::io("measure", name, error))?;
+        if bytes == options.segment_bytes && spares.len() < options.spares {
+            spares.push(Spare { name: name.clone(), file });
+        } else {
+            storage.remove(name).map_err(|error| Error::io("remove", name, error))?;
+        }
+    }
+    Ok(spares)
+}
