@@ -20,7 +20,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("run", &["cli", "components", "graph", "logging", "ownership", "server", "telemetry"]),
     ("logging", &["config"]),
     ("syntax", &[]),
-    ("config", &["syntax", "telemetry"]),
+    ("config", &["syntax"]),
     ("graph", &["components", "config", "logging", "ownership", "server", "syntax", "telemetry"]),
     (
         "components",
