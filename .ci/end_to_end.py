@@ -176,9 +176,9 @@ class World:
         time.sleep(3 * INTERVAL_S)
         self.check_ownership(set(AGENTS))
         self.check_endpoints()
-        # What was scraped up to now has arrived a little later.
-        self.note("end", "asking the Prometheus")
-        time.sleep(3)
+        # What was scraped up to now has arrived a little later: a request may wait 5 s to fill up.
+        self.note("end", "waiting for what is on its way, then asking the Prometheus")
+        time.sleep(7)
         self.judge()
 
     def end(self):

@@ -263,6 +263,7 @@ loki.source.file "all" {{
 loki.write "all" {{
   endpoint {{
     url                = {push:?}
+    min_backoff_period = "50ms"
     max_backoff_period = "200ms"
   }}
 }}

@@ -46,6 +46,10 @@ prometheus.scrape "demo" {{
 prometheus.remote_write "demo" {{
   endpoint {{
     url = {write_url:?}
+
+    queue_config {{
+      batch_send_deadline = "1s"
+    }}
   }}
 }}
 
