@@ -9,7 +9,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use alloy_wal::{ConsumerId, Gap, Item, Log, Position, Read, Start, Wal, Watermarks};
+use alloy_wal::{ConsumerId, Gap, Item, Log, Policy, Position, Read, Start, Wal, Watermarks};
+use anyhow::Context as _;
 
 use super::figures::{Figures, add};
 use super::{Error, LogState, Options, Piece};
@@ -19,6 +20,8 @@ const CONSUMER: &str = "endpoint";
 /// How often the cursor is saved and segments are freed and prepared. What is delivered twice after power loss or
 /// `kill -9` is at most what was acknowledged within this time.
 const TIDY_INTERVAL: Duration = Duration::from_millis(250);
+/// Segments are whole pages.
+const PAGE_BYTES: u64 = 4096;
 /// How long the thread waits after a failed write (a full disk) before it tries again.
 const FAILED_WAIT: Duration = Duration::from_millis(500);
 
@@ -258,7 +261,19 @@ impl Wake for Unpark {
 }
 
 fn open_log(options: &Options) -> anyhow::Result<Log> {
-    todo!()
+    let directory = &options.directory;
+    let of = || format!("cannot open the log {}", directory.display());
+    std::fs::create_dir_all(directory).with_context(of)?;
+    let limits = alloy_wal::Options {
+        segment_bytes: options.log.segment_bytes / PAGE_BYTES * PAGE_BYTES,
+        max_bytes: options.log.max_bytes,
+        policy: Policy::Refuse,
+        ..alloy_wal::Options::default()
+    };
+    let log = Log::open(directory, limits).with_context(of)?;
+    let recovery = log.recovery();
+    tracing::info!(endpoint = options.endpoint.name, ?recovery, "opened the log");
+    Ok(log)
 }
 
 /// Milliseconds since the Unix epoch.

@@ -4,11 +4,13 @@
 //! | --- | --- |
 //! | `service.rs` | `Ownership`: the agent's share in its cluster; carries messages and time to the shards |
 //! | `shard.rs` | `Shard`: one component's keys, what it has to start and to stop |
-//! | `cluster.rs` | starting the cluster from the agent's flags; what is said of it in `/metrics` and the log |
+//! | `cluster.rs` | starting the cluster from the agent's flags |
+//! | `figures.rs` | what is said of it in `/metrics` |
 //!
 //! Invariant: alone in the agent in naming `alloy_cluster`.
 
 mod cluster;
+mod figures;
 mod service;
 mod shard;
 

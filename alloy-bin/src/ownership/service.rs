@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use alloy_cluster::{Cluster, Handover, HandoverOptions, Incoming, Member, Membership, Phase, Sharder, View};
+use alloy_cluster::{Cluster, Handover, HandoverOptions, HandoverStats, Incoming, Member, Membership, Phase, Sharder, View};
 use serde::Serialize;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -160,11 +160,7 @@ impl Ownership {
             name: member.node.name.to_string(),
             address: member.node.address.to_string(),
             is_self: member.node.name == *me,
-            state: match member.phase {
-                Phase::Joining => "viewer",
-                Phase::Active => "participant",
-                Phase::Leaving => "terminating",
-            },
+            state: Ownership::state_name(member.phase),
         });
         peers.collect()
     }
@@ -193,14 +189,20 @@ impl Ownership {
         list
     }
 
-    /// For each shard: its component, the keys it works on, and the keys that have moved away.
-    pub(super) fn shard_figures(&self) -> Vec<(Arc<str>, usize, u64)> {
+    /// For each shard its component and what its core has counted.
+    pub(super) fn shard_figures(&self) -> Vec<(Arc<str>, HandoverStats)> {
+        let now = Instant::now();
         let shards = self.shards();
-        let figures = shards.values().map(|(_, core)| {
-            let inner = core.lock();
-            (core.component.clone(), inner.handover.acting(), inner.moved)
-        });
-        figures.collect()
+        shards.values().map(|(_, core)| (core.component.clone(), core.lock().handover.stats(now))).collect()
+    }
+
+    /// A phase in Alloy's words.
+    pub(super) fn state_name(phase: Phase) -> &'static str {
+        match phase {
+            Phase::Joining => "viewer",
+            Phase::Active => "participant",
+            Phase::Leaving => "terminating",
+        }
     }
 
     pub(super) fn membership(&self) -> &dyn Membership {

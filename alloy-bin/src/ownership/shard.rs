@@ -61,13 +61,11 @@ pub(super) struct Inner {
     pub(super) names: HashMap<u64, Arc<str>>,
     turns: VecDeque<Turn>,
     outgoing: Vec<Outgoing>,
-    /// Keys that moved to another member, for the counter that Alloy has.
-    pub(super) moved: u64,
 }
 
 impl Core {
     pub(super) fn new(component: &str, handover: Handover, work: Arc<Notify>) -> Self {
-        let inner = Inner { handover, names: HashMap::new(), turns: VecDeque::new(), outgoing: Vec::new(), moved: 0 };
+        let inner = Inner { handover, names: HashMap::new(), turns: VecDeque::new(), outgoing: Vec::new() };
         Core { component: component.into(), inner: Mutex::new(inner), turn: Notify::new(), work }
     }
 
@@ -101,10 +99,7 @@ impl Inner {
         while let Some(event) = self.handover.poll_event() {
             let turn = match event {
                 Event::Start { key, state, origin } => Turn::Start { key, state, origin: origin.into() },
-                Event::Stop { key } => {
-                    self.moved += u64::from(self.names.contains_key(&key));
-                    Turn::Stop { key }
-                }
+                Event::Stop { key } => Turn::Stop { key },
             };
             self.turns.push_back(turn);
         }

@@ -339,3 +339,6 @@ impl Likeness {
         look().unwrap_or(Likeness::Other)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -433,3 +433,6 @@ fn sources(base: &Base, arguments: &Arguments) -> BTreeMap<u64, Source> {
 fn now_s() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,261 @@
+//! One path over its rotations, while it is followed and while it is not.
+
+use std::fs;
+use std::io::Write;
+
+use tempfile::TempDir;
+
+use super::*;
+
+/// A folder with `app.log`, and what follows it. Its clock is moved by hand.
+struct World {
+    folder: TempDir,
+    tail: Option<Tail>,
+    now: Instant,
+    metrics: Arc<Metrics>,
+}
+
+impl World {
+    fn new(begin: Begin) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut world = World { folder, tail: None, now: Instant::now(), metrics: Arc::default() };
+        world.follow(begin);
+        world
+    }
+
+    /// Follows from the beginning what these lines are written to.
+    fn with(text: &str) -> Self {
+        let mut world = World::new(Begin::Beginning);
+        world.append("app.log", text);
+        world
+    }
+
+    fn follow(&mut self, begin: Begin) {
+        let limits = Limits::new(64, 64);
+        self.tail = Some(Tail::new(self.path("app.log"), begin, limits, self.now, self.metrics.clone()));
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn append(&self, name: &str, text: &str) {
+        let mut file = fs::File::options().append(true).create(true).open(self.path(name)).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    }
+
+    fn rename(&self, from: &str, to: &str) {
+        fs::rename(self.path(from), self.path(to)).unwrap();
+    }
+
+    fn tail(&mut self) -> &mut Tail {
+        self.tail.as_mut().expect("followed")
+    }
+
+    /// Everything that can be read now, also after all grace periods.
+    fn lines(&mut self) -> Vec<String> {
+        let mut lines = self.lines_now();
+        for _ in 0..8 {
+            self.now += ROTATION_GRACE;
+            lines.extend(self.lines_now());
+        }
+        lines
+    }
+
+    /// Everything that can be read without letting time pass.
+    fn lines_now(&mut self) -> Vec<String> {
+        let (now, mut lines) = (self.now, Vec::new());
+        loop {
+            match self.tail().step(now, 1_000) {
+                Ok(Step::Batch(chunk)) => {
+                    self.tail().handle_accepted(&chunk);
+                    lines.extend(chunk.lines.iter().map(|line| String::from_utf8(line.to_vec()).unwrap()));
+                }
+                Ok(Step::Idle) => return lines,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return lines,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// Stops; somebody else, who sees the same files under another device number, follows from the same position.
+    fn restart(&mut self, meanwhile: impl FnOnce(&World)) {
+        let position = self.tail().position().expect("it was opened");
+        self.tail = None;
+        meanwhile(self);
+        let mut position = Position::decode(&position.encode()).expect("it is sound");
+        position.identity.device += 1;
+        self.follow(Begin::At(position));
+    }
+}
+
+#[test]
+fn a_rotated_file_is_read_to_its_end_first() {
+    let mut world = World::with("1\n2\n");
+    assert_eq!(world.lines(), ["1", "2"]);
+    world.append("app.log", "3\n");
+    world.rename("app.log", "app.log.1");
+    world.append("app.log", "5\n");
+    assert_eq!(world.lines_now(), ["3"], "the program may not have opened the new file yet");
+    world.append("app.log.1", "4\nno end");
+    assert_eq!(world.lines(), ["4", "no end", "5"]);
+    assert_eq!(world.metrics.rotations.load(Relaxed), 1);
+}
+
+#[test]
+fn a_new_file_without_content_does_not_end_the_old_one() {
+    let mut world = World::with("1\n");
+    assert_eq!(world.lines(), ["1"]);
+    world.rename("app.log", "app.log.1");
+    world.append("app.log", "");
+    assert_eq!(world.lines(), [""; 0]);
+    world.append("app.log.1", "2\n");
+    assert_eq!(world.lines(), ["2"]);
+}
+
+#[test]
+fn several_rotations_between_two_looks_lose_nothing() {
+    let mut world = World::with("1\n");
+    assert_eq!(world.lines(), ["1"]);
+    world.append("app.log", "2\n");
+    world.rename("app.log", "app.log.2");
+    world.append("app.log.1", "3\n");
+    world.append("app.log", "4\n");
+    world.append("app.log.3", "older, from before\n");
+    assert_eq!(world.lines(), ["2", "3", "4"]);
+}
+
+#[test]
+fn truncated_and_rewritten_files_are_read_from_their_beginning() {
+    let mut world = World::with("1\n2\n");
+    assert_eq!(world.lines(), ["1", "2"]);
+    fs::write(world.path("app.log"), "3\n").unwrap();
+    assert_eq!(world.lines(), ["3"], "shorter");
+    fs::write(world.path("app.log"), "4\n5\n6\n").unwrap();
+    assert_eq!(world.lines(), ["4", "5", "6"], "longer");
+    assert_eq!(world.metrics.truncations.load(Relaxed), 2);
+}
+
+#[test]
+fn a_file_that_is_removed_is_followed_until_another_comes() {
+    let mut world = World::with("1\nno end");
+    assert_eq!(world.lines(), ["1"]);
+    fs::remove_file(world.path("app.log")).unwrap();
+    assert_eq!(world.lines(), [""; 0]);
+    world.append("app.log", "2\n");
+    assert_eq!(world.lines(), ["no end", "2"]);
+}
+
+#[test]
+fn the_end_is_where_the_first_incomplete_line_begins() {
+    let check = |text: &str, expected: &[&str]| {
+        let mut world = World::new(Begin::End);
+        world.append("app.log", text);
+        assert_eq!(world.lines(), [""; 0]);
+        world.append("app.log", "x\n");
+        assert_eq!(world.lines(), expected, "{text:?}");
+    };
+    check("1\n2\n", &["x"]);
+    check("1\n2", &["2x"]);
+    check("1", &["1x"]);
+    check("", &["x"]);
+}
+
+#[test]
+fn what_was_rotated_while_nobody_looked_is_found() {
+    let check = |name: &str, meanwhile: fn(&World), expected: &[&str]| {
+        let mut world = World::with("1\n2\n");
+        assert_eq!(world.lines(), ["1", "2"]);
+        world.restart(meanwhile);
+        assert_eq!(world.lines(), expected, "{name}");
+        world.append("app.log", "last\n");
+        assert_eq!(world.lines(), ["last"], "{name}");
+    };
+    check("nothing happened", |_| {}, &[]);
+    check("grown", |world| world.append("app.log", "3\n"), &["3"]);
+    check(
+        "renamed",
+        |world| {
+            world.append("app.log", "3\n");
+            world.rename("app.log", "app.log.1");
+            world.append("app.log", "4\n");
+        },
+        &["3", "4"],
+    );
+    check(
+        "renamed three times, the newest by date",
+        |world| {
+            world.append("app.log", "3\n");
+            world.rename("app.log", "app.log-20260101");
+            world.append("app.log-20260102", "4\n");
+            world.append("app.log-20260103", "5\n");
+            world.append("app.log-20251231", "older\n");
+            world.append("app.log", "6\n");
+        },
+        &["3", "4", "5", "6"],
+    );
+    check(
+        "copied and truncated",
+        |world| {
+            world.append("app.log", "3\n");
+            fs::copy(world.path("app.log"), world.path("app.log.1")).unwrap();
+            fs::write(world.path("app.log"), "4\n").unwrap();
+        },
+        &["3", "4"],
+    );
+    check(
+        "renamed and compressed",
+        |world| {
+            world.rename("app.log", "app.log.1.gz");
+            world.append("app.log", "4\n");
+        },
+        &["4"],
+    );
+    check(
+        "rewritten",
+        |world| fs::write(world.path("app.log"), "other\nlines\n").unwrap(),
+        &["other", "lines"],
+    );
+}
+
+#[test]
+fn a_batch_that_was_under_way_is_repeated_exactly_by_the_next() {
+    let mut world = World::with("1\n2\n");
+    let now = world.now;
+    let Ok(Step::Batch(first)) = world.tail().step(now, 1_000) else { panic!("two lines") };
+    world.restart(|world| world.append("app.log", "3\n"));
+    let Ok(Step::Batch(second)) = world.tail().step(now, 9_000) else { panic!("two lines") };
+    assert_eq!(first, second);
+    world.tail().handle_accepted(&second);
+    let Ok(Step::Batch(third)) = world.tail().step(now, 9_000) else { panic!("one line") };
+    assert_eq!((third.lines.len(), third.base_ns), (1, 9_000));
+}
+
+#[test]
+fn quiet_files_are_closed_and_found_again() {
+    let mut world = World::with("1\n");
+    assert_eq!(world.lines(), ["1"]);
+    world.now += CLOSE_AFTER;
+    let now = world.now;
+    world.tail().close_if_quiet(now);
+    assert!(world.tail().open.is_none());
+    let seen = disk::look(&world.path("app.log")).unwrap();
+    assert!(world.tail().is_caught_up(&seen), "an idle closed file costs no more than a look");
+    world.append("app.log", "2\n");
+    world.rename("app.log", "app.log.1");
+    world.append("app.log", "3\n");
+    assert_eq!(world.lines(), ["2", "3"]);
+}
+
+#[test]
+fn timestamps_grow_by_line_over_rotations_and_restarts() {
+    let mut world = World::with("1\n2\n");
+    assert_eq!(world.lines(), ["1", "2"]);
+    assert_eq!(world.tail().position().unwrap().last_ns, 1_001);
+    world.restart(|world| {
+        world.rename("app.log", "app.log.1");
+        world.append("app.log", "3\n");
+    });
+    assert_eq!(world.lines(), ["3"]);
+    assert_eq!(world.tail().position().unwrap().last_ns, 1_002);
+}
