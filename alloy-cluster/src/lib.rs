@@ -18,8 +18,23 @@ mod handover;
 mod swim;
 
 mod codec;
+#[cfg(feature = "tokio")]
+mod frame;
 mod packet;
 mod timers;
+
+mod transport;
+
+#[cfg(feature = "tokio")]
+mod cluster;
+#[cfg(feature = "tokio")]
+mod counters;
+#[cfg(feature = "tokio")]
+mod driver;
+#[cfg(feature = "tokio")]
+mod link;
+#[cfg(feature = "tokio")]
+mod udp;
 
 mod config;
 mod error;
@@ -38,4 +53,15 @@ pub use rendezvous::Rendezvous;
 pub use ring::Ring;
 pub use sharder::{Key, Rank, Sharder};
 pub use swim::{Swim, SwimConfig, SwimStats};
+pub use transport::Transport;
 pub use view::{Member, Phase, View};
+
+#[cfg(feature = "tokio")]
+pub use {
+    cluster::{Cluster, ClusterConfig, LinkListen, Listen, bind, bind_with},
+    counters::Stats,
+    driver::Driver,
+    frame::LINK_MAGIC,
+    link::Incoming,
+    udp::Udp,
+};

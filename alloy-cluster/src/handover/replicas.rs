@@ -73,6 +73,8 @@ impl Handover {
             }
             true
         });
+        let changed = &self.replicas.changed;
+        self.replicas.sent.retain(|key, _| changed.contains(key));
         for (to, copies) in outgoing {
             self.send_batches(&to, copies);
         }
