@@ -78,7 +78,8 @@ fn fmt(flags: &FmtFlags) -> anyhow::Result<ExitCode> {
     use anyhow::Context;
     let stdin = flags.file.as_os_str() == "-";
     let name = flags.file.display().to_string();
-    let text = if stdin { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(&flags.file) };
+    let text =
+        if stdin { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(&flags.file) };
     let text = text.with_context(|| format!("cannot read {name}"))?;
     let mut sources = crate::syntax::Sources::default();
     let id = sources.add(name.clone(), text.clone());

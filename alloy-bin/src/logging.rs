@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use tracing::Subscriber;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry};
 
@@ -33,7 +33,8 @@ enum Format {
 
 impl FromValue for Level {
     fn from_value(value: &Value) -> Result<Self, ConversionError> {
-        let choices = [("error", Level::Error), ("warn", Level::Warn), ("info", Level::Info), ("debug", Level::Debug)];
+        let choices =
+            [("error", Level::Error), ("warn", Level::Warn), ("info", Level::Info), ("debug", Level::Debug)];
         ConversionError::one_of(value, &choices)
     }
 }
@@ -47,7 +48,10 @@ impl FromValue for Format {
 impl Decode for Logging {
     fn decode(body: &mut Body<'_>) -> Self {
         body.unsupported(&["destination", "write_to"]);
-        Logging { level: body.optional("level", Level::default()), format: body.optional("format", Format::default()) }
+        Logging {
+            level: body.optional("level", Level::default()),
+            format: body.optional("format", Format::default()),
+        }
     }
 }
 
@@ -59,14 +63,16 @@ pub fn start(logging: Logging) -> anyhow::Result<()> {
         Level::Info => LevelFilter::INFO,
         Level::Debug => LevelFilter::DEBUG,
     };
+    // Libraries are heard only when something is wrong: at debug, the HTTP client alone writes three lines a request.
+    let filter = Targets::new().with_target("alloy_bin", level).with_default(level.min(LevelFilter::WARN));
     let subscriber: Box<dyn Subscriber + Send + Sync> = match logging.format {
         Format::Logfmt => {
             let layer = tracing_logfmt::builder().with_target(false).layer().with_writer(std::io::stderr);
-            Box::new(Registry::default().with(layer.with_filter(level)))
+            Box::new(Registry::default().with(layer.with_filter(filter)))
         }
         Format::Json => {
             let layer = tracing_subscriber::fmt::layer().json().flatten_event(true).with_target(false);
-            Box::new(Registry::default().with(layer.with_writer(std::io::stderr).with_filter(level)))
+            Box::new(Registry::default().with(layer.with_writer(std::io::stderr).with_filter(filter)))
         }
     };
     tracing::subscriber::set_global_default(subscriber).context("the log is started already")

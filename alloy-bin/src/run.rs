@@ -23,7 +23,10 @@ const HAND_OVER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the agent until it is told to stop.
 pub fn run(flags: RunFlags) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
     let result = runtime.block_on(serve(flags));
     // A disk that hangs must not keep the process: what matters has been synced by now.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -53,10 +56,14 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
         health: graph.clone(),
         ownership: ownership.clone(),
     });
-    let (stop_server, stop_member, stop_graph) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+    let (stop_server, stop_member, stop_graph) =
+        (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
     let serving = tokio::spawn(listener.serve(server::router(state.clone()), divert, stop_server.clone()));
     let member = tokio::spawn(member.run(stop_member.clone()));
-    let running = tokio::spawn({ let (graph, stop) = (graph.clone(), stop_graph.clone()); async move { graph.run(stop).await } });
+    let running = tokio::spawn({
+        let (graph, stop) = (graph.clone(), stop_graph.clone());
+        async move { graph.run(stop).await }
+    });
 
     // 4. Ready: the node takes its share.
     ownership.activate().await;
@@ -118,4 +125,3 @@ impl Collect for BuildInfo {
         page.gauge("alloy_build_info", help, &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
     }
 }
-

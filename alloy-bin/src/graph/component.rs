@@ -126,7 +126,11 @@ impl Registration {
     }
 }
 
-fn build<C: Component>(block: &Block, scope: &Scope, context: Context) -> Result<Arc<dyn Running>, Diagnostics> {
+fn build<C: Component>(
+    block: &Block,
+    scope: &Scope,
+    context: Context,
+) -> Result<Arc<dyn Running>, Diagnostics> {
     let arguments = decode_block::<C::Arguments>(block, scope)?;
     match C::build(arguments, context) {
         Ok(component) => Ok(Arc::new(Built(component))),

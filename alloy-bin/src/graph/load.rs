@@ -19,7 +19,8 @@ pub fn load(path: &Path) -> anyhow::Result<Loaded> {
     let mut statements = Vec::new();
     let mut errors = String::new();
     for file in files(path)? {
-        let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read the configuration {}", file.display()))?;
+        let text = std::fs::read_to_string(&file)
+            .with_context(|| format!("cannot read the configuration {}", file.display()))?;
         let source = sources.add(file.display().to_string(), text);
         let (parsed, diagnostics) = parse(&sources, source);
         statements.extend(parsed.statements);

@@ -13,12 +13,12 @@
 mod changes;
 mod component;
 mod consumer;
-mod running;
 mod load;
 mod plan;
+mod running;
 mod values;
 
 pub use component::{Component, Context, Exports, Health, Registration};
 pub use consumer::{ConsumeError, Consumer, Fanout, LogsReceiver, MetricsReceiver};
-pub use running::{Checked, Graph, Host};
 pub use load::{Loaded, load};
+pub use running::{Checked, Graph, Host};

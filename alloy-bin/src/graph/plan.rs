@@ -11,8 +11,18 @@ use super::component::Registration;
 
 /// Blocks that Alloy has beside its components, and that this agent does not have.
 const UNSUPPORTED_BLOCKS: &[&str] = &[
-    "argument", "declare", "export", "foreach", "http", "import.file", "import.git", "import.http", "import.string",
-    "livedebugging", "remotecfg", "tracing",
+    "argument",
+    "declare",
+    "export",
+    "foreach",
+    "http",
+    "import.file",
+    "import.git",
+    "import.http",
+    "import.string",
+    "livedebugging",
+    "remotecfg",
+    "tracing",
 ];
 
 /// What a configuration asks for.
@@ -100,13 +110,17 @@ fn edges(
     stdlib: &Scope,
     diagnostics: &mut Diagnostics,
 ) -> Vec<BTreeSet<usize>> {
-    let ids: BTreeMap<String, usize> = blocks.iter().enumerate().map(|(index, (block, _))| (block.id(), index)).collect();
+    let ids: BTreeMap<String, usize> =
+        blocks.iter().enumerate().map(|(index, (block, _))| (block.id(), index)).collect();
     let mut all = Vec::new();
     for (index, (block, _)) in blocks.iter().enumerate() {
         let mut needs = BTreeSet::new();
         for reference in references(&block.statements) {
             let path: Vec<&str> = reference.path.iter().map(String::as_str).collect();
-            let prefix = (1..=path.len()).rev().map(|parts| path[..parts].join(".")).find(|id| declared.contains_key(id));
+            let prefix = (1..=path.len())
+                .rev()
+                .map(|parts| path[..parts].join("."))
+                .find(|id| declared.contains_key(id));
             match prefix.and_then(|id| ids.get(&id).copied()) {
                 Some(other) if other == index => diagnostics.error(reference.span, "cannot reference self"),
                 Some(other) => {
@@ -116,7 +130,8 @@ fn edges(
                 None if (1..=path.len()).any(|parts| declared.contains_key(&path[..parts].join("."))) => {}
                 None if stdlib.resolve(&path[..1]).is_some() => {}
                 None => {
-                    let message = format!("component \"{}\" does not exist or is out of scope", path.join("."));
+                    let message =
+                        format!("component \"{}\" does not exist or is out of scope", path.join("."));
                     let field = path.last().copied().unwrap_or_default();
                     let candidates: Vec<String> = ids.keys().map(|id| format!("{id}.{field}")).collect();
                     let hint = did_you_mean(&path.join("."), candidates.iter().map(String::as_str));
@@ -165,7 +180,8 @@ fn order(
 }
 
 fn arrange(blocks: Vec<(Block, Registration)>, needs: &[BTreeSet<usize>], order: &[usize]) -> Vec<Planned> {
-    let place: BTreeMap<usize, usize> = order.iter().enumerate().map(|(place, index)| (*index, place)).collect();
+    let place: BTreeMap<usize, usize> =
+        order.iter().enumerate().map(|(place, index)| (*index, place)).collect();
     let mut by_index: BTreeMap<usize, (Block, Registration)> = blocks.into_iter().enumerate().collect();
     let nodes = order.iter().filter_map(|index| {
         let (block, registration) = by_index.remove(index)?;

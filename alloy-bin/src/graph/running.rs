@@ -107,7 +107,9 @@ impl Checked {
                 health: health.clone(),
             };
             match (planned.registration.build)(&planned.block, &scope, context) {
-                Ok(running) => nodes[index] = Some(Node { block: planned.block, needs, running, exports, health }),
+                Ok(running) => {
+                    nodes[index] = Some(Node { block: planned.block, needs, running, exports, health })
+                }
                 Err(found) => diagnostics.extend(found),
             }
         }
@@ -126,11 +128,17 @@ impl Graph {
     pub async fn run(&self, stop: CancellationToken) {
         let mut tasks: Vec<Option<(CancellationToken, JoinHandle<()>)>> = Vec::new();
         for node in &self.nodes {
-            let (token, running, health) = (CancellationToken::new(), node.running.clone(), node.health.clone());
+            let (token, running, health) =
+                (CancellationToken::new(), node.running.clone(), node.health.clone());
             let (id, task_token) = (node.block.id(), token.clone());
             let task = tokio::spawn(async move {
                 // A task of its own, so that a panic is a component's end and not the agent's.
-                if let Err(error) = tokio::spawn({ let token = task_token.clone(); async move { running.run(token).await } }).await {
+                if let Err(error) = tokio::spawn({
+                    let token = task_token.clone();
+                    async move { running.run(token).await }
+                })
+                .await
+                {
                     tracing::error!(component_id = id, %error, "a component has failed");
                     health.unhealthy(format!("has failed: {error}"));
                 } else if !task_token.is_cancelled() {
@@ -160,7 +168,11 @@ impl Graph {
                 Ok(()) => node.health.ok(),
                 Err(diagnostics) => {
                     let text = diagnostics.render(&self.sources);
-                    tracing::error!(component_id = node.block.id(), error = text, "the new arguments are not valid; the old ones go on");
+                    tracing::error!(
+                        component_id = node.block.id(),
+                        error = text,
+                        "the new arguments are not valid; the old ones go on"
+                    );
                     node.health.unhealthy(text);
                 }
             }
@@ -192,11 +204,18 @@ impl Collect for Graph {
         let trouble = self.nodes.iter().filter(|node| node.health.trouble().is_some()).count();
         for (state, count) in [("healthy", self.nodes.len() - trouble), ("unhealthy", trouble)] {
             let help = "Number of running components by health.";
-            page.gauge("alloy_component_controller_running_components", help, &[("health_type", state)], count as f64);
+            page.gauge(
+                "alloy_component_controller_running_components",
+                help,
+                &[("health_type", state)],
+                count as f64,
+            );
         }
         for node in &self.nodes {
             let id = node.block.id();
-            page.labelled(&[("component_id", &id), ("component_path", "/")], |page| node.running.collect(page));
+            page.labelled(&[("component_id", &id), ("component_path", "/")], |page| {
+                node.running.collect(page)
+            });
         }
     }
 }

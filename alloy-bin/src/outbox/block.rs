@@ -25,9 +25,22 @@ pub struct EndpointBlock {
 
 /// What Alloy can say of an HTTP client and this agent does not know yet.
 const UNSUPPORTED: &[&str] = &[
-    "authorization", "azuread", "basic_auth", "bearer_token", "bearer_token_file", "enable_http2", "follow_redirects",
-    "google_iam", "http_headers", "no_proxy", "oauth2", "proxy_connect_header", "proxy_from_environment", "proxy_url",
-    "sigv4", "tls_config",
+    "authorization",
+    "azuread",
+    "basic_auth",
+    "bearer_token",
+    "bearer_token_file",
+    "enable_http2",
+    "follow_redirects",
+    "google_iam",
+    "http_headers",
+    "no_proxy",
+    "oauth2",
+    "proxy_connect_header",
+    "proxy_from_environment",
+    "proxy_url",
+    "sigv4",
+    "tls_config",
 ];
 
 impl EndpointBlock {
@@ -40,7 +53,9 @@ impl EndpointBlock {
             headers: body.optional("headers", BTreeMap::new()),
             timeout: body.optional("remote_timeout", timeout),
         };
-        if !block.url.is_empty() && let Err(reason) = block.uri() {
+        if !block.url.is_empty()
+            && let Err(reason) = block.uri()
+        {
             body.error_at("url", reason);
         }
         if let Err(reason) = block.header_map() {
@@ -70,8 +85,11 @@ impl EndpointBlock {
     fn header_map(&self) -> Result<HeaderMap, String> {
         let mut map = HeaderMap::new();
         for (name, value) in &self.headers {
-            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name:?} is not a header's name"))?;
-            let value = HeaderValue::from_str(value).map_err(|_| format!("the value of header {name} has characters that a header may not have"))?;
+            let name = HeaderName::from_bytes(name.as_bytes())
+                .map_err(|_| format!("{name:?} is not a header's name"))?;
+            let value = HeaderValue::from_str(value).map_err(|_| {
+                format!("the value of header {name} has characters that a header may not have")
+            })?;
             map.insert(name, value);
         }
         Ok(map)
@@ -87,13 +105,16 @@ impl EndpointBlock {
         storage: &Path,
     ) -> anyhow::Result<Options> {
         let mut headers = self.header_map().map_err(anyhow::Error::msg)?;
-        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("alloy-bin/", env!("CARGO_PKG_VERSION"))));
+        headers
+            .insert(USER_AGENT, HeaderValue::from_static(concat!("alloy-bin/", env!("CARGO_PKG_VERSION"))));
         for (name, value) in fixed {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value)?);
         }
         let name = self.display_name();
         // A folder for each endpoint; its name has only characters that every file system takes.
-        let safe = |character: char| if character.is_ascii_alphanumeric() || "-_.".contains(character) { character } else { '_' };
+        let safe = |character: char| {
+            if character.is_ascii_alphanumeric() || "-_.".contains(character) { character } else { '_' }
+        };
         let folder: String = name.chars().map(safe).collect();
         let url = self.uri().map_err(anyhow::Error::msg)?;
         Ok(Options {
@@ -117,8 +138,14 @@ impl Decode for WalBlock {
     fn decode(body: &mut Body<'_>) -> Self {
         // Alloy's log is truncated by time, ours when the endpoint has the data, or by bytes.
         body.unsupported(&[
-            "drain_timeout", "enabled", "max_keepalive_time", "max_read_frequency", "max_segment_age",
-            "min_keepalive_time", "min_read_frequency", "truncate_frequency",
+            "drain_timeout",
+            "enabled",
+            "max_keepalive_time",
+            "max_read_frequency",
+            "max_segment_age",
+            "min_keepalive_time",
+            "min_read_frequency",
+            "truncate_frequency",
         ]);
         let default = LogLimits::default();
         let limits = LogLimits {

@@ -58,7 +58,9 @@ impl Client {
         match tokio::time::timeout(self.endpoint.timeout, self.exchange(request)).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => Outcome::Later { why: describe(&error), after: None },
-            Err(_) => Outcome::Later { why: format!("no answer within {:?}", self.endpoint.timeout), after: None },
+            Err(_) => {
+                Outcome::Later { why: format!("no answer within {:?}", self.endpoint.timeout), after: None }
+            }
         }
     }
 
@@ -75,7 +77,8 @@ impl Client {
         let text = String::from_utf8_lossy(&text[..text.len().min(SHOWN_BYTES)]).trim().to_owned();
         let why = format!("status {status}: {text}");
         let later = status.is_server_error()
-            || status == StatusCode::TOO_MANY_REQUESTS && self.on_too_many_requests == OnTooManyRequests::Retry;
+            || status == StatusCode::TOO_MANY_REQUESTS
+                && self.on_too_many_requests == OnTooManyRequests::Retry;
         Ok(if later { Outcome::Later { why, after } } else { Outcome::Never { why } })
     }
 }

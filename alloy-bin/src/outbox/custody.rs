@@ -57,7 +57,13 @@ impl Custody {
         let thread = std::thread::Builder::new().name("log".to_owned());
         let (thread_wal, thread_keeper) = (wal.clone(), keeper.clone());
         let handle = thread.spawn(move || thread_keeper.keep(&*thread_wal))?;
-        Ok(Custody { wal, consumer, keeper, keeper_thread: Mutex::new(Some(handle)), figures: Figures::default() })
+        Ok(Custody {
+            wal,
+            consumer,
+            keeper,
+            keeper_thread: Mutex::new(Some(handle)),
+            figures: Figures::default(),
+        })
     }
 
     pub(super) fn figures(&self) -> &Figures {
@@ -121,7 +127,9 @@ impl Custody {
     pub(super) async fn read(&self, position: Position) -> Vec<Item> {
         let wal = self.wal.clone();
         let read = move || wal.read(position, Read::default());
-        let result = tokio::task::spawn_blocking(read).await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        let result = tokio::task::spawn_blocking(read)
+            .await
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         match result {
             Ok(items) => items,
             Err(error) => {
@@ -154,7 +162,11 @@ impl Custody {
 
     /// A record that this version does not know.
     pub(super) fn undecodable(&self, position: Position) {
-        tracing::error!(endpoint = &*self.keeper.endpoint, position, "a record was written by another version; dropped");
+        tracing::error!(
+            endpoint = &*self.keeper.endpoint,
+            position,
+            "a record was written by another version; dropped"
+        );
         add(&self.figures.rejected_items, 1);
         self.acknowledge(position);
     }
@@ -211,7 +223,8 @@ impl Keeper {
             if seen.staged > seen.written {
                 done = wal.write().map(|watermarks| seen = watermarks);
             }
-            if done.is_ok() && seen.durable < seen.written && (stop || synced.elapsed() >= self.sync_interval) {
+            if done.is_ok() && seen.durable < seen.written && (stop || synced.elapsed() >= self.sync_interval)
+            {
                 done = wal.sync().map(|watermarks| seen = watermarks);
                 synced = Instant::now();
             }
@@ -242,7 +255,11 @@ impl Keeper {
         let mut trouble = self.trouble.lock().expect("no code panics while holding it");
         match (trouble.is_empty(), now.is_empty()) {
             (true, false) => {
-                tracing::error!(endpoint = &*self.endpoint, error = now, "the log cannot be written; new data is refused until it can");
+                tracing::error!(
+                    endpoint = &*self.endpoint,
+                    error = now,
+                    "the log cannot be written; new data is refused until it can"
+                );
             }
             (false, true) => tracing::info!(endpoint = &*self.endpoint, "the log can be written again"),
             _ => {}

@@ -45,7 +45,13 @@ impl Lane {
     }
 
     /// Sends what comes, for ever.
-    pub(super) async fn run(&self, custody: &Custody, client: &Client, options: &Options, hurry: &CancellationToken) {
+    pub(super) async fn run(
+        &self,
+        custody: &Custody,
+        client: &Client,
+        options: &Options,
+        hurry: &CancellationToken,
+    ) {
         loop {
             let batch = self.next_batch(options, hurry).await;
             deliver(batch, custody, client, options).await;
@@ -144,7 +150,11 @@ async fn send(batch: &[Pending], custody: &Custody, client: &Client, options: &O
         match outcome {
             Outcome::Taken => {
                 if backoff.failures > 0 {
-                    tracing::info!(endpoint = options.endpoint.name, failures = backoff.failures, "endpoint takes data again");
+                    tracing::info!(
+                        endpoint = options.endpoint.name,
+                        failures = backoff.failures,
+                        "endpoint takes data again"
+                    );
                 }
                 add(&figures.sent_items, items);
                 add(&figures.sent_bytes, body.len() as u64);
@@ -155,13 +165,24 @@ async fn send(batch: &[Pending], custody: &Custody, client: &Client, options: &O
                 return true;
             }
             Outcome::Never { why } => {
-                tracing::warn!(endpoint = options.endpoint.name, records = batch.len(), items, why, "endpoint refused a request");
+                tracing::warn!(
+                    endpoint = options.endpoint.name,
+                    records = batch.len(),
+                    items,
+                    why,
+                    "endpoint refused a request"
+                );
                 return false;
             }
             Outcome::Later { why, after } => {
                 add(&figures.retried_items, items);
                 if backoff.failures.is_power_of_two() || backoff.failures == 0 {
-                    tracing::warn!(endpoint = options.endpoint.name, why, failures = backoff.failures + 1, "endpoint does not take data; it stays in the log and is tried again");
+                    tracing::warn!(
+                        endpoint = options.endpoint.name,
+                        why,
+                        failures = backoff.failures + 1,
+                        "endpoint does not take data; it stays in the log and is tried again"
+                    );
                 }
                 tokio::time::sleep(backoff.next(after)).await;
             }
@@ -185,7 +206,8 @@ impl Backoff {
         self.failures += 1;
         let wait = self.wait;
         self.wait = (wait * 2).min(self.retry.max_backoff);
-        let chance = f64::from(std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), self.failures) as u32);
+        let chance =
+            f64::from(std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), self.failures) as u32);
         wait.mul_f64(0.5 + 0.5 * chance / f64::from(u32::MAX)).max(after.unwrap_or_default())
     }
 }

@@ -33,9 +33,9 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub use figures::Figures;
 use crate::graph::ConsumeError;
 use crate::telemetry::Page;
+pub use figures::Figures;
 
 pub use block::{EndpointBlock, WalBlock};
 pub use options::{Batching, Endpoint, LogLimits, OnTooManyRequests, Options, Retry, Splice};
@@ -118,7 +118,11 @@ impl Outbox {
 }
 
 /// Runs the outboxes of one component until `stop`; see [`Outbox::run`].
-pub async fn run_all<'a>(outboxes: impl Iterator<Item = &'a Outbox>, stop: CancellationToken, flush: Duration) {
+pub async fn run_all<'a>(
+    outboxes: impl Iterator<Item = &'a Outbox>,
+    stop: CancellationToken,
+    flush: Duration,
+) {
     let mut running = JoinSet::new();
     for outbox in outboxes.cloned() {
         let stop = stop.clone();
@@ -153,14 +157,44 @@ pub struct LogState {
 impl LogState {
     /// Writes the log's figures.
     pub fn collect(&self, page: &mut Page, labels: &[(&str, &str)]) {
-        page.gauge("alloy_wal_lag_records", "Records in the log that are not delivered.", labels, self.lag_records as f64);
-        page.gauge("alloy_wal_lag_bytes", "Bytes in the log that are not delivered.", labels, self.lag_bytes as f64);
-        page.gauge("alloy_wal_lag_seconds", "Age of the oldest record that is not delivered.", labels, self.lag.as_secs_f64());
+        page.gauge(
+            "alloy_wal_lag_records",
+            "Records in the log that are not delivered.",
+            labels,
+            self.lag_records as f64,
+        );
+        page.gauge(
+            "alloy_wal_lag_bytes",
+            "Bytes in the log that are not delivered.",
+            labels,
+            self.lag_bytes as f64,
+        );
+        page.gauge(
+            "alloy_wal_lag_seconds",
+            "Age of the oldest record that is not delivered.",
+            labels,
+            self.lag.as_secs_f64(),
+        );
         page.gauge("alloy_wal_disk_bytes", "Bytes of the log on disk.", labels, self.disk_bytes as f64);
         page.gauge("alloy_wal_segments", "Segments of the log.", labels, self.segments as f64);
         page.counter("alloy_wal_syncs_total", "Syncs of the log to the device.", labels, self.syncs);
-        page.counter("alloy_wal_storage_failures_total", "Failed writes and syncs that were survived.", labels, self.storage_failures);
-        page.counter("alloy_wal_dropped_records_total", "Records that a limit dropped before they were delivered.", labels, self.dropped_records);
-        page.counter("alloy_wal_damaged_records_total", "Records found damaged.", labels, self.damaged_records);
+        page.counter(
+            "alloy_wal_storage_failures_total",
+            "Failed writes and syncs that were survived.",
+            labels,
+            self.storage_failures,
+        );
+        page.counter(
+            "alloy_wal_dropped_records_total",
+            "Records that a limit dropped before they were delivered.",
+            labels,
+            self.dropped_records,
+        );
+        page.counter(
+            "alloy_wal_damaged_records_total",
+            "Records found damaged.",
+            labels,
+            self.damaged_records,
+        );
     }
 }

@@ -63,7 +63,10 @@ mod tests {
         let piece = Piece { lane: u64::MAX - 1, items: 7, newest_ms: -5, body: Bytes::from_static(b"body") };
         let record = Bytes::from(piece.encode());
         let back = Piece::decode(&record).expect("same version");
-        assert_eq!((back.lane, back.items, back.newest_ms, &back.body[..]), (piece.lane, 7, -5, &b"body"[..]));
+        assert_eq!(
+            (back.lane, back.items, back.newest_ms, &back.body[..]),
+            (piece.lane, 7, -5, &b"body"[..])
+        );
         assert!(Piece::decode(&record.slice(..20)).is_none());
         assert!(Piece::decode(&Bytes::from_static(&[9; 40])).is_none());
     }

@@ -45,7 +45,8 @@ impl Sender {
         let mut tasks = JoinSet::new();
         for index in 0..lanes.len() {
             let (lanes, hurry) = (lanes.clone(), hurry.clone());
-            let (custody, client, options) = (self.custody.clone(), self.client.clone(), self.options.clone());
+            let (custody, client, options) =
+                (self.custody.clone(), self.client.clone(), self.options.clone());
             tasks.spawn(async move { lanes[index].run(&custody, &client, &options, &hurry).await });
         }
         let (reader_lanes, custody) = (lanes.clone(), self.custody.clone());

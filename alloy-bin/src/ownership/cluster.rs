@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use alloy_cluster::{
-    Cluster, ClusterConfig, ClusterEvent, Driver, Incoming, LINK_MAGIC, LinkListen, Member, Membership, Node, Phase,
+    Cluster, ClusterConfig, ClusterEvent, Driver, Incoming, LINK_MAGIC, LinkListen, Member, Node, Phase,
     Rendezvous, Solo, bind,
 };
 use anyhow::Context;
@@ -40,11 +40,13 @@ pub struct ClusterFlags {
     pub advertise_address: String,
     /// Where gossip listens, UDP and TCP [default: UDP and TCP at the HTTP server's address and port].
     #[arg(long = "cluster.listen-addr", value_name = "HOST:PORT")]
-    pub listen: Option<SocketAddr>,
+    pub gossip_listen: Option<SocketAddr>,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    parse_duration(text).filter(|duration| !duration.is_zero()).ok_or_else(|| "expected a duration such as 15s or 1m".to_owned())
+    parse_duration(text)
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "expected a duration such as 15s or 1m".to_owned())
 }
 
 /// A started node.
@@ -68,11 +70,18 @@ pub struct MemberTask {
 /// Binds the node. It sees the others as soon as its task runs, and owns nothing before it is activated.
 pub async fn start(flags: &ClusterFlags, hostname: &str, http: SocketAddr) -> anyhow::Result<Joined> {
     let name = flags.node_name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| hostname.to_owned());
-    let listen = flags.listen.unwrap_or(http);
-    let node = Node { name: name.as_str().into(), address: advertised(flags, listen)?, incarnation: incarnation() };
+    let listen = flags.gossip_listen.unwrap_or(http);
+    let node =
+        Node { name: name.as_str().into(), address: advertised(flags, listen)?, incarnation: incarnation() };
     let version = env!("CARGO_PKG_VERSION");
     if !flags.enabled {
-        let me = Member { node, phase: Phase::Joining, zone: "".into(), weight: 100, metadata: version.as_bytes().into() };
+        let me = Member {
+            node,
+            phase: Phase::Joining,
+            zone: "".into(),
+            weight: 100,
+            metadata: version.as_bytes().into(),
+        };
         let ownership = Ownership::new(Arc::new(Solo::new(me)), Arc::new(Rendezvous::default()), None);
         let member = MemberTask { ownership: ownership.clone(), driver: None, incoming: None, events: None };
         return Ok(Joined { ownership, member, divert: None });
@@ -82,9 +91,10 @@ pub async fn start(flags: &ClusterFlags, hostname: &str, http: SocketAddr) -> an
     config.join = flags.join_addresses.iter().filter(|address| !address.is_empty()).cloned().collect();
     config.rejoin_interval = flags.rejoin_interval;
     config.metadata = version.into();
-    let links = if flags.listen.is_some() { LinkListen::Own } else { LinkListen::Shared };
+    let links = if flags.gossip_listen.is_some() { LinkListen::Own } else { LinkListen::Shared };
     let (cluster, driver) = bind(config, listen, links).await.context("cannot start the cluster")?;
-    let ownership = Ownership::new(Arc::new(cluster.clone()), Arc::new(Rendezvous::default()), Some(cluster.clone()));
+    let ownership =
+        Ownership::new(Arc::new(cluster.clone()), Arc::new(Rendezvous::default()), Some(cluster.clone()));
     let (incoming, events) = (cluster.incoming(), cluster.events());
     let divert = (links == LinkListen::Shared).then(|| divert(cluster));
     let member = MemberTask { ownership: ownership.clone(), driver: Some(driver), incoming, events };
@@ -144,17 +154,29 @@ impl MemberTask {
 /// One line for each change of the cluster.
 fn log(event: &ClusterEvent) {
     match event {
-        ClusterEvent::MemberUp(node) => tracing::info!(member = %node.name, address = %node.address, "a member is up"),
-        ClusterEvent::MemberReplaced(node) => tracing::info!(member = %node.name, address = %node.address, "a member has restarted"),
-        ClusterEvent::MemberPhase { name, phase } => tracing::info!(member = %name, phase = phase.as_str(), "a member's phase has changed"),
+        ClusterEvent::MemberUp(node) => {
+            tracing::info!(member = %node.name, address = %node.address, "a member is up")
+        }
+        ClusterEvent::MemberReplaced(node) => {
+            tracing::info!(member = %node.name, address = %node.address, "a member has restarted")
+        }
+        ClusterEvent::MemberPhase { name, phase } => {
+            tracing::info!(member = %name, phase = phase.as_str(), "a member's phase has changed")
+        }
         ClusterEvent::MemberLeft(node) => tracing::info!(member = %node.name, "a member has left"),
-        ClusterEvent::MemberDown(node) => tracing::warn!(member = %node.name, address = %node.address, "a member is down"),
+        ClusterEvent::MemberDown(node) => {
+            tracing::warn!(member = %node.name, address = %node.address, "a member is down")
+        }
         ClusterEvent::Rejoined => tracing::warn!("the others took this node for dead; it is back"),
         ClusterEvent::NameTaken(node) => {
             tracing::error!(member = %node.name, address = %node.address, "another node runs under this node's name; this one has withdrawn");
         }
-        ClusterEvent::ForeignCluster(address) => tracing::warn!(%address, "packets of another cluster are refused (--cluster.name)"),
-        ClusterEvent::JoinFailed { address, reason } => tracing::warn!(address, reason, "cannot join; trying again"),
+        ClusterEvent::ForeignCluster(address) => {
+            tracing::warn!(%address, "packets of another cluster are refused (--cluster.name)")
+        }
+        ClusterEvent::JoinFailed { address, reason } => {
+            tracing::warn!(address, reason, "cannot join; trying again")
+        }
         other => tracing::info!(event = ?other, "the cluster has changed"),
     }
 }

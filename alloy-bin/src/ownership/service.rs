@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use alloy_cluster::{Cluster, Handover, HandoverOptions, HandoverStats, Incoming, Member, Membership, Phase, Sharder, View};
+use alloy_cluster::{
+    Cluster, Handover, HandoverOptions, HandoverStats, Incoming, Member, Membership, Phase, Sharder, View,
+};
 use serde::Serialize;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -77,7 +79,11 @@ pub struct Owned {
 }
 
 impl Ownership {
-    pub(super) fn new(membership: Arc<dyn Membership>, sharder: Arc<dyn Sharder>, peers: Option<Cluster>) -> Self {
+    pub(super) fn new(
+        membership: Arc<dyn Membership>,
+        sharder: Arc<dyn Sharder>,
+        peers: Option<Cluster>,
+    ) -> Self {
         let inner = Inner { membership, peers, sharder, shards: Mutex::default(), work: Arc::default() };
         Ownership { inner: Arc::new(inner) }
     }
@@ -87,8 +93,9 @@ impl Ownership {
         let me = self.inner.membership.me().clone();
         let handover = Handover::new(me, HandoverOptions::default(), self.inner.sharder.clone());
         let core = Arc::new(Core::new(component, handover, self.inner.work.clone()));
-        core.set_view(&self.view_for(sharing));
         self.shards().insert(component.into(), (sharing, core.clone()));
+        // After it is known to the service: a view that comes in between reaches it one way or the other.
+        core.set_view(&self.view_for(sharing));
         Shard::new(core)
     }
 
@@ -96,6 +103,7 @@ impl Ownership {
     pub async fn run(&self, mut incoming: Option<mpsc::Receiver<Incoming>>, stop: CancellationToken) {
         let membership = &self.inner.membership;
         let mut view = membership.view();
+        self.each(Sharing::Clustered, |core| core.set_view(&view));
         loop {
             let deadline = self.deadline().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
             tokio::select! {
@@ -256,7 +264,9 @@ impl Ownership {
     }
 
     fn is_drained(&self) -> bool {
-        self.shards().values().all(|(sharing, core)| *sharing == Sharing::Alone || core.lock().handover.is_drained())
+        self.shards()
+            .values()
+            .all(|(sharing, core)| *sharing == Sharing::Alone || core.lock().handover.is_drained())
     }
 }
 

@@ -83,7 +83,10 @@ impl Fetcher {
         let headers = request.headers_mut();
         headers.insert(header::ACCEPT, HeaderValue::from_str(accept)?);
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(encoding));
-        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("alloy-bin/", env!("CARGO_PKG_VERSION"))));
+        headers.insert(
+            header::USER_AGENT,
+            HeaderValue::from_static(concat!("alloy-bin/", env!("CARGO_PKG_VERSION"))),
+        );
         headers.insert("x-prometheus-scrape-timeout-seconds", timeout);
         let response = self.http.request(request).await.context("cannot ask the target")?;
         if response.status() != StatusCode::OK {

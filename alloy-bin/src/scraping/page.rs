@@ -159,7 +159,9 @@ impl Staleness {
     /// Adds a marker to `page` for each series that the page before had and this one has not, and remembers this one.
     /// Returns how many series are new. Series with a time of their own are left alone, as Prometheus leaves them.
     pub(super) fn follow(&mut self, page: &mut SampleBatch, slot_ms: i64) -> usize {
-        let own = |batch: &SampleBatch| -> HashSet<u64> { batch.iter().map(|sample| sample.labels.fingerprint()).collect() };
+        let own = |batch: &SampleBatch| -> HashSet<u64> {
+            batch.iter().map(|sample| sample.labels.fingerprint()).collect()
+        };
         let (before, now) = (own(&self.last), own(page));
         let mut remembered = SampleBatch::new(page.lane());
         for sample in page.iter().filter(|sample| sample.timestamp_ms == slot_ms) {
@@ -178,7 +180,8 @@ mod tests {
     use super::*;
 
     fn read(page: &str, labels: LabelPolicy) -> Result<Vec<String>, String> {
-        let target = TargetLabels::new([("job", "j"), ("instance", "i")].map(|(n, v)| (n.to_owned(), v.to_owned())));
+        let target =
+            TargetLabels::new([("job", "j"), ("instance", "i")].map(|(n, v)| (n.to_owned(), v.to_owned())));
         let reading = Reading {
             target: &target,
             format: Format::Text,
@@ -199,7 +202,11 @@ mod tests {
         let cases: &[(&str, LabelPolicy, &str)] = &[
             ("x 1\n", LabelPolicy::Target, r#"{__name__="x", instance="i", job="j"} 1 5000"#),
             ("x{b=\"\"} 1 77\n", LabelPolicy::Target, r#"{__name__="x", instance="i", job="j"} 1 77"#),
-            ("x{job=\"p\"} 1\n", LabelPolicy::Target, r#"{__name__="x", exported_job="p", instance="i", job="j"} 1 5000"#),
+            (
+                "x{job=\"p\"} 1\n",
+                LabelPolicy::Target,
+                r#"{__name__="x", exported_job="p", instance="i", job="j"} 1 5000"#,
+            ),
             ("x{job=\"p\"} 1\n", LabelPolicy::Page, r#"{__name__="x", instance="i", job="p"} 1 5000"#),
             ("x{job=\"\"} 1\n", LabelPolicy::Page, r#"{__name__="x", instance="i", job="j"} 1 5000"#),
             (
@@ -215,8 +222,14 @@ mod tests {
 
     #[test]
     fn a_page_is_taken_whole_or_not_at_all() {
-        assert!(read("a 1\nb 2\nc 3\nd 4\n", LabelPolicy::Target).expect_err("limit").contains("sample_limit"));
-        assert!(read("a{x=\"1\",x=\"2\"} 1\n", LabelPolicy::Target).expect_err("twice").contains("\"x\" stands twice"));
+        assert!(
+            read("a 1\nb 2\nc 3\nd 4\n", LabelPolicy::Target).expect_err("limit").contains("sample_limit")
+        );
+        assert!(
+            read("a{x=\"1\",x=\"2\"} 1\n", LabelPolicy::Target)
+                .expect_err("twice")
+                .contains("\"x\" stands twice")
+        );
         assert!(read("a 1\n<html>\n", LabelPolicy::Target).expect_err("garbage").contains("line 2"));
     }
 
@@ -227,7 +240,8 @@ mod tests {
             names.iter().for_each(|name| batch.push([("__name__", *name)], 10, 1.0));
             batch
         };
-        let stale = |batch: &SampleBatch| batch.iter().filter(|s| s.value.to_bits() == STALE_NAN.to_bits()).count();
+        let stale =
+            |batch: &SampleBatch| batch.iter().filter(|s| s.value.to_bits() == STALE_NAN.to_bits()).count();
         let mut staleness = Staleness::default();
         let mut first = page(&["a", "b"]);
         assert_eq!((staleness.follow(&mut first, 10), stale(&first)), (2, 0));

@@ -94,7 +94,15 @@ mod tests {
         assert_eq!(begin(Some(slot), slot + 300), (1, 0), "nothing has passed");
         assert_eq!(begin(Some(slot - 1000), slot + 300), (0, 0), "one slot has passed: caught up");
         assert_eq!(begin(Some(slot - 4000), slot + 300), (0, 3), "the latest is caught up, three are missed");
-        assert_eq!(begin(Some(slot + 1000), slot + 300), (2, 0), "the other one's clock is ahead: its slot is not taken again");
-        assert_eq!(begin(Some(slot + 90_000), slot + 300), (2, 0), "a clock that is far off does not stop the target");
+        assert_eq!(
+            begin(Some(slot + 1000), slot + 300),
+            (2, 0),
+            "the other one's clock is ahead: its slot is not taken again"
+        );
+        assert_eq!(
+            begin(Some(slot + 90_000), slot + 300),
+            (2, 0),
+            "a clock that is far off does not stop the target"
+        );
     }
 }

@@ -61,7 +61,13 @@ pub struct SpecError {
 impl Spec {
     /// A target with what the component says: scheme and path where the target has none of its own, parameters, and
     /// the `job` label where the target has none.
-    pub fn new(target: &Target, scheme: &str, path: &str, params: &[(String, String)], job: &str) -> Result<Self, SpecError> {
+    pub fn new(
+        target: &Target,
+        scheme: &str,
+        path: &str,
+        params: &[(String, String)],
+        job: &str,
+    ) -> Result<Self, SpecError> {
         let address = target.get("__address__").unwrap_or_default();
         let error = |reason: String| SpecError { target: address.to_owned(), reason };
         let scheme = target.get("__scheme__").unwrap_or(scheme);
@@ -71,13 +77,19 @@ impl Spec {
         if scheme != "http" {
             return Err(error(format!("the scheme {scheme:?} is not supported; only http is")));
         }
-        let own = target.0.iter().filter_map(|(name, value)| Some((name.strip_prefix("__param_")?.to_owned(), value.clone())));
+        let own = target
+            .0
+            .iter()
+            .filter_map(|(name, value)| Some((name.strip_prefix("__param_")?.to_owned(), value.clone())));
         let own: Vec<(String, String)> = own.collect();
         let shared = params.iter().filter(|(name, _)| !own.iter().any(|(other, _)| other == name)).cloned();
-        let query: Vec<String> =
-            shared.chain(own.iter().cloned()).map(|(name, value)| format!("{}={}", escape(&name), escape(&value))).collect();
+        let query: Vec<String> = shared
+            .chain(own.iter().cloned())
+            .map(|(name, value)| format!("{}={}", escape(&name), escape(&value)))
+            .collect();
         let path = target.get("__metrics_path__").unwrap_or(path);
-        let (slash, mark) = (if path.starts_with('/') { "" } else { "/" }, if query.is_empty() { "" } else { "?" });
+        let (slash, mark) =
+            (if path.starts_with('/') { "" } else { "/" }, if query.is_empty() { "" } else { "?" });
         let url = format!("{scheme}://{address}{slash}{path}{mark}{}", query.join("&"));
         let url: Uri = url.parse().map_err(|reason| error(format!("{url:?} is not a URL: {reason}")))?;
         let own_labels = target.public_labels().map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -137,7 +149,8 @@ pub async fn live(
     let interval_ms = settings.interval.as_millis() as i64;
     let slots = Slots::new(spec.key, interval_ms);
     let last = AtomicI64::new(done_ms.unwrap_or(i64::MIN));
-    let mut life = Life { spec, settings, fetcher, receivers, figures, staleness: Staleness::default(), failing: false };
+    let mut life =
+        Life { spec, settings, fetcher, receivers, figures, staleness: Staleness::default(), failing: false };
     let mut begin = slots.begin(done_ms, now_ms());
     loop {
         let late = begin.slot_ms <= now_ms();
@@ -170,7 +183,11 @@ pub async fn live(
 /// as after a change of owner, and those before it are missed.
 fn next(slots: Slots, slot_ms: i64) -> Begin {
     let now_ms = now_ms();
-    if slots.after(slot_ms) > now_ms { Begin { slot_ms: slots.after(slot_ms), missed: 0 } } else { slots.begin(Some(slot_ms), now_ms) }
+    if slots.after(slot_ms) > now_ms {
+        Begin { slot_ms: slots.after(slot_ms), missed: 0 }
+    } else {
+        slots.begin(Some(slot_ms), now_ms)
+    }
 }
 
 /// Waits for a moment of wall time. False: stopped before it came.
@@ -230,7 +247,8 @@ impl Life {
     }
 
     async fn page(&self, slot_ms: i64) -> anyhow::Result<SampleBatch> {
-        let fetched = self.fetcher.fetch(&self.spec.url, &self.settings.accept, &self.settings.limits).await?;
+        let fetched =
+            self.fetcher.fetch(&self.spec.url, &self.settings.accept, &self.settings.limits).await?;
         let format = Format::from_content_type(fetched.content_type.as_deref(), self.settings.fallback)?;
         let reading = Reading {
             target: &self.spec.labels,
@@ -267,7 +285,13 @@ impl Life {
     fn farewell(&mut self, at_ms: i64) -> SampleBatch {
         let mut batch = SampleBatch::new(self.spec.key);
         self.staleness.follow(&mut batch, at_ms);
-        for name in ["scrape_duration_seconds", "scrape_samples_post_metric_relabeling", "scrape_samples_scraped", "scrape_series_added", "up"] {
+        for name in [
+            "scrape_duration_seconds",
+            "scrape_samples_post_metric_relabeling",
+            "scrape_samples_scraped",
+            "scrape_series_added",
+            "up",
+        ] {
             self.spec.labels.push_own(&mut batch, name, at_ms, crate::telemetry::STALE_NAN);
         }
         batch

@@ -39,7 +39,9 @@ impl Listener {
     /// Binds `address` (`host:port`; port 0: a free one).
     pub async fn bind(address: &str) -> anyhow::Result<Self> {
         let tcp = TcpListener::bind(address).await.with_context(|| {
-            format!("cannot listen on {address} (--server.http.listen-addr); is another process using the port?")
+            format!(
+                "cannot listen on {address} (--server.http.listen-addr); is another process using the port?"
+            )
         })?;
         Ok(Listener { tcp })
     }

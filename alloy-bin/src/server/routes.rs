@@ -56,7 +56,8 @@ async fn healthy(Extract(state): Extract<Arc<State>>) -> Response {
         return (StatusCode::OK, "All Alloy components are healthy.\n").into_response();
     }
     let reasons: Vec<String> = unhealthy.iter().map(|(id, reason)| format!("{id}: {reason}")).collect();
-    (StatusCode::INTERNAL_SERVER_ERROR, format!("unhealthy components: {}\n", reasons.join("; "))).into_response()
+    (StatusCode::INTERNAL_SERVER_ERROR, format!("unhealthy components: {}\n", reasons.join("; ")))
+        .into_response()
 }
 
 async fn metrics(Extract(state): Extract<Arc<State>>) -> Response {

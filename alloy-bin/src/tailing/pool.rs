@@ -82,11 +82,14 @@ pub struct Pool {
     /// Files with something to read, first come, first served.
     ready: VecDeque<u64>,
     readers: JoinSet<Option<Done>>,
-    sweep: Option<JoinHandle<Vec<(u64, io::Result<Seen>)>>>,
+    sweep: Option<JoinHandle<Looks>>,
     sweep_at: Instant,
     events: mpsc::Receiver<Event>,
     stopped: VecDeque<Event>,
 }
+
+/// What a sweep saw.
+type Looks = Vec<(u64, io::Result<Seen>)>;
 
 /// What readers share.
 struct Shared {
@@ -237,10 +240,11 @@ impl Pool {
     pub async fn next(&mut self) -> Event {
         loop {
             self.start_readers();
-            if self.events.is_empty() {
-                if let Some(event) = self.stopped.pop_front() {
-                    return event;
-                }
+            // What was said of a file comes before its end.
+            if self.events.is_empty()
+                && let Some(event) = self.stopped.pop_front()
+            {
+                return event;
             }
             let is_sweeping = self.sweep.is_some();
             tokio::select! {
@@ -350,7 +354,7 @@ impl Pool {
         self.sweep = Some(tokio::task::spawn_blocking(look));
     }
 
-    fn handle_sweep(&mut self, looks: Vec<(u64, io::Result<Seen>)>) {
+    fn handle_sweep(&mut self, looks: Looks) {
         self.sweep = None;
         let now = Instant::now();
         for (key, seen) in looks {

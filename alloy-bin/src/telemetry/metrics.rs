@@ -48,7 +48,9 @@ impl Page {
     /// A histogram.
     pub fn histogram(&mut self, name: &str, help: &'static str, labels: &[(&str, &str)], value: &Histogram) {
         let mut cumulative = 0;
-        for (bound, count) in value.bounds.iter().map(f64::to_string).chain(["+Inf".to_owned()]).zip(&value.counts) {
+        for (bound, count) in
+            value.bounds.iter().map(f64::to_string).chain(["+Inf".to_owned()]).zip(&value.counts)
+        {
             cumulative += count.load(Ordering::Relaxed);
             let with_bound: Vec<_> = labels.iter().copied().chain([("le", bound.as_str())]).collect();
             self.line(name, "histogram", help, "_bucket", &with_bound, cumulative as f64);
@@ -62,7 +64,11 @@ impl Page {
     pub fn render(&self) -> String {
         let mut text = String::new();
         for (name, family) in &self.families {
-            let _ = write!(text, "# HELP {name} {}\n# TYPE {name} {}\n{}", family.help, family.kind, family.lines);
+            let _ = write!(
+                text,
+                "# HELP {name} {}\n# TYPE {name} {}\n{}",
+                family.help, family.kind, family.lines
+            );
         }
         text
     }
@@ -106,7 +112,8 @@ pub struct Histogram {
 
 impl Histogram {
     /// Buckets for a request or a disk: 1 ms to 10 s.
-    pub const SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+    pub const SECONDS: &[f64] =
+        &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
     /// A histogram with these upper bounds, ascending.
     pub fn new(bounds: &'static [f64]) -> Self {

@@ -97,7 +97,11 @@ struct LogEndpoint {
 }
 
 impl Write {
-    fn endpoint(arguments: &EndpointArguments, wal: &WalBlock, context: &Context) -> anyhow::Result<LogEndpoint> {
+    fn endpoint(
+        arguments: &EndpointArguments,
+        wal: &WalBlock,
+        context: &Context,
+    ) -> anyhow::Result<LogEndpoint> {
         let tenant = arguments.tenant_id.clone().unwrap_or_default();
         let mut fixed = LOKI_PUSH_HEADERS.to_vec();
         if !tenant.is_empty() {
@@ -126,7 +130,8 @@ impl Component for Write {
     type Arguments = Arguments;
 
     fn build(arguments: Arguments, context: Context) -> anyhow::Result<Self> {
-        let all = arguments.endpoints.iter().map(|endpoint| Write::endpoint(endpoint, &arguments.wal, &context));
+        let all =
+            arguments.endpoints.iter().map(|endpoint| Write::endpoint(endpoint, &arguments.wal, &context));
         let all: Vec<LogEndpoint> = all.collect::<anyhow::Result<_>>()?;
         let encoder = LokiPushEncoder::new(&Labels::new(&arguments.external_labels));
         let endpoints = Arc::new(Endpoints { id: context.id.clone(), encoder, all });
@@ -140,7 +145,10 @@ impl Component for Write {
     }
 
     fn update(&self, arguments: Arguments) -> anyhow::Result<()> {
-        anyhow::ensure!(arguments == self.arguments, "its arguments can only be changed by a restart of the agent");
+        anyhow::ensure!(
+            arguments == self.arguments,
+            "its arguments can only be changed by a restart of the agent"
+        );
         Ok(())
     }
 
@@ -150,12 +158,37 @@ impl Component for Write {
             let labels = [("host", endpoint.name.as_str()), ("tenant", endpoint.tenant.as_str())];
             let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             let mut counter = |name: &str, help, value| page.counter(name, help, &labels, value);
-            counter("loki_write_sent_entries_total", "Lines that the endpoint has acknowledged.", count(&figures.sent_items));
-            counter("loki_write_sent_bytes_total", "Bytes of acknowledged requests.", count(&figures.sent_bytes));
-            counter("loki_write_dropped_entries_total", "Lines that the endpoint refused for good.", count(&figures.rejected_items));
-            counter("loki_write_batch_retries_total", "Lines sent again after an error that may pass.", count(&figures.retried_items));
-            counter("alloy_loki_write_accepted_entries_total", "Lines taken into the log.", count(&figures.accepted_items));
-            page.histogram("loki_write_request_duration_seconds", "Time of one request.", &labels, &figures.request_seconds);
+            counter(
+                "loki_write_sent_entries_total",
+                "Lines that the endpoint has acknowledged.",
+                count(&figures.sent_items),
+            );
+            counter(
+                "loki_write_sent_bytes_total",
+                "Bytes of acknowledged requests.",
+                count(&figures.sent_bytes),
+            );
+            counter(
+                "loki_write_dropped_entries_total",
+                "Lines that the endpoint refused for good.",
+                count(&figures.rejected_items),
+            );
+            counter(
+                "loki_write_batch_retries_total",
+                "Lines sent again after an error that may pass.",
+                count(&figures.retried_items),
+            );
+            counter(
+                "alloy_loki_write_accepted_entries_total",
+                "Lines taken into the log.",
+                count(&figures.accepted_items),
+            );
+            page.histogram(
+                "loki_write_request_duration_seconds",
+                "Time of one request.",
+                &labels,
+                &figures.request_seconds,
+            );
             log.collect(page, &labels);
         }
     }
@@ -167,7 +200,8 @@ impl Consumer<LogBatch> for Endpoints {
     async fn consume(&self, batch: &LogBatch) -> Result<(), ConsumeError> {
         let mut plain = Vec::new();
         self.encoder.encode(batch, &mut plain);
-        let newest_ns = batch.streams.iter().flat_map(|stream| &stream.entries).map(|entry| entry.timestamp_ns).max();
+        let newest_ns =
+            batch.streams.iter().flat_map(|stream| &stream.entries).map(|entry| entry.timestamp_ns).max();
         let piece = Piece {
             lane: batch.lane,
             items: batch.len() as u32,

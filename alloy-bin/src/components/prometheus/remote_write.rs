@@ -58,7 +58,14 @@ impl Decode for Arguments {
 
 impl Decode for EndpointArguments {
     fn decode(body: &mut Body<'_>) -> Self {
-        body.unsupported(&["metadata_config", "protobuf_message", "round_robin_dns", "send_exemplars", "send_native_histograms", "write_relabel_config"]);
+        body.unsupported(&[
+            "metadata_config",
+            "protobuf_message",
+            "round_robin_dns",
+            "send_exemplars",
+            "send_native_histograms",
+            "write_relabel_config",
+        ]);
         EndpointArguments {
             common: EndpointBlock::read(body, Duration::from_secs(30)),
             queue: body.block("queue_config").unwrap_or_default(),
@@ -94,7 +101,9 @@ impl Decode for Queue {
             max_backoff: body.optional("max_backoff", default.max_backoff),
             retry_on_http_429: body.optional("retry_on_http_429", default.retry_on_http_429),
         };
-        for (name, value) in [("max_shards", queue.max_shards), ("max_samples_per_send", queue.max_samples_per_send)] {
+        for (name, value) in
+            [("max_shards", queue.max_shards), ("max_samples_per_send", queue.max_samples_per_send)]
+        {
             if value == 0 {
                 body.error_at(name, "must be at least 1");
             }
@@ -131,7 +140,11 @@ struct SampleEndpoint {
 }
 
 impl RemoteWrite {
-    fn endpoint(arguments: &EndpointArguments, wal: &WalBlock, context: &Context) -> anyhow::Result<SampleEndpoint> {
+    fn endpoint(
+        arguments: &EndpointArguments,
+        wal: &WalBlock,
+        context: &Context,
+    ) -> anyhow::Result<SampleEndpoint> {
         let queue = &arguments.queue;
         let retry = Retry {
             min_backoff: queue.min_backoff,
@@ -145,7 +158,8 @@ impl RemoteWrite {
             deadline: queue.batch_send_deadline,
             splice: join,
         };
-        let options = arguments.common.options(&REMOTE_WRITE_HEADERS, retry, batching, wal, &context.storage)?;
+        let options =
+            arguments.common.options(&REMOTE_WRITE_HEADERS, retry, batching, wal, &context.storage)?;
         Ok(SampleEndpoint {
             name: options.endpoint.name.clone(),
             max_samples: queue.max_samples_per_send,
@@ -160,7 +174,10 @@ impl Component for RemoteWrite {
     type Arguments = Arguments;
 
     fn build(arguments: Arguments, context: Context) -> anyhow::Result<Self> {
-        let all = arguments.endpoints.iter().map(|endpoint| RemoteWrite::endpoint(endpoint, &arguments.wal, &context));
+        let all = arguments
+            .endpoints
+            .iter()
+            .map(|endpoint| RemoteWrite::endpoint(endpoint, &arguments.wal, &context));
         let all: Vec<SampleEndpoint> = all.collect::<anyhow::Result<_>>()?;
         let encoder = RemoteWriteEncoder::new(&Labels::new(&arguments.external_labels));
         let endpoints = Arc::new(Endpoints { id: context.id.clone(), encoder, all });
@@ -174,7 +191,10 @@ impl Component for RemoteWrite {
     }
 
     fn update(&self, arguments: Arguments) -> anyhow::Result<()> {
-        anyhow::ensure!(arguments == self.arguments, "its arguments can only be changed by a restart of the agent");
+        anyhow::ensure!(
+            arguments == self.arguments,
+            "its arguments can only be changed by a restart of the agent"
+        );
         Ok(())
     }
 
@@ -185,16 +205,53 @@ impl Component for RemoteWrite {
             let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             let seconds = |newest: &AtomicI64| newest.load(Ordering::Relaxed).max(0) as f64 / 1e3;
             let mut counter = |name: &str, help, value| page.counter(name, help, &labels, value);
-            counter("prometheus_remote_storage_samples_in_total", "Samples taken into the log.", count(&figures.accepted_items));
-            counter("prometheus_remote_storage_samples_total", "Samples that the endpoint has acknowledged.", count(&figures.sent_items));
-            counter("prometheus_remote_storage_samples_failed_total", "Samples that the endpoint refused for good.", count(&figures.rejected_items));
-            counter("prometheus_remote_storage_samples_retried_total", "Samples sent again after an error that may pass.", count(&figures.retried_items));
-            counter("prometheus_remote_storage_samples_dropped_total", "Samples refused because the log had no room.", count(&figures.refused_items));
-            counter("prometheus_remote_storage_bytes_total", "Bytes of acknowledged requests.", count(&figures.sent_bytes));
+            counter(
+                "prometheus_remote_storage_samples_in_total",
+                "Samples taken into the log.",
+                count(&figures.accepted_items),
+            );
+            counter(
+                "prometheus_remote_storage_samples_total",
+                "Samples that the endpoint has acknowledged.",
+                count(&figures.sent_items),
+            );
+            counter(
+                "prometheus_remote_storage_samples_failed_total",
+                "Samples that the endpoint refused for good.",
+                count(&figures.rejected_items),
+            );
+            counter(
+                "prometheus_remote_storage_samples_retried_total",
+                "Samples sent again after an error that may pass.",
+                count(&figures.retried_items),
+            );
+            counter(
+                "prometheus_remote_storage_samples_dropped_total",
+                "Samples refused because the log had no room.",
+                count(&figures.refused_items),
+            );
+            counter(
+                "prometheus_remote_storage_bytes_total",
+                "Bytes of acknowledged requests.",
+                count(&figures.sent_bytes),
+            );
             let mut gauge = |name: &str, help, value| page.gauge(name, help, &labels, value);
-            gauge("prometheus_remote_storage_highest_timestamp_in_seconds", "Newest timestamp taken into the log.", seconds(&figures.newest_accepted_ms));
-            gauge("prometheus_remote_storage_queue_highest_sent_timestamp_seconds", "Newest timestamp that the endpoint has acknowledged.", seconds(&figures.newest_sent_ms));
-            page.histogram("prometheus_remote_storage_sent_batch_duration_seconds", "Time of one request.", &labels, &figures.request_seconds);
+            gauge(
+                "prometheus_remote_storage_highest_timestamp_in_seconds",
+                "Newest timestamp taken into the log.",
+                seconds(&figures.newest_accepted_ms),
+            );
+            gauge(
+                "prometheus_remote_storage_queue_highest_sent_timestamp_seconds",
+                "Newest timestamp that the endpoint has acknowledged.",
+                seconds(&figures.newest_sent_ms),
+            );
+            page.histogram(
+                "prometheus_remote_storage_sent_batch_duration_seconds",
+                "Time of one request.",
+                &labels,
+                &figures.request_seconds,
+            );
             log.collect(page, &labels);
         }
     }
@@ -227,9 +284,9 @@ impl Consumer<SampleBatch> for Endpoints {
         let mut encoded: Option<(usize, Vec<Piece>)> = None;
         for endpoint in &self.all {
             let reusable = encoded.take().filter(|(max_samples, _)| *max_samples == endpoint.max_samples);
-            let (_, pieces) = encoded.insert(
-                reusable.unwrap_or_else(|| (endpoint.max_samples, pieces(&self.encoder, batch, endpoint.max_samples))),
-            );
+            let (_, pieces) = encoded.insert(reusable.unwrap_or_else(|| {
+                (endpoint.max_samples, pieces(&self.encoder, batch, endpoint.max_samples))
+            }));
             match endpoint.outbox.accept(pieces).await {
                 Ok(()) => taken = true,
                 Err(error) => refused = Some(error),

@@ -15,7 +15,9 @@ use crate::config::{Body, ByteSize, Decode};
 use crate::formats::{Protocol, accept_header};
 use crate::graph::{Component, Context, Fanout, Health, MetricsReceiver};
 use crate::ownership::{Shard, Sharing, Turn};
-use crate::scraping::{self, Compression, Ended, Fetcher, LabelPolicy, Limits, ScrapeFigures, Settings, Spec, TimestampPolicy};
+use crate::scraping::{
+    self, Compression, Ended, Fetcher, LabelPolicy, Limits, ScrapeFigures, Settings, Spec, TimestampPolicy,
+};
 use crate::telemetry::{Page, SampleBatch, Target};
 
 /// What the block says.
@@ -44,14 +46,37 @@ const BODY_SIZE_LIMIT: ByteSize = ByteSize(256 << 20);
 impl Decode for Arguments {
     fn decode(body: &mut Body<'_>) -> Self {
         body.unsupported(&[
-            "authorization", "basic_auth", "bearer_token", "bearer_token_file", "convert_classic_histograms_to_nhcb",
-            "enable_http2", "enable_protobuf_negotiation", "enable_type_and_unit_labels", "extra_metrics",
-            "follow_redirects", "honor_metadata", "http_headers", "label_limit", "label_name_length_limit",
-            "label_value_length_limit", "metric_name_escaping_scheme", "metric_name_validation_scheme",
-            "native_histogram_bucket_limit", "native_histogram_min_bucket_factor", "no_proxy", "oauth2",
-            "proxy_connect_header", "proxy_from_environment", "proxy_url", "scrape_classic_histograms",
-            "scrape_failure_log_file", "scrape_native_histograms", "start_timestamp_zero_ingestion", "target_limit",
-            "tls_config", "track_timestamps_staleness",
+            "authorization",
+            "basic_auth",
+            "bearer_token",
+            "bearer_token_file",
+            "convert_classic_histograms_to_nhcb",
+            "enable_http2",
+            "enable_protobuf_negotiation",
+            "enable_type_and_unit_labels",
+            "extra_metrics",
+            "follow_redirects",
+            "honor_metadata",
+            "http_headers",
+            "label_limit",
+            "label_name_length_limit",
+            "label_value_length_limit",
+            "metric_name_escaping_scheme",
+            "metric_name_validation_scheme",
+            "native_histogram_bucket_limit",
+            "native_histogram_min_bucket_factor",
+            "no_proxy",
+            "oauth2",
+            "proxy_connect_header",
+            "proxy_from_environment",
+            "proxy_url",
+            "scrape_classic_histograms",
+            "scrape_failure_log_file",
+            "scrape_native_histograms",
+            "start_timestamp_zero_ingestion",
+            "target_limit",
+            "tls_config",
+            "track_timestamps_staleness",
         ]);
         let arguments = Arguments {
             targets: body.required("targets"),
@@ -68,7 +93,10 @@ impl Decode for Arguments {
             compression: body.optional("enable_compression", true),
             body_size_limit: body.optional("body_size_limit", BODY_SIZE_LIMIT),
             sample_limit: body.optional("sample_limit", 0),
-            protocols: body.optional("scrape_protocols", Protocol::DEFAULT.map(|protocol| protocol.name().to_owned()).into()),
+            protocols: body.optional(
+                "scrape_protocols",
+                Protocol::DEFAULT.map(|protocol| protocol.name().to_owned()).into(),
+            ),
             fallback: body.optional("scrape_fallback_protocol", "PrometheusText0.0.4".to_owned()),
         };
         if arguments.interval < Duration::from_millis(10) {
@@ -81,7 +109,10 @@ impl Decode for Arguments {
         if arguments.scheme != "http" {
             body.error_at("scheme", "only \"http\" is supported here yet");
         }
-        for (attribute, names) in [("scrape_protocols", arguments.protocols.as_slice()), ("scrape_fallback_protocol", std::slice::from_ref(&arguments.fallback))] {
+        for (attribute, names) in [
+            ("scrape_protocols", arguments.protocols.as_slice()),
+            ("scrape_fallback_protocol", std::slice::from_ref(&arguments.fallback)),
+        ] {
             for name in names.iter().filter(|name| !name.is_empty() && Protocol::from_name(name).is_none()) {
                 let known = Protocol::DEFAULT.map(Protocol::name).join(", ");
                 body.error_at(attribute, format!("{name:?} is not supported here; {known} are"));
@@ -117,7 +148,10 @@ impl Scrape {
     /// Targets that cannot be scraped are reported and left out; the others go on.
     fn plan(&self, arguments: Arguments) -> Plan {
         let job = arguments.job_name.as_deref().unwrap_or(&self.id);
-        let params = arguments.params.iter().flat_map(|(name, values)| values.iter().map(|value| (name.clone(), value.clone())));
+        let params = arguments
+            .params
+            .iter()
+            .flat_map(|(name, values)| values.iter().map(|value| (name.clone(), value.clone())));
         let params: Vec<_> = params.collect();
         let mut targets = HashMap::new();
         let mut errors = Vec::new();
@@ -131,23 +165,38 @@ impl Scrape {
         }
         match errors.first() {
             Some(first) => {
-                tracing::warn!(component_id = &*self.id, targets = errors.len(), first, "targets cannot be scraped and are left out");
-                self.health.unhealthy(format!("{} targets cannot be scraped; the first: {first}", errors.len()));
+                tracing::warn!(
+                    component_id = &*self.id,
+                    targets = errors.len(),
+                    first,
+                    "targets cannot be scraped and are left out"
+                );
+                self.health
+                    .unhealthy(format!("{} targets cannot be scraped; the first: {first}", errors.len()));
             }
             None => self.health.ok(),
         }
-        let protocols: Vec<Protocol> = arguments.protocols.iter().filter_map(|name| Protocol::from_name(name)).collect();
+        let protocols: Vec<Protocol> =
+            arguments.protocols.iter().filter_map(|name| Protocol::from_name(name)).collect();
         let settings = Settings {
             interval: arguments.interval,
             limits: Limits {
                 timeout: arguments.timeout,
-                body_bytes: if arguments.body_size_limit.0 == 0 { usize::MAX } else { arguments.body_size_limit.0 as usize },
+                body_bytes: if arguments.body_size_limit.0 == 0 {
+                    usize::MAX
+                } else {
+                    arguments.body_size_limit.0 as usize
+                },
                 compression: if arguments.compression { Compression::Gzip } else { Compression::Identity },
             },
             accept: accept_header(&protocols),
             fallback: Protocol::from_name(&arguments.fallback),
             labels: if arguments.honor_labels { LabelPolicy::Page } else { LabelPolicy::Target },
-            timestamps: if arguments.honor_timestamps { TimestampPolicy::Page } else { TimestampPolicy::Slot },
+            timestamps: if arguments.honor_timestamps {
+                TimestampPolicy::Page
+            } else {
+                TimestampPolicy::Slot
+            },
             sample_limit: arguments.sample_limit,
         };
         Plan { targets, settings: Arc::new(settings), receivers: Fanout::new(arguments.forward_to) }
@@ -287,7 +336,10 @@ impl Component for Scrape {
     }
 
     fn update(&self, arguments: Arguments) -> anyhow::Result<()> {
-        anyhow::ensure!(arguments.sharing == self.sharing, "clustering can only be switched by a restart of the agent");
+        anyhow::ensure!(
+            arguments.sharing == self.sharing,
+            "clustering can only be switched by a restart of the agent"
+        );
         self.adopt(arguments);
         Ok(())
     }
@@ -295,13 +347,43 @@ impl Component for Scrape {
     fn collect(&self, page: &mut Page) {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let figures = &self.figures;
-        page.gauge("prometheus_scrape_targets_gauge", "Targets that this component scrapes.", &[], self.running.load(Ordering::Relaxed) as f64);
-        page.counter("prometheus_scrape_targets_moved_total", "Targets that have moved to another member of the cluster.", &[], count(&self.moved));
+        page.gauge(
+            "prometheus_scrape_targets_gauge",
+            "Targets that this component scrapes.",
+            &[],
+            self.running.load(Ordering::Relaxed) as f64,
+        );
+        page.counter(
+            "prometheus_scrape_targets_moved_total",
+            "Targets that have moved to another member of the cluster.",
+            &[],
+            count(&self.moved),
+        );
         page.counter("alloy_scrape_pages_total", "Pages scraped.", &[], count(&figures.scrapes));
-        page.counter("alloy_scrape_failures_total", "Scrapes that brought no page.", &[], count(&figures.failures));
+        page.counter(
+            "alloy_scrape_failures_total",
+            "Scrapes that brought no page.",
+            &[],
+            count(&figures.failures),
+        );
         page.counter("alloy_scrape_samples_total", "Samples scraped.", &[], count(&figures.samples));
-        page.counter("alloy_scrape_refused_samples_total", "Samples that a receiver refused because its log was full.", &[], count(&figures.refused_samples));
-        page.counter("alloy_scrape_slots_caught_up_total", "Slots taken late because their owner was gone.", &[], count(&figures.caught_up));
-        page.counter("alloy_scrape_slots_missed_total", "Slots that nobody took.", &[], count(&figures.missed));
+        page.counter(
+            "alloy_scrape_refused_samples_total",
+            "Samples that a receiver refused because its log was full.",
+            &[],
+            count(&figures.refused_samples),
+        );
+        page.counter(
+            "alloy_scrape_slots_caught_up_total",
+            "Slots taken late because their owner was gone.",
+            &[],
+            count(&figures.caught_up),
+        );
+        page.counter(
+            "alloy_scrape_slots_missed_total",
+            "Slots that nobody took.",
+            &[],
+            count(&figures.missed),
+        );
     }
 }

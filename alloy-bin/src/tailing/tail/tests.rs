@@ -25,7 +25,7 @@ impl World {
 
     /// Follows from the beginning what these lines are written to.
     fn with(text: &str) -> Self {
-        let mut world = World::new(Begin::Beginning);
+        let world = World::new(Begin::Beginning);
         world.append("app.log", text);
         world
     }
