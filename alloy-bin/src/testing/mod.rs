@@ -6,6 +6,7 @@
 //! | `recorded.rs` | what the endpoint has received: every sample, every line, and what is wrong with them |
 //! | `targets.rs` | one server that plays many scrape targets, with scripted faults |
 //! | `logs.rs` | log files that grow and are rotated |
+//! | `process.rs` | an agent as a child process, for tests that kill it |
 //! | `messages.rs` | the protobuf messages that endpoints decode |
 //! | `server.rs` | the HTTP server below both: goes down and comes back on the same port |
 //!
@@ -13,6 +14,7 @@
 
 pub mod logs;
 pub mod messages;
+pub mod process;
 mod receiver;
 mod recorded;
 mod server;

@@ -1,0 +1,476 @@
+//! The rules of the house as tests: who may import whom, how long a file may be, names that are paths, a page for
+//! every component. A broken rule is printed as `file:line: what is wrong`; docs/ARCHITECTURE.md says why it is one.
+//!
+//! Text is read, not parsed: comments are cut off, `use` trees are unfolded, and unit tests (the last part of a
+//! file, or a file `tests.rs`) may import what they like.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// Lines a file may have. There is no list of exceptions.
+const LINES_MAX: usize = 500;
+
+const CRATES: [&str; 3] = ["alloy-cluster", "alloy-wal", "alloy-bin"];
+
+/// Top-level module of the agent -> the top-level modules that it may name.
+const IMPORTS: &[(&str, &[&str])] = &[
+    ("lib", &[]),
+    ("main", &[]),
+    ("cli", &["ownership", "run", "syntax"]),
+    ("run", &["cli", "components", "graph", "logging", "ownership", "server", "telemetry"]),
+    ("logging", &["config"]),
+    ("syntax", &[]),
+    ("config", &["syntax"]),
+    ("graph", &["components", "config", "logging", "ownership", "server", "syntax", "telemetry"]),
+    (
+        "components",
+        &["config", "formats", "graph", "outbox", "ownership", "scraping", "tailing", "telemetry"],
+    ),
+    ("scraping", &["formats", "graph", "telemetry"]),
+    ("tailing", &["graph", "telemetry"]),
+    ("outbox", &["config", "formats", "graph", "telemetry"]),
+    ("ownership", &["config", "telemetry"]),
+    ("formats", &["telemetry"]),
+    ("telemetry", &[]),
+    ("server", &["ownership", "telemetry"]),
+    ("testing", &["formats", "telemetry"]),
+];
+
+/// A name in the code, and the only parts of the workspace (path prefixes) that may use it.
+const ONLY_IN: &[(&str, &[&str], &str)] = &[
+    (
+        "alloy_cluster",
+        &["alloy-cluster/", "alloy-bin/src/ownership/", "alloy-bin/src/run.rs"],
+        "ownership speaks to the cluster",
+    ),
+    ("alloy_wal", &["alloy-wal/", "alloy-bin/src/outbox/"], "outbox speaks to the log"),
+    ("alloy_bin", &["alloy-bin/"], "the libraries know nothing of the agent"),
+];
+
+/// A path prefix, and what must not be named below it.
+const NEVER_IN: &[(&str, &[&str], &str)] = &[
+    ("alloy-bin/src/syntax/", &["tokio", "std::fs", "std::net"], "syntax is text in, tree out"),
+    ("alloy-bin/src/formats/", &["tokio", "std::fs", "std::net"], "formats are bytes in, bytes out"),
+    ("alloy-bin/src/telemetry/", &["tokio", "std::fs", "std::net"], "telemetry is the model in memory"),
+    ("alloy-bin/src/config/", &["tokio"], "config is tree in, values out"),
+    (
+        "alloy-wal/src/",
+        &["tokio", "std::env", "thread::spawn", "thread::Builder"],
+        "the log starts nothing and reads no environment",
+    ),
+    (
+        "alloy-cluster/src/",
+        &["tokio::spawn", "std::env", "thread::spawn", "thread::Builder"],
+        "the library spawns nothing: its caller does",
+    ),
+];
+
+const UNSAFE_IN: &str = "alloy-wal/src/storage/mmap.rs";
+
+#[test]
+fn every_file_keeps_the_rules_of_the_house() {
+    let files = rust_files();
+    assert!(files.len() > 20, "only {} files found below {}", files.len(), root().display());
+    let components = component_files(&files);
+    let mut findings = Vec::new();
+    for file in &files {
+        findings.extend(size_and_opening(file));
+        findings.extend(forbidden_words(file));
+        findings.extend(imports(file, &components));
+    }
+    report(&findings);
+}
+
+#[test]
+fn a_components_name_is_its_path_and_it_has_a_page() {
+    let files = rust_files();
+    let mut findings = Vec::new();
+    let mut pages = pages();
+    for (file, name) in component_files(&files) {
+        let wanted = format!("alloy-bin/src/components/{}.rs", module_of_name(&name).join("/"));
+        if file.path != wanted && file.path != wanted.replace(".rs", "/mod.rs") {
+            findings.push(file.finding(1, &format!("the component `{name}` belongs into {wanted}")));
+        }
+        let page_path = format!("docs/components/{name}.md");
+        let Some(at) = pages.iter().position(|page| page.path == page_path) else {
+            findings.push(file.finding(1, &format!("the component `{name}` has no page {page_path}")));
+            continue;
+        };
+        let page = pages.swap_remove(at);
+        for (line, argument) in arguments_of(file, &files) {
+            if !page.text.contains(&format!("`{argument}`")) {
+                findings.push(file.finding(line, &format!("{page_path} does not mention `{argument}`")));
+            }
+        }
+    }
+    findings.extend(pages.iter().map(|page| page.finding(1, "a page of a component that does not exist")));
+    report(&findings);
+}
+
+#[test]
+fn crates_without_unsafe_code_say_so() {
+    let mut findings = Vec::new();
+    for file in rust_files() {
+        let is_root = file.path.ends_with("/src/lib.rs") || file.path.ends_with("/src/main.rs");
+        let wanted =
+            if file.path.starts_with("alloy-wal/") { "(unsafe_code)]" } else { "#![forbid(unsafe_code)]" };
+        if is_root && !file.text.contains(wanted) {
+            findings.push(file.finding(1, &format!("the crate's root lacks {wanted}")));
+        }
+    }
+    report(&findings);
+}
+
+/// Each rule finds what it is there for: a rule that cannot fail is none.
+#[test]
+fn a_broken_rule_is_found() {
+    let scrape = File::new(
+        "alloy-bin/src/components/prometheus/scrape.rs",
+        "const NAME: &'static str = \"prometheus.scrape\";",
+    );
+    let found = |path: &str, text: &str| {
+        let file = File::new(path, &format!("//! What it is.\n{text}\n"));
+        let mut all = size_and_opening(&file);
+        all.extend(forbidden_words(&file));
+        all.extend(imports(&file, &[(&scrape, "prometheus.scrape".to_owned())]));
+        all.len()
+    };
+    let check =
+        |path: &str, text: &str, wanted: usize| assert_eq!(found(path, text), wanted, "{path}: {text}");
+    check("alloy-bin/src/syntax/lexer.rs", "use super::ast::Tree;", 0);
+    check("alloy-bin/src/syntax/lexer.rs", "use crate::config::Value;", 1);
+    check("alloy-bin/src/syntax/lexer.rs", "// crate::config is above us", 0);
+    check("alloy-bin/src/syntax/lexer.rs", "use tokio::time;", 1);
+    check(
+        "alloy-bin/src/formats/loki/push.rs",
+        "use crate::{\n    telemetry::{Labels, LogBatch},\n    outbox,\n};",
+        1,
+    );
+    check("alloy-bin/src/formats/loki/push.rs", "use super::super::super::graph::Consumer;", 1);
+    check("alloy-bin/src/formats/loki/push.rs", "#[cfg(test)]\nmod tests { use crate::config::x; }", 0);
+    check("alloy-bin/src/server/mod.rs", "use alloy_cluster::View;", 1);
+    check("alloy-bin/src/ownership/mod.rs", "use alloy_cluster::View;", 0);
+    check("alloy-bin/src/components/loki/write.rs", "use alloy_wal::Wal;", 1);
+    check("alloy-bin/src/components/loki/write.rs", "use crate::components::prometheus::scrape::Scrape;", 1);
+    check("alloy-bin/src/components/prometheus/remote_write.rs", "use super::scrape::Scrape;", 1);
+    check(
+        "alloy-bin/src/components/prometheus/scrape.rs",
+        "use crate::components::prometheus::scrape::Loop;",
+        0,
+    );
+    check("alloy-bin/src/novelty/mod.rs", "use crate::telemetry;", 1);
+    check("alloy-wal/src/log.rs", "fn f() { std::thread::spawn(|| ()); }", 1);
+    check(
+        "alloy-wal/src/log.rs",
+        "static OPEN: AtomicBool = AtomicBool::new(false);\nstatic TABLE: [u8; 2] = [1, 2];",
+        1,
+    );
+    check("alloy-wal/src/log.rs", "fn f() { unsafe { g() } }", 1);
+    check(UNSAFE_IN, "fn f() { unsafe { g() } }", 0);
+    check("alloy-wal/src/log.rs", concat!("fn f() { to", "do!() }"), 1);
+    check("alloy-wal/src/log.rs", &"\n".repeat(LINES_MAX), 1);
+    assert_eq!(size_and_opening(&File::new("alloy-wal/src/log.rs", "use std::fs;\n")).len(), 1);
+}
+
+/// A file of the workspace.
+struct File {
+    /// From the workspace's root.
+    path: String,
+    text: String,
+    /// The text without comments and without the unit tests at its end; line numbers are the same.
+    code: String,
+}
+
+impl File {
+    fn new(path: &str, text: &str) -> Self {
+        let is_test = path.contains("/tests/") || path.ends_with("/tests.rs");
+        let end = if is_test { 0 } else { text.find("#[cfg(test)]\nmod tests").unwrap_or(text.len()) };
+        let code = text[..end].lines().map(without_comment).collect::<Vec<_>>().join("\n");
+        File { path: path.to_owned(), text: text.to_owned(), code }
+    }
+
+    fn finding(&self, line: usize, what: &str) -> String {
+        format!("{}:{line}: {what}", self.path)
+    }
+
+    /// `crate::a::b` as `["a", "b"]`: the module that this file is.
+    fn module(&self) -> Vec<&str> {
+        let inside = self.path.split_once("/src/").map_or(self.path.as_str(), |(_, inside)| inside);
+        let inside = inside.trim_end_matches(".rs");
+        inside.split('/').filter(|part| *part != "mod").collect()
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace")
+}
+
+fn read(path: &Path) -> File {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let relative = path.strip_prefix(root()).expect("found below the root");
+    File::new(&relative.to_string_lossy().replace('\\', "/"), &text)
+}
+
+fn rust_files() -> Vec<File> {
+    let mut paths: Vec<PathBuf> = CRATES.iter().map(|name| root().join(name)).collect();
+    let mut files = Vec::new();
+    while let Some(path) = paths.pop() {
+        if path.is_dir() {
+            paths.extend(
+                std::fs::read_dir(&path).expect("readable").map(|entry| entry.expect("readable").path()),
+            );
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(read(&path));
+        }
+    }
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    files
+}
+
+/// The pages of components, the folder's table left out.
+fn pages() -> Vec<File> {
+    let Ok(folder) = std::fs::read_dir(root().join("docs/components")) else { return Vec::new() };
+    let paths = folder.map(|entry| entry.expect("readable").path());
+    paths.filter(|path| !path.ends_with("README.md")).map(|path| read(&path)).collect()
+}
+
+fn size_and_opening(file: &File) -> Vec<String> {
+    let mut findings = Vec::new();
+    let lines = file.text.lines().count();
+    if lines > LINES_MAX {
+        findings.push(file.finding(lines, &format!("{lines} lines; {LINES_MAX} are the limit, split it")));
+    }
+    if !file.text.starts_with("//! ") {
+        findings.push(file.finding(1, "does not begin with `//! ` and what the file is for"));
+    }
+    findings
+}
+
+fn forbidden_words(file: &File) -> Vec<String> {
+    let mut findings = Vec::new();
+    for name in ["todo", "unimplemented", "dbg"] {
+        let call = format!("{name}!");
+        findings.extend(
+            lines_with(&file.code, &call)
+                .map(|line| file.finding(line, &format!("{call} is not finished code"))),
+        );
+    }
+    if file.path != UNSAFE_IN {
+        let lines = lines_with(&file.code, "unsafe");
+        findings
+            .extend(lines.map(|line| file.finding(line, &format!("unsafe code belongs into {UNSAFE_IN}"))));
+    }
+    for (name, homes, why) in ONLY_IN {
+        if !homes.iter().any(|home| file.path.starts_with(home)) {
+            findings.extend(
+                lines_with(&file.code, name).map(|line| file.finding(line, &format!("names {name}; {why}"))),
+            );
+        }
+    }
+    for (_, names, why) in NEVER_IN.iter().filter(|(prefix, ..)| file.path.starts_with(prefix)) {
+        for name in *names {
+            findings.extend(
+                lines_with(&file.code, name).map(|line| file.finding(line, &format!("names {name}; {why}"))),
+            );
+        }
+    }
+    let is_library = CRATES[..2].iter().any(|name| file.path.starts_with(&format!("{name}/src/")));
+    if is_library {
+        for (index, line) in file.code.lines().enumerate() {
+            let line = line.trim_start().trim_start_matches("pub ").trim_start_matches("pub(crate) ");
+            let is_state = ["mut ", "Atomic", "Cell", "Lock", "Mutex"].iter().any(|word| line.contains(word));
+            if line.starts_with("static ") && is_state {
+                findings.push(file.finding(index + 1, "a library keeps no state in a static"));
+            }
+        }
+    }
+    findings
+}
+
+/// Who may name whom inside the agent.
+fn imports(file: &File, components: &[(&File, String)]) -> Vec<String> {
+    if !file.path.starts_with("alloy-bin/src/") || file.code.is_empty() {
+        return Vec::new();
+    }
+    let module = file.module();
+    let home = module.first().copied().unwrap_or_default();
+    let Some((_, allowed)) = IMPORTS.iter().find(|(name, _)| *name == home) else {
+        return vec![file.finding(1, &format!("the module `{home}` has no row in IMPORTS of tests/tidy.rs"))];
+    };
+    let mut findings = Vec::new();
+    for (line, path) in named_paths(file) {
+        let Some(top) = path.first().map(String::as_str) else { continue };
+        let is_module = IMPORTS.iter().any(|(name, _)| *name == top);
+        if is_module && top != home && !allowed.contains(&top) {
+            findings
+                .push(file.finding(line, &format!("`{home}` may not name `crate::{top}`, only {allowed:?}")));
+        }
+        if top == "components" && home == "components" {
+            let named = components.iter().map(|(other, name)| (other.module(), name));
+            for (other, name) in named.filter(|(other, _)| !module.starts_with(other)) {
+                if other.len() <= path.len()
+                    && other.iter().zip(&path).all(|(a, b)| a == b)
+                    && module.len() > 1
+                {
+                    findings.push(
+                        file.finding(
+                            line,
+                            &format!("a component names `{name}`; they meet in the graph alone"),
+                        ),
+                    );
+                }
+            }
+        }
+    }
+    // The registry and the folders' maps name every component: that is what they are for.
+    if file.path.ends_with("/mod.rs") && home == "components" {
+        findings.retain(|finding| !finding.contains("they meet in the graph alone"));
+    }
+    findings
+}
+
+/// Every path that begins with `crate::` or `super::`, from the crate's root on, with its line.
+fn named_paths(file: &File) -> Vec<(usize, Vec<String>)> {
+    let mut found = Vec::new();
+    let module = file.module();
+    for start in ["crate::", "super::"] {
+        for (at, _) in file.code.match_indices(start) {
+            let before = file.code[..at].chars().next_back();
+            if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':') {
+                continue;
+            }
+            let mut rest = &file.code[at..];
+            let mut base: Vec<String> = Vec::new();
+            if start == "crate::" {
+                rest = &rest["crate::".len()..];
+            } else {
+                let mut depth = module.len();
+                while let Some(behind) = rest.strip_prefix("super::") {
+                    depth = depth.saturating_sub(1);
+                    rest = behind;
+                }
+                base = module[..depth].iter().map(|part| (*part).to_owned()).collect();
+            }
+            let line = file.code[..at].matches('\n').count() + 1;
+            for path in unfold(rest) {
+                found.push((line, base.iter().cloned().chain(path).collect()));
+            }
+        }
+    }
+    found
+}
+
+/// `a::{b, c::d}` as `[a, b]` and `[a, c, d]`; stops at the first thing that is no path.
+fn unfold(text: &str) -> Vec<Vec<String>> {
+    let mut prefix = Vec::new();
+    let mut rest = text;
+    loop {
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+        if end > 0 {
+            prefix.push(rest[..end].to_owned());
+        }
+        rest = &rest[end..];
+        match rest.strip_prefix("::") {
+            Some(behind) => rest = behind,
+            None => break,
+        }
+    }
+    let Some(group) = rest.strip_prefix('{') else { return vec![prefix] };
+    let mut depth = 0;
+    let mut start = 0;
+    let mut paths = Vec::new();
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            ',' | '}' if depth == 0 => {
+                let inner = group[start..at].trim();
+                if !inner.is_empty() {
+                    paths.extend(unfold(inner).into_iter().map(|path| [prefix.clone(), path].concat()));
+                }
+                start = at + 1;
+                if c == '}' {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    paths
+}
+
+/// The files that declare a component, with its name.
+fn component_files(files: &[File]) -> Vec<(&File, String)> {
+    let candidates = files.iter().filter(|file| file.path.starts_with("alloy-bin/src/components/"));
+    candidates
+        .filter_map(|file| {
+            let behind = file.code.split_once("const NAME: &'static str =")?.1;
+            Some((file, behind.split('"').nth(1)?.to_owned()))
+        })
+        .collect()
+}
+
+/// `loki.source.file` -> `["loki", "source_file"]`.
+fn module_of_name(name: &str) -> Vec<String> {
+    name.splitn(2, '.').map(|part| part.replace('.', "_")).collect()
+}
+
+/// The names of arguments and blocks that a component and the files in its own folder decode, with the line.
+fn arguments_of(component: &File, files: &[File]) -> Vec<(usize, String)> {
+    let folder = component.path.trim_end_matches(".rs").trim_end_matches("/mod").to_owned() + "/";
+    let own = files.iter().filter(|file| file.path == component.path || file.path.starts_with(&folder));
+    let mut found = Vec::new();
+    for file in own {
+        for call in ["required", "optional", "block", "blocks"] {
+            for (at, _) in file.code.match_indices(call) {
+                let mut behind = &file.code[at + call.len()..];
+                if let Some((_, arguments)) = behind.strip_prefix("::<").and_then(|rest| rest.split_once('('))
+                {
+                    behind = arguments;
+                } else if let Some(arguments) = behind.strip_prefix('(') {
+                    behind = arguments;
+                } else {
+                    continue;
+                }
+                let Some(quoted) = behind.trim_start().strip_prefix('"') else { continue };
+                let name = quoted.split('"').next().unwrap_or_default();
+                found.push((file.code[..at].matches('\n').count() + 1, name.to_owned()));
+            }
+        }
+    }
+    found
+}
+
+/// The line up to its comment. A `//` inside a string is none.
+fn without_comment(line: &str) -> &str {
+    let mut in_string = false;
+    let mut previous = ' ';
+    for (at, c) in line.char_indices() {
+        match c {
+            '"' if previous != '\\' && previous != '\'' => in_string = !in_string,
+            '/' if !in_string && line[at..].starts_with("//") => return &line[..at],
+            _ => {}
+        }
+        previous = c;
+    }
+    line
+}
+
+/// The numbers of the lines in which the name stands as a word.
+fn lines_with<'a>(code: &'a str, name: &'a str) -> impl Iterator<Item = usize> + 'a {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    code.lines().enumerate().filter_map(move |(index, line)| {
+        let hit = line
+            .match_indices(name)
+            .any(|(at, _)| !line[..at].ends_with(is_word) && !line[at + name.len()..].starts_with(is_word));
+        hit.then_some(index + 1)
+    })
+}
+
+fn report(findings: &[String]) {
+    let mut text = String::new();
+    for finding in findings {
+        let _ = writeln!(text, "{finding}");
+    }
+    assert!(findings.is_empty(), "{} broken rules of the house:\n{text}", findings.len());
+}
