@@ -49,7 +49,7 @@ fn lines(pairs: &[(i64, &'static str)]) -> Bytes {
     let batch =
         LogBatch { streams: vec![LogStream { labels: Labels::new([("job", "a")]), entries }], lane: 0 };
     let mut piece = Vec::new();
-    LokiPushEncoder::new(&Labels::new::<&str, &str>([])).encode(batch.iter(), &mut piece);
+    LokiPushEncoder::new(&Labels::new::<&str, &str>([])).encode(&batch, &mut piece);
     compress(&piece).into()
 }
 
