@@ -107,6 +107,7 @@ pub struct Swim {
     events: VecDeque<ClusterEvent>,
     foreign_told: HashMap<SocketAddr, Instant>,
     greeted_at: Option<Instant>,
+    is_joined: bool,
     stats: SwimStats,
 }
 
@@ -158,6 +159,7 @@ impl Swim {
             events: VecDeque::new(),
             foreign_told: HashMap::new(),
             greeted_at: None,
+            is_joined: false,
             stats: SwimStats::default(),
         };
         swim.alarms.push(now + swim.timing.reconnect_interval, Alarm::Reconnect);
@@ -168,6 +170,12 @@ impl Swim {
     /// The members now.
     pub fn view(&self) -> &Arc<View> {
         &self.view
+    }
+
+    /// Whether a member has told this node all it knows. Before that the view may lack members that are there, so it is
+    /// too early to own anything; the first node of a cluster waits in vain, and has to go ahead at some time.
+    pub fn is_joined(&self) -> bool {
+        self.is_joined
     }
 
     /// What has been counted.
@@ -254,6 +262,7 @@ impl Swim {
             let answer = self.full_state(SyncKind::Answer);
             self.messages.push_back((from.clone(), answer));
         }
+        self.is_joined = true;
         self.settle(now);
     }
 
