@@ -40,6 +40,9 @@ mod config;
 mod error;
 mod event;
 
+#[cfg(feature = "testing")]
+pub mod testing;
+
 pub use assignment::{Assignment, Move};
 pub use config::Timing;
 pub use error::Error;

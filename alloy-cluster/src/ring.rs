@@ -1,7 +1,7 @@
 //! [`Ring`]: the same trait over a classic consistent-hash ring (the `hashring` crate), for comparison and for
 //! those who want it. [`Rendezvous`](crate::Rendezvous) balances better and needs no table.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex};
 
@@ -14,10 +14,13 @@ use crate::{Key, Phase, Rank, Sharder, View};
 /// Points per share (a weight of 100): the owners' loads then differ by about 1/sqrt(256) = 6 %.
 const POINTS_PER_SHARE: u32 = 256;
 
-/// A consistent-hash ring. Building it costs O(members * points); it is kept until the members change.
+/// Rings that are kept: an incremental assignment asks about one small view per owner in turn.
+const RINGS_MAX: usize = 64;
+
+/// A consistent-hash ring. Building it costs O(members * points); the last few are kept.
 #[derive(Default)]
 pub struct Ring {
-    built: Mutex<Option<Arc<Built>>>,
+    built: Mutex<VecDeque<Arc<Built>>>,
 }
 
 impl Ring {
@@ -28,10 +31,15 @@ impl Ring {
 
     fn built(&self, view: &View) -> Arc<Built> {
         let mut built = self.built.lock().expect("no code panics while holding it");
-        match &*built {
-            Some(ring) if ring.digest == view.digest() => ring.clone(),
-            _ => built.insert(Arc::new(Built::new(view))).clone(),
+        if let Some(ring) = built.iter().find(|ring| ring.digest == view.digest()) {
+            return ring.clone();
         }
+        if built.len() == RINGS_MAX {
+            built.pop_back();
+        }
+        let ring = Arc::new(Built::new(view));
+        built.push_front(ring.clone());
+        ring
     }
 }
 

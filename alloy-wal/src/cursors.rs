@@ -196,6 +196,11 @@ impl CursorFile {
             None => Found::Damaged,
             Some((saved, slot_bytes)) => {
                 let generation = saved.generation;
+                // Written once more: the last process may have died before its sync, or after one that failed.
+                let bytes = saved.encode(slot_bytes);
+                let repeated =
+                    file.write_at(&bytes, offset(generation, slot_bytes)).and_then(|()| file.sync());
+                repeated.map_err(|error| Error::io("sync", CURSORS, error))?;
                 let suspect = content.len() as u64 != 2 * u64::from(slot_bytes);
                 Found::Saved(saved, CursorFile { file, slot_bytes, generation, suspect })
             }

@@ -215,9 +215,13 @@ impl Disk {
         self.fail_operation = None;
     }
 
+    fn is_alive(&self, epoch: u64) -> bool {
+        !self.dead && epoch == self.epoch
+    }
+
     fn call(&mut self, operation: Operation, epoch: u64) -> io::Result<()> {
         let call = self.calls;
-        if self.dead || epoch != self.epoch {
+        if !self.is_alive(epoch) {
             return Err(io::Error::other("this process is dead"));
         }
         self.calls += 1;
@@ -376,8 +380,9 @@ impl SegmentFile for FaultyFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut disk = self.storage.lock();
+        let alive = disk.is_alive(self.storage.epoch);
         if let Err(error) = disk.call(Operation::Write, self.storage.epoch) {
-            if self.storage.epoch == disk.epoch {
+            if alive {
                 // A write that fails leaves any first part behind.
                 let part = disk.random(bytes.len() as u64 + 1) as usize;
                 disk.files[self.file].write(&bytes[..part], offset as usize);
@@ -391,7 +396,7 @@ impl SegmentFile for FaultyFile {
     fn sync(&self) -> io::Result<()> {
         let mut disk = self.storage.lock();
         let result = disk.call(Operation::Sync, self.storage.epoch);
-        if self.storage.epoch != disk.epoch {
+        if !disk.is_alive(self.storage.epoch) {
             return result;
         }
         let content = &mut disk.files[self.file];

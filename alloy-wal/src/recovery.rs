@@ -25,6 +25,9 @@ pub(crate) const NEW_SUFFIX: &str = ".new";
 /// What an unreadable segment's name gets, to be looked at by a human.
 const DAMAGED_SUFFIX: &str = ".damaged";
 
+/// Bytes written at once when the tail is written once more.
+const REPEAT_BYTES: usize = 1 << 20;
+
 /// What opening the log found. All of it is worth a line in the program's log if it is not the default.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -228,42 +231,75 @@ fn repair_tail(
         durable = durable.max(tail.durable);
         tails.push((start, tail));
     }
-    let mut end = segments.front().map_or(0, Segment::base);
-    let mut last_extent = None;
     for (segment, (start, tail)) in segments.iter().skip(first).zip(tails) {
-        let limit = segment.extent().end;
-        let erased = erase_torn(segment, &tail, durable)?;
-        report.cut_records += erased.len() as u64;
-        let kept = tail.frames.iter().rev().find(|seen| !erased.contains(&seen.offset));
-        let (kept_end, bytes) =
-            kept.map_or((start.position, start.offset), |seen| (seen.position + 1, seen.end));
-        let damage = tail.damage.into_iter().filter(|range| range.end <= kept_end);
-        for range in damage {
-            segment.count_damage(&range);
-            report.damaged.push(range);
-        }
-        if limit != Position::MAX && kept_end < limit {
-            report.damaged.push(kept_end..limit);
-        }
-        segment.set_extent(Extent { end: kept_end.min(limit), bytes });
-        segment.file.sync().map_err(|error| Error::io("sync", &segment.name, error))?;
-        end = kept_end;
-        last_extent = Some(bytes);
+        settle(segment, start, &tail, durable, report)?;
     }
-    if let (Some(bytes), Some(mut last)) = (last_extent, segments.pop_back()) {
-        if end == last.base() && !segments.is_empty() {
-            storage.remove(&last.name).map_err(|error| Error::io("remove", &last.name, error))?;
-        } else {
-            if last.file_bytes > bytes {
-                last.file.truncate(bytes).map_err(|error| Error::io("shorten", &last.name, error))?;
-                last.file.sync().map_err(|error| Error::io("sync", &last.name, error))?;
-                last.file_bytes = bytes;
-            }
-            segments.push_back(last);
+    trim(storage, segments, first)?;
+    let mut end = segments.front().map_or(0, Segment::base);
+    for segment in segments.iter() {
+        if segment.base() > end {
+            report.damaged.push(end..segment.base());
         }
-        storage.sync_directory().map_err(|error| Error::io("sync", storage.location(), error))?;
+        end = segment.extent().end;
     }
     Ok(end)
+}
+
+/// Erases torn batches, makes what is left durable, and notes where it ends.
+fn settle(
+    segment: &Segment,
+    start: IndexEntry,
+    tail: &Tail,
+    durable: Position,
+    report: &mut Recovery,
+) -> Result<()> {
+    let erased = erase_torn(segment, tail, durable)?;
+    report.cut_records += erased.len() as u64;
+    let kept = tail.frames.iter().rev().find(|seen| !erased.contains(&seen.offset));
+    let (end, bytes) = kept.map_or((start.position, start.offset), |seen| (seen.position + 1, seen.end));
+    for range in tail.damage.iter().filter(|range| range.end <= end) {
+        segment.count_damage(range);
+        report.damaged.push(range.clone());
+    }
+    segment.set_extent(Extent { end, bytes });
+    let fresh = tail.frames.iter().find(|seen| seen.position >= durable);
+    make_durable(segment, fresh.map_or(bytes, |seen| seen.offset)..bytes)
+}
+
+/// Removes segments without records from the end of the log, and gives back the unused part of the last one that was walked.
+/// The only segment stays: its header says where the log begins.
+fn trim(storage: &dyn Storage, segments: &mut VecDeque<Segment>, first: usize) -> Result<()> {
+    while segments.len() > 1 && segments.back().is_some_and(|last| last.extent().end == last.base()) {
+        let Some(empty) = segments.pop_back() else { break };
+        storage.remove(&empty.name).map_err(|error| Error::io("remove", &empty.name, error))?;
+    }
+    let walked = segments.len() > first;
+    if let Some(last) = segments.back_mut().filter(|last| walked && last.file_bytes > last.extent().bytes) {
+        let bytes = last.extent().bytes;
+        last.file.truncate(bytes).map_err(|error| Error::io("shorten", &last.name, error))?;
+        last.file.sync().map_err(|error| Error::io("sync", &last.name, error))?;
+        last.file_bytes = bytes;
+    }
+    storage.sync_directory().map_err(|error| Error::io("sync", storage.location(), error))
+}
+
+/// Syncs a segment of the tail. What is not known to be durable is written once more before: if the last process died after a
+/// failed sync, the operating system counts those bytes as clean, and a sync alone would say `Ok` for nothing.
+fn make_durable(segment: &Segment, range: Range<u64>) -> Result<()> {
+    let mut buffer = vec![0; REPEAT_BYTES];
+    let mut offset = range.start;
+    while offset < range.end {
+        let wanted = (range.end - offset).min(REPEAT_BYTES as u64) as usize;
+        let read = segment.file.read_at(&mut buffer[..wanted], offset);
+        let count = read.map_err(|error| Error::io("read", &segment.name, error))?;
+        if count == 0 {
+            break;
+        }
+        let written = segment.file.write_at(&buffer[..count], offset);
+        written.map_err(|error| Error::io("write to", &segment.name, error))?;
+        offset += count as u64;
+    }
+    segment.file.sync().map_err(|error| Error::io("sync", &segment.name, error))
 }
 
 /// Reads all frames from `start` on that belong to this segment.
@@ -326,7 +362,10 @@ fn find_spares(storage: &dyn Storage, names: &[String], options: &Options) -> Re
     for name in names.iter().filter(|name| name.starts_with(SPARE_PREFIX)) {
         let file = storage.open(name).map_err(|error| Error::io("open", name, error))?;
         let bytes = file.bytes().map_err(|error| Error::io("measure", name, error))?;
-        if bytes == options.segment_bytes && spares.len() < options.spares {
+        // A spare may have been a segment whose name did not survive. IMPORTANT: its header must not come back to life under the
+        // number that it had, which is free again.
+        let wipe = || file.write_at(&[0; HEADER_BLOCK as usize], 0).and_then(|()| file.sync());
+        if bytes == options.segment_bytes && spares.len() < options.spares && wipe().is_ok() {
             spares.push(Spare { name: name.clone(), file });
         } else {
             storage.remove(name).map_err(|error| Error::io("remove", name, error))?;

@@ -22,6 +22,10 @@ pub trait Consumer<B>: Send + Sync + 'static {
 
     /// Waits until everything taken so far is durable. Who only hands batches on asks those who got them.
     async fn durable(&self) {}
+
+    /// Sends what was taken so far without waiting for more, and waits until it is delivered, but not for long: for a
+    /// source whose keys move, so that the next owner's data does not come in front of its own.
+    async fn flush(&self) {}
 }
 
 /// Where metrics go: the value behind `forward_to` and `receiver`.
@@ -68,6 +72,13 @@ impl<B: Sync + 'static> Fanout<B> {
     pub async fn durable(&self) {
         for receiver in self.receivers.iter() {
             receiver.durable().await;
+        }
+    }
+
+    /// Has the receivers send what they have; see [`Consumer::flush`].
+    pub async fn flush(&self) {
+        for receiver in self.receivers.iter() {
+            receiver.flush().await;
         }
     }
 

@@ -2,6 +2,7 @@
 //! saves the cursor, frees segments, prepares new ones. No task of the runtime ever waits for the disk.
 
 use std::future::poll_fn;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use alloy_wal::{ConsumerId, Gap, Item, Log, Policy, Position, Read, Start, Wal, Watermarks};
 use anyhow::Context as _;
+use tokio::sync::watch;
 
 use super::figures::{Figures, add};
 use super::{Error, LogState, Options, Piece};
@@ -29,6 +31,8 @@ const FAILED_WAIT: Duration = Duration::from_millis(500);
 pub(super) struct Custody {
     wal: Arc<dyn Wal>,
     consumer: ConsumerId,
+    /// Changes with each acknowledgement.
+    acknowledged: watch::Sender<()>,
     keeper: Keeper,
     keeper_thread: Mutex<Option<JoinHandle<()>>>,
     figures: Figures,
@@ -59,6 +63,7 @@ impl Custody {
         let handle = thread.spawn(move || thread_keeper.keep(&*thread_wal))?;
         Ok(Custody {
             wal,
+            acknowledged: watch::Sender::default(),
             consumer,
             keeper,
             keeper_thread: Mutex::new(Some(handle)),
@@ -106,9 +111,9 @@ impl Custody {
     /// Waits until all that is written now is acknowledged by the endpoint.
     pub(super) async fn delivered(&self) {
         let end = self.wal.watermarks().written;
-        while self.next_to_send(0) < end {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let mut acknowledged = self.acknowledged.subscribe();
+        // An error would mean that the sender is gone, and it is here.
+        let _ = acknowledged.wait_for(|_| self.next_to_send(0) >= end).await;
     }
 
     /// Waits until there is a written record at or behind `position`.
@@ -145,19 +150,23 @@ impl Custody {
         self.wal.next_unacknowledged(self.consumer, position).expect("the consumer lives as long as its log")
     }
 
+    /// The endpoint has the record, or has refused it for good.
     pub(super) fn acknowledge(&self, position: Position) {
-        if let Err(error) = self.wal.acknowledge(self.consumer, position..position + 1) {
-            tracing::error!(endpoint = &*self.keeper.endpoint, %error, position, "cannot acknowledge; it will be sent again");
-        }
+        self.acknowledge_all(position..position + 1);
     }
 
     /// Records that cannot be read: reported once, then behind us.
     pub(super) fn lost(&self, gap: Gap) {
         let (from, to) = (gap.positions.start, gap.positions.end);
         tracing::error!(endpoint = &*self.keeper.endpoint, from, to, reason = ?gap.reason, "records of the log are gone");
-        if let Err(error) = self.wal.acknowledge(self.consumer, gap.positions) {
-            tracing::error!(endpoint = &*self.keeper.endpoint, %error, "cannot step over a gap");
+        self.acknowledge_all(gap.positions);
+    }
+
+    fn acknowledge_all(&self, positions: Range<Position>) {
+        if let Err(error) = self.wal.acknowledge(self.consumer, positions.clone()) {
+            tracing::error!(endpoint = &*self.keeper.endpoint, %error, ?positions, "cannot acknowledge; it will be sent again");
         }
+        self.acknowledged.send_replace(());
     }
 
     /// A record that this version does not know.

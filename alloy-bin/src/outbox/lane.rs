@@ -2,13 +2,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::Piece;
 use super::client::{Client, Outcome};
@@ -39,7 +38,7 @@ impl Lane {
         self.changed.notify_one();
     }
 
-    /// Looks again: the agent is stopping and nothing should wait to fill up.
+    /// Looks again: somebody waits, and nothing should wait to fill up.
     pub(super) fn wake(&self) {
         self.changed.notify_one();
     }
@@ -50,18 +49,18 @@ impl Lane {
         custody: &Custody,
         client: &Client,
         options: &Options,
-        hurry: &CancellationToken,
+        hurrying: &AtomicUsize,
     ) {
         loop {
-            let batch = self.next_batch(options, hurry).await;
+            let batch = self.next_batch(options, hurrying).await;
             deliver(batch, custody, client, options).await;
         }
     }
 
     /// Waits until there is a full request, or the oldest record has waited long enough.
-    async fn next_batch(&self, options: &Options, hurry: &CancellationToken) -> Vec<Pending> {
+    async fn next_batch(&self, options: &Options, hurrying: &AtomicUsize) -> Vec<Pending> {
         loop {
-            let wait = match self.take(options, hurry.is_cancelled()) {
+            let wait = match self.take(options, hurrying.load(Ordering::Relaxed) > 0) {
                 Taken::Batch(batch) => return batch,
                 Taken::Until(deadline) => deadline,
             };

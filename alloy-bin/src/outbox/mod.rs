@@ -80,7 +80,7 @@ impl Outbox {
     pub fn open(options: Options) -> anyhow::Result<Self> {
         let options = Arc::new(options);
         let custody = Arc::new(Custody::open(&options)?);
-        let sender = Arc::new(Sender::new(custody.clone(), options)?);
+        let sender = Arc::new(Sender::new(custody.clone(), options));
         Ok(Outbox { custody, sender })
     }
 
@@ -93,6 +93,11 @@ impl Outbox {
     /// Waits until everything that was accepted before the call is synced to the device.
     pub async fn durable(&self) {
         self.custody.durable().await;
+    }
+
+    /// Sends what is in the log without waiting for requests to fill up, until it is delivered or `patience` is over.
+    pub async fn flush(&self, patience: Duration) {
+        self.sender.flush(patience).await;
     }
 
     /// Sends until `stop` is cancelled, then for at most `flush` more; what is left stays in the log for the next start.
@@ -124,11 +129,22 @@ pub async fn run_all<'a>(
     flush: Duration,
 ) {
     let mut running = JoinSet::new();
-    for outbox in outboxes.cloned() {
-        let stop = stop.clone();
+    for outbox in outboxes {
+        let (outbox, stop) = (outbox.clone(), stop.clone());
         running.spawn(async move { outbox.run(stop, flush).await });
     }
     while running.join_next().await.is_some() {}
+}
+
+/// Flushes the outboxes of one component together, for at most a time that a hand-over can wait.
+pub async fn flush_all<'a>(outboxes: impl Iterator<Item = &'a Outbox>) {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let mut flushing = JoinSet::new();
+    for outbox in outboxes {
+        let outbox = outbox.clone();
+        flushing.spawn(async move { outbox.flush(PATIENCE).await });
+    }
+    while flushing.join_next().await.is_some() {}
 }
 
 /// The state of an endpoint's log.

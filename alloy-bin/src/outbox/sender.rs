@@ -1,6 +1,7 @@
 //! Reads the log from the first record that is not acknowledged, and fills the lanes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use alloy_wal::{Item, Position};
@@ -24,38 +25,53 @@ pub(super) struct Sender {
     custody: Arc<Custody>,
     options: Arc<Options>,
     client: Arc<Client>,
+    lanes: Arc<Lanes>,
     url: String,
 }
 
+/// The lanes, and whether somebody waits for them to be empty.
+#[derive(Default)]
+struct Lanes {
+    all: Vec<Lane>,
+    hurrying: AtomicUsize,
+}
+
 impl Sender {
-    pub(super) fn new(custody: Arc<Custody>, options: Arc<Options>) -> anyhow::Result<Self> {
+    pub(super) fn new(custody: Arc<Custody>, options: Arc<Options>) -> Self {
         let client = Client::new(options.endpoint.clone(), options.retry.on_too_many_requests);
+        let all = (0..options.batching.lanes.max(1)).map(|_| Lane::default()).collect();
         let url = options.endpoint.url.to_string();
-        Ok(Sender { custody, options, client: Arc::new(client), url })
+        let lanes = Arc::new(Lanes { all, hurrying: AtomicUsize::new(0) });
+        Sender { custody, options, client: Arc::new(client), lanes, url }
     }
 
     pub(super) fn url(&self) -> &str {
         &self.url
     }
 
-    /// Sends until `stop`, then what is left for at most `flush`.
-    pub(super) async fn run(&self, stop: CancellationToken, flush: Duration) {
-        let hurry = CancellationToken::new();
-        let lanes: Arc<[Lane]> = (0..self.options.batching.lanes.max(1)).map(|_| Lane::default()).collect();
+    /// Sends until `stop`, then what is left for at most `patience`.
+    pub(super) async fn run(&self, stop: CancellationToken, patience: Duration) {
         let mut tasks = JoinSet::new();
-        for index in 0..lanes.len() {
-            let (lanes, hurry) = (lanes.clone(), hurry.clone());
-            let (custody, client, options) =
-                (self.custody.clone(), self.client.clone(), self.options.clone());
-            tasks.spawn(async move { lanes[index].run(&custody, &client, &options, &hurry).await });
+        for index in 0..self.lanes.all.len() {
+            let (lanes, custody) = (self.lanes.clone(), self.custody.clone());
+            let (client, options) = (self.client.clone(), self.options.clone());
+            tasks.spawn(
+                async move { lanes.all[index].run(&custody, &client, &options, &lanes.hurrying).await },
+            );
         }
-        let (reader_lanes, custody) = (lanes.clone(), self.custody.clone());
-        tasks.spawn(async move { read(&custody, &reader_lanes).await });
+        let (lanes, custody) = (self.lanes.clone(), self.custody.clone());
+        tasks.spawn(async move { read(&custody, &lanes.all).await });
         stop.cancelled().await;
-        hurry.cancel();
-        lanes.iter().for_each(Lane::wake);
-        let _ = tokio::time::timeout(flush, self.custody.delivered()).await;
+        self.flush(patience).await;
         // Dropping the set ends the tasks; what they had not acknowledged is read again at the next start.
+    }
+
+    /// Sends without waiting for requests to fill up, until what is in the log now is delivered.
+    pub(super) async fn flush(&self, patience: Duration) {
+        self.lanes.hurrying.fetch_add(1, Ordering::Relaxed);
+        self.lanes.all.iter().for_each(Lane::wake);
+        let _ = tokio::time::timeout(patience, self.custody.delivered()).await;
+        self.lanes.hurrying.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -6,6 +6,7 @@
 //! | `position.rs` | how far a file is delivered: the state that is saved and that moves with ownership |
 //! | `follower.rs` | the core without I/O: told sizes and bytes, answers which range to read and gives out lines |
 //! | `disk.rs` | the thin edge: stat, open, read, rotated siblings |
+//! | `ledger.rs` | who reads which file, so that a rotated one is not read again under its new name |
 //! | `tail.rs` | one path over all its rotations: the follower on the disk |
 //! | `pool.rs` | many tails: cheap sweeps over idle files, a bounded number of readers, back-pressure |
 //! | `bookmarks.rs` | the positions of one component, saved atomically |
@@ -26,6 +27,7 @@ mod bookmarks;
 mod disk;
 mod follower;
 mod identity;
+mod ledger;
 mod metrics;
 mod paths;
 mod pool;

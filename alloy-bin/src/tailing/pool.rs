@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::disk::{self, Seen};
 use super::follower::{Chunk, Limits};
+use super::ledger::{Claims, Ledger};
 use super::tail::{Begin, Step, Tail};
 use super::{Metrics, Position};
 use crate::graph::Fanout;
@@ -79,6 +80,7 @@ pub enum Event {
 pub struct Pool {
     shared: Arc<Shared>,
     files: BTreeMap<u64, File>,
+    ledger: Arc<Ledger>,
     /// Files with something to read, first come, first served.
     ready: VecDeque<u64>,
     readers: JoinSet<Option<Done>>,
@@ -131,6 +133,8 @@ struct Done {
     key: u64,
     tail: Tail,
     outcome: Outcome,
+    /// It was to read the rest.
+    was_finishing: bool,
 }
 
 enum Outcome {
@@ -148,6 +152,7 @@ impl Pool {
         Pool {
             shared,
             files: BTreeMap::new(),
+            ledger: Arc::default(),
             ready: VecDeque::new(),
             readers: JoinSet::new(),
             sweep: None,
@@ -170,7 +175,8 @@ impl Pool {
         }
         let now = Instant::now();
         let Shared { options, metrics, .. } = &*self.shared;
-        let tail = Tail::new(source.path.clone(), begin, options.limits, now, Arc::clone(metrics));
+        let claims = Claims::new(Arc::clone(&self.ledger), &source.labels, &source.path);
+        let tail = Tail::new(source.path.clone(), begin, options.limits, now, claims, Arc::clone(metrics));
         let file = File {
             path: source.path,
             labels: source.labels,
@@ -283,14 +289,14 @@ impl Pool {
     }
 
     fn handle_done(&mut self, done: Option<Done>) {
-        let Some(Done { key, tail, outcome }) = done else { return };
+        let Some(Done { key, tail, outcome, was_finishing }) = done else { return };
         let Some(file) = self.files.get_mut(&key) else { return };
         let now = Instant::now();
         file.tail = Some(tail);
         let PoolOptions { poll_min, poll_max, .. } = self.shared.options;
-        let is_read = match &outcome {
-            Outcome::More => matches!(file.leaving, Leaving::WhenRead(end) if now >= end),
-            Outcome::CaughtUp { .. } | Outcome::Failed(_) => matches!(file.leaving, Leaving::WhenRead(_)),
+        let is_read = match file.leaving {
+            Leaving::WhenRead(end) => was_finishing && (now >= end || !matches!(outcome, Outcome::More)),
+            _ => false,
         };
         match outcome {
             Outcome::CaughtUp { has_read } => {
@@ -304,9 +310,11 @@ impl Pool {
             }
             Outcome::Failed(error) => self.handle_error(key, &error),
         }
-        if is_read {
-            if let Some(file) = self.files.get_mut(&key) {
-                file.leaving = Leaving::Now;
+        if let Some(file) = self.files.get_mut(&key) {
+            match file.leaving {
+                Leaving::WhenRead(_) if is_read => file.leaving = Leaving::Now,
+                Leaving::WhenRead(_) => self.make_ready(key),
+                _ => {}
             }
         }
         self.leave(key);
@@ -399,9 +407,9 @@ struct Reader {
 
 impl Reader {
     async fn read(self, tail: Tail) -> Option<Done> {
-        let key = self.key;
+        let (key, was_finishing) = (self.key, self.is_finishing);
         let (tail, outcome) = self.turn(tail).await?;
-        Some(Done { key, tail, outcome })
+        Some(Done { key, tail, outcome, was_finishing })
     }
 
     async fn turn(&self, mut tail: Tail) -> Option<(Tail, Outcome)> {

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::disk::{self, Seen};
 use super::follower::{Chunk, Ending, Follower, Growth, Limits};
+use super::ledger::{Claim, Claims};
 use super::{FileMetrics, Fingerprint, Identity, Metrics, Position};
 
 /// Programs go on writing to a rotated file until they are told to open the new one: it counts as finished when it
@@ -57,6 +58,7 @@ pub struct Tail {
     /// Files to read after the open one, oldest first.
     waiting: VecDeque<Waiting>,
     quiet_since: Instant,
+    claims: Claims,
     metrics: Arc<Metrics>,
     file_metrics: Arc<FileMetrics>,
 }
@@ -79,10 +81,17 @@ struct Waiting {
 
 impl Tail {
     /// A tail of that path. Opens nothing yet.
-    pub fn new(path: PathBuf, begin: Begin, limits: Limits, now: Instant, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(
+        path: PathBuf,
+        begin: Begin,
+        limits: Limits,
+        now: Instant,
+        claims: Claims,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let file_metrics = metrics.open(&path.to_string_lossy());
         let (open, waiting) = (None, VecDeque::new());
-        Tail { path, limits, begin, open, waiting, quiet_since: now, metrics, file_metrics }
+        Tail { path, limits, begin, open, waiting, quiet_since: now, claims, metrics, file_metrics }
     }
 
     /// The path.
@@ -113,9 +122,13 @@ impl Tail {
     /// Closes a file that has been quiet for long; its position stays.
     pub(super) fn close_if_quiet(&mut self, now: Instant) {
         if now.duration_since(self.quiet_since) >= CLOSE_AFTER && self.waiting.is_empty() {
-            if let Some(open) = self.open.take() {
-                self.begin = Begin::At(open.follower.position());
-            }
+            self.close();
+        }
+    }
+
+    fn close(&mut self) {
+        if let Some(open) = self.open.take() {
+            self.begin = Begin::At(open.follower.position());
         }
     }
 
@@ -124,10 +137,22 @@ impl Tail {
     /// # Errors
     /// What the system says of the file. What was delivered is not affected; the next step tries again.
     pub fn step(&mut self, now: Instant, now_ns: i64) -> io::Result<Step> {
+        let step = self.try_step(now, now_ns);
+        if step.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StaleNetworkFileHandle) {
+            // The server has forgotten the open file; by its path or a rotated name it can be found again.
+            self.close();
+        }
+        step
+    }
+
+    fn try_step(&mut self, now: Instant, now_ns: i64) -> io::Result<Step> {
         loop {
             if self.open.is_none() {
                 self.open_next()?;
                 self.quiet_since = now;
+            }
+            if self.open.is_none() {
+                return Ok(Step::Idle);
             }
             if let Some(chunk) = self.read(Ending::Open, now_ns)? {
                 self.quiet_since = now;
@@ -148,12 +173,10 @@ impl Tail {
     /// # Errors
     /// As [`Tail::step`].
     pub fn last_step(&mut self, now_ns: i64) -> io::Result<Step> {
-        if self.open.is_some() && disk::look(&self.path).is_err() {
-            if let Some(chunk) = self.read(Ending::Final, now_ns)? {
-                return Ok(Step::Batch(chunk));
-            }
+        if self.open.is_none() || disk::look(&self.path).is_ok() {
+            return Ok(Step::Idle);
         }
-        Ok(Step::Idle)
+        Ok(self.read(Ending::Final, now_ns)?.map_or(Step::Idle, Step::Batch))
     }
 
     /// The chunk is in custody.
@@ -218,6 +241,7 @@ impl Tail {
         self.metrics.rotations.fetch_add(1, Relaxed);
         tracing::debug!(path = %self.path.display(), inode = position.identity.inode, "file was rotated");
         self.begin = Begin::At(position);
+        self.claims.leave(position);
         if self.waiting.is_empty() {
             // The open file's own name tells which files came after it, should there have been several rotations.
             let siblings = disk::rotated_siblings(&self.path).unwrap_or_default();
@@ -235,34 +259,57 @@ impl Tail {
                 begin => self.waiting.push_back(Waiting { path: self.path.clone(), begin }),
             }
         }
-        let Some(next) = self.waiting.pop_front() else { return Ok(()) };
-        let opened = self.open_at(&next);
-        match opened {
-            Ok(open) => self.open = Some(open),
-            // A rotated file that is gone can't be waited for; the path itself is tried again with the next step.
-            Err(error) if next.path != self.path && error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                self.waiting.clear();
-                return Err(error);
+        while let Some(next) = self.waiting.front() {
+            let is_last = next.path == self.path;
+            match self.open_at(next) {
+                Ok(Some(open)) => {
+                    self.waiting.pop_front();
+                    self.open = Some(open);
+                    return Ok(());
+                }
+                // Another tail still reads what is at the path now, and goes on to its own next file soon.
+                Ok(None) if is_last => return Ok(()),
+                Ok(None) => {}
+                Err(error) if !is_last && error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    self.waiting.clear();
+                    return Err(error);
+                }
             }
+            // A rotated file that is gone, or that another tail reads, is not waited for.
+            self.waiting.pop_front();
         }
         Ok(())
     }
 
-    fn open_at(&self, next: &Waiting) -> io::Result<Open> {
+    /// Opens a file; `None`: another tail reads it.
+    fn open_at(&self, next: &Waiting) -> io::Result<Option<Open>> {
         let (file, seen) = disk::open(&next.path)?;
         let head = disk::read_head(&file)?;
-        let position = match next.begin {
+        let beginning = Position::beginning(seen.identity, 0);
+        let own = match next.begin {
             Begin::At(position) => Position { identity: seen.identity, ..position },
-            Begin::Beginning => Position::beginning(seen.identity, 0),
+            Begin::Beginning => beginning,
             Begin::End => {
                 let offset = disk::last_line_begin(&file, seen.size, self.limits.line_bytes_max())?;
                 let covered = usize::try_from(offset).map_or(head.len(), |offset| head.len().min(offset));
-                let fingerprint = Fingerprint::of(&head[..covered]);
-                Position { fingerprint, offset, ..Position::beginning(seen.identity, 0) }
+                Position { fingerprint: Fingerprint::of(&head[..covered]), offset, ..beginning }
             }
         };
-        Ok(Open { file, follower: Follower::new(self.limits, position), head, compared: None })
+        let inode = seen.identity.inode;
+        let shows_it = |path: &Path| disk::look(path).is_ok_and(|other| other.identity.inode == inode);
+        let position = match self.claims.claim(inode, shows_it) {
+            Claim::Held => return Ok(None),
+            Claim::ReadTo(other)
+                if other.offset > own.offset
+                    && other.offset <= seen.size
+                    && other.fingerprint.matches(&head) =>
+            {
+                Position { identity: seen.identity, last_ns: own.last_ns.max(other.last_ns), ..other }
+            }
+            Claim::ReadTo(_) | Claim::Granted => own,
+        };
+        Ok(Some(Open { file, follower: Follower::new(self.limits, position), head, compared: None }))
     }
 
     /// Finds the file of a position: at the path, or rotated away while nobody looked.
@@ -308,6 +355,9 @@ impl Tail {
 
 impl Drop for Tail {
     fn drop(&mut self) {
+        if let Some(position) = self.position() {
+            self.claims.leave(position);
+        }
         self.metrics.close(&self.path.to_string_lossy());
     }
 }

@@ -574,6 +574,16 @@ impl Swim {
         for event in changes(&self.view, &next, &self.mine.name) {
             self.push_event(event);
         }
+        for member in self.view.clone().members().iter().filter(|old| next.member(&old.node.name).is_none()) {
+            // A goodbye brings the phase in the same packet, so the last view does not have it yet.
+            let last = self.attributes.of(&member.node.name, member.node.incarnation);
+            let said_goodbye = last.is_some_and(|attributes| attributes.phase == Phase::Leaving);
+            let node = member.node.clone();
+            self.push_event(match said_goodbye {
+                true => ClusterEvent::MemberLeft(node),
+                false => ClusterEvent::MemberDown(node),
+            });
+        }
         self.attributes.prune(|name| next.member(name).is_some());
         self.synced.retain(|name, _| next.member(name).is_some());
         self.view = Arc::new(next);
@@ -639,6 +649,7 @@ fn is_suspect(foca: &Foca<Identity, Codec, StdRng, AttributeStore>, suspicion: &
     })
 }
 
+/// Who came, restarted, or is ready for something else.
 fn changes(old: &View, new: &View, me: &NodeName) -> Vec<ClusterEvent> {
     let mut events = Vec::new();
     for member in new.members().iter().filter(|member| member.node.name != *me) {
@@ -653,12 +664,6 @@ fn changes(old: &View, new: &View, me: &NodeName) -> Vec<ClusterEvent> {
             }
             Some(_) => {}
         }
-    }
-    for member in old.members().iter().filter(|member| new.member(&member.node.name).is_none()) {
-        events.push(match member.phase {
-            Phase::Leaving => ClusterEvent::MemberLeft(member.node.clone()),
-            Phase::Joining | Phase::Active => ClusterEvent::MemberDown(member.node.clone()),
-        });
     }
     events
 }

@@ -304,7 +304,7 @@ impl Driver {
         let saved = self.bookmarks.find(key, &source.path.to_string_lossy());
         let known = match (handed, saved) {
             // A replica of what this node itself had read may be older than what this node has saved.
-            (Some(replica), Some(saved)) if matches!(origin, Origin::Replica { .. }) => {
+            (Some(replica), Some(saved)) if *origin == Origin::Replica => {
                 let is_same_file = replica.identity.inode == saved.identity.inode;
                 Some(if is_same_file && saved.offset > replica.offset { saved } else { replica })
             }
@@ -393,6 +393,10 @@ impl Driver {
             }
         };
         if tokio::time::timeout(LAST_SAVE_MAX, last_save).await.is_err() {
+            // It would wait for the receivers for ever, and could save over what the next life has saved.
+            if let Some(save) = self.save.take() {
+                save.abort();
+            }
             tracing::warn!(component = %self.base.id, "positions are not saved, some lines may be sent again");
         }
     }

@@ -59,7 +59,7 @@ impl Decode for EndpointArguments {
             batch_size: body.optional("batch_size", ByteSize(1 << 20)),
             batch_wait: body.optional("batch_wait", Duration::from_secs(1)),
             min_backoff: body.optional("min_backoff_period", Duration::from_millis(500)),
-            max_backoff: body.optional("max_backoff_period", Duration::from_secs(300)),
+            max_backoff: body.optional("max_backoff_period", MAX_BACKOFF),
             retry_on_http_429: body.optional("retry_on_http_429", true),
             tenant_id: body.optional("tenant_id", None),
         };
@@ -74,6 +74,9 @@ impl Decode for EndpointArguments {
 const LANES: usize = 4;
 /// How long sending may go on when the agent stops. What is left stays in the log.
 const FLUSH: Duration = Duration::from_secs(5);
+/// The longest wait between two tries. Alloy's is five minutes, which would be as long until an endpoint that is back is
+/// noticed; one small request in half a minute does no harm to one that is not.
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
 /// While an endpoint's log has no room, it is offered the batch again this often.
 const FULL_WAIT: Duration = Duration::from_millis(250);
 
@@ -208,8 +211,7 @@ impl Consumer<LogBatch> for Endpoints {
             newest_ms: newest_ns.map_or(i64::MIN, |newest| newest / 1_000_000),
             body: Bytes::from(compress(&plain)),
         };
-        let mut taken = 0;
-        for endpoint in &self.all {
+        for (taken, endpoint) in self.all.iter().enumerate() {
             while let Err(error) = endpoint.outbox.accept(std::slice::from_ref(&piece)).await {
                 if taken == 0 {
                     return Err(error.refusal(&self.id));
@@ -217,7 +219,6 @@ impl Consumer<LogBatch> for Endpoints {
                 // Another endpoint has the batch already: giving it back would double it there.
                 tokio::time::sleep(FULL_WAIT).await;
             }
-            taken += 1;
         }
         Ok(())
     }
@@ -226,5 +227,9 @@ impl Consumer<LogBatch> for Endpoints {
         for endpoint in &self.all {
             endpoint.outbox.durable().await;
         }
+    }
+
+    async fn flush(&self) {
+        crate::outbox::flush_all(self.all.iter().map(|endpoint| &endpoint.outbox)).await;
     }
 }

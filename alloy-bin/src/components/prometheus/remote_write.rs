@@ -303,4 +303,8 @@ impl Consumer<SampleBatch> for Endpoints {
             endpoint.outbox.durable().await;
         }
     }
+
+    async fn flush(&self) {
+        crate::outbox::flush_all(self.all.iter().map(|endpoint| &endpoint.outbox)).await;
+    }
 }

@@ -318,7 +318,12 @@ impl Component for Scrape {
                     Turn::Stop { key } => match targets.remove(&key) {
                         Some(life) => {
                             life.stop.cancel();
-                            stopping.spawn(async move { (key, ended(life.task.await)) });
+                            let receivers = self.current().receivers.clone();
+                            stopping.spawn(async move {
+                                let ended = ended(life.task.await);
+                                receivers.flush().await;
+                                (key, ended)
+                            });
                         }
                         None => self.shard.stopped(key, None),
                     },

@@ -6,19 +6,28 @@ use std::io::Write;
 use tempfile::TempDir;
 
 use super::*;
+use crate::tailing::ledger::Ledger;
+use crate::telemetry::Labels;
 
 /// A folder with `app.log`, and what follows it. Its clock is moved by hand.
 struct World {
     folder: TempDir,
     tail: Option<Tail>,
     now: Instant,
+    ledger: Arc<Ledger>,
     metrics: Arc<Metrics>,
 }
 
 impl World {
     fn new(begin: Begin) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut world = World { folder, tail: None, now: Instant::now(), metrics: Arc::default() };
+        let mut world = World {
+            folder,
+            tail: None,
+            now: Instant::now(),
+            ledger: Arc::default(),
+            metrics: Arc::default(),
+        };
         world.follow(begin);
         world
     }
@@ -31,8 +40,13 @@ impl World {
     }
 
     fn follow(&mut self, begin: Begin) {
-        let limits = Limits::new(64, 64);
-        self.tail = Some(Tail::new(self.path("app.log"), begin, limits, self.now, self.metrics.clone()));
+        self.tail = Some(self.another("app.log", begin));
+    }
+
+    fn another(&self, name: &str, begin: Begin) -> Tail {
+        let (path, limits, metrics) = (self.path(name), Limits::new(64, 64), self.metrics.clone());
+        let claims = Claims::new(self.ledger.clone(), &Labels::new([("filename", name)]), &path);
+        Tail::new(path, begin, limits, self.now, claims, metrics)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -258,4 +272,34 @@ fn timestamps_grow_by_line_over_rotations_and_restarts() {
     });
     assert_eq!(world.lines(), ["3"]);
     assert_eq!(world.tail().position().unwrap().last_ns, 1_002);
+}
+
+#[test]
+fn a_rotated_file_that_is_a_target_too_is_not_read_again() {
+    let mut world = World::with("1\n");
+    assert_eq!(world.lines(), ["1"]);
+    world.append("app.log", "2\n");
+    world.rename("app.log", "app.log.1");
+    // The glob finds it under its new name while it is still read under the old one.
+    let mut first = world.tail.take().unwrap();
+    world.tail = Some(world.another("app.log.1", Begin::Beginning));
+    assert_eq!(world.lines(), [""; 0]);
+    // The first tail reads the rest and moves on; only then the second has the file.
+    world.append("app.log", "3\n");
+    std::mem::swap(world.tail(), &mut first);
+    assert_eq!(world.lines(), ["2", "3"]);
+    std::mem::swap(world.tail(), &mut first);
+    world.append("app.log.1", "late\n");
+    assert_eq!(world.lines(), ["late"]);
+}
+
+#[test]
+fn a_file_with_two_names_is_read_under_both() {
+    let mut world = World::with("1\n");
+    assert_eq!(world.lines(), ["1"]);
+    fs::hard_link(world.path("app.log"), world.path("link.log")).unwrap();
+    let first = world.tail.take();
+    world.tail = Some(world.another("link.log", Begin::Beginning));
+    assert_eq!(world.lines(), ["1"]);
+    drop(first);
 }

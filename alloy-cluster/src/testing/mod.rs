@@ -1,0 +1,15 @@
+//! For those who implement the traits or build on the cores: a seeded network in virtual time, and conformance suites.
+//!
+//! | file | purpose |
+//! | --- | --- |
+//! | `network.rs` | [`Network`]: many nodes, latency, loss, partitions, pauses and crashes, in one thread and by seed |
+//! | `worker.rs` | what each simulated node does with its keys: counts, so that every lost step shows |
+//! | `conformance.rs` | one function per trait that tests each line of its contract |
+
+mod conformance;
+mod network;
+mod worker;
+
+pub use conformance::{check_membership, check_sharder, check_transport};
+pub use network::{Network, NetworkOptions};
+pub use worker::Started;

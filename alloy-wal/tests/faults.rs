@@ -1,0 +1,192 @@
+//! A failing disk: the log survives a failure or says that it failed; it never promises what is not so.
+
+mod common;
+
+use std::io::ErrorKind;
+
+use alloy_wal::conformance::{append, read_all};
+use alloy_wal::{Crash, Error, FaultyStorage, Operation, Wal};
+use common::{Run, assert_records};
+
+#[test]
+fn any_single_failed_call_is_survived() {
+    for kind in [ErrorKind::Other, ErrorKind::StorageFull] {
+        for call in 0..250 {
+            println!("{kind:?} at call {call}");
+            let mut run = Run::small(3);
+            run.storage.fail_call(call, kind);
+            let mut opened = run.open();
+            if !opened {
+                run.log = None;
+                opened = run.open();
+            }
+            assert!(opened, "one failure is over by now");
+            let errors: Vec<Error> = (0..150).filter_map(|_| run.step().err()).collect();
+            assert!(errors.len() <= 1, "one failure, one error: {errors:?}");
+            assert!(run.log().sync().is_ok(), "the log still works");
+            run.step().expect("the log still works");
+            run.crash_and_check(Crash::Power);
+        }
+    }
+}
+
+#[test]
+fn when_every_nth_call_fails_promises_are_kept_and_errors_are_told() {
+    for nth in 1..60 {
+        for kind in [ErrorKind::Other, ErrorKind::StorageFull] {
+            println!("{kind:?} at every {nth}th call");
+            let mut run = Run::small(nth);
+            assert!(run.open());
+            run.storage.fail_every(nth, kind);
+            for _ in 0..200 {
+                let _ = run.step();
+            }
+            run.crash_and_check(Crash::Power);
+        }
+    }
+}
+
+#[test]
+fn a_failed_sync_is_survived_by_writing_the_records_elsewhere() {
+    let mut run = Run::small(1);
+    assert!(run.open());
+    let log = run.log();
+    append(&*log, 10).expect("room");
+    log.sync().expect("the disk works");
+    append(&*log, 10).expect("room");
+    run.storage.fail_operation(Operation::Sync, ErrorKind::Other, 1);
+    let watermarks = log.sync().expect("survived");
+    assert_eq!(watermarks.durable, 20);
+    assert_eq!(log.stats().storage_failures, 1);
+    append(&*log, 5).expect("room");
+    log.sync().expect("the disk works");
+    assert_records(&read_all(&*log, 0).expect("readable"), 0..25);
+    run.promises.appended = 25;
+    run.promises.durable = 25;
+    // The storage has forgotten the ten records of the failed sync: only their second copy is there.
+    run.crash_and_check(Crash::Power);
+    assert!(run.log().recovery().damaged.is_empty());
+}
+
+#[test]
+fn a_failed_write_is_survived_by_writing_elsewhere() {
+    let mut run = Run::small(1);
+    assert!(run.open());
+    let log = run.log();
+    append(&*log, 10).expect("room");
+    log.write().expect("the disk works");
+    append(&*log, 10).expect("room");
+    run.storage.fail_operation(Operation::Write, ErrorKind::Other, 1);
+    assert_eq!(log.write().expect("survived").written, 20);
+    assert_records(&read_all(&*log, 0).expect("readable"), 0..20);
+}
+
+#[test]
+fn a_disk_that_cannot_sync_at_all_fails_the_log_for_good() {
+    let mut run = Run::small(1);
+    assert!(run.open());
+    let log = run.log();
+    append(&*log, 10).expect("room");
+    log.sync().expect("the disk works");
+    append(&*log, 10).expect("room");
+    run.storage.fail_operation(Operation::Sync, ErrorKind::Other, u64::MAX);
+    let seen = log.watermarks();
+    assert!(log.sync().expect_err("no sync").is_failed());
+    run.storage.heal();
+    assert!(log.append(&[b"x"], 0).expect_err("failed").is_failed());
+    assert!(log.write().expect_err("failed").is_failed());
+    assert!(log.sync().expect_err("failed").is_failed());
+    assert!(log.save_cursors().expect_err("failed").is_failed());
+    assert_eq!(log.watermarks().durable, seen.durable);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(log.poll_watermarks(&mut context, &log.watermarks()).is_ready(), "waiters learn of it");
+    assert_records(&read_all(&*log, 0).expect("readable"), 0..20);
+}
+
+#[test]
+fn a_full_disk_refuses_without_losing_anything() {
+    let mut run = Run::small(1);
+    assert!(run.open());
+    let log = run.log();
+    append(&*log, 10).expect("room");
+    log.sync().expect("the disk works");
+    let used: u64 = run.storage.files().iter().map(|(_, bytes)| bytes).sum();
+    run.storage.set_capacity(Some(used));
+    append(&*log, 60).expect("staged in memory");
+    let error = log.sync().expect_err("no space");
+    assert!(error.is_full(), "{error}");
+    let before = log.watermarks();
+    assert!(before.written >= 10 && before.staged == 70);
+    assert!(log.write().expect_err("still no space").is_full());
+    run.storage.set_capacity(None);
+    assert_eq!(log.sync().expect("there is space again").durable, 70);
+    assert_records(&read_all(&*log, 0).expect("readable"), 0..70);
+}
+
+#[test]
+fn freeing_space_needs_no_space() {
+    let mut run = Run::small(1);
+    assert!(run.open());
+    let log = run.log();
+    for _ in 0..4 {
+        append(&*log, 50).expect("room");
+        log.sync().expect("the disk works");
+    }
+    run.storage.set_capacity(Some(0));
+    let consumer = run.consumer.expect("a consumer");
+    log.acknowledge(consumer, 0..200).expect("written");
+    let before = log.stats().disk_bytes;
+    log.release(0).expect("no space is needed");
+    assert!(log.stats().disk_bytes < before);
+}
+
+#[test]
+fn a_disk_that_stays_full_during_a_failed_sync_fails_nothing_for_good() {
+    let mut run = Run::small(1);
+    assert!(run.open());
+    let log = run.log();
+    append(&*log, 10).expect("room");
+    log.write().expect("the disk works");
+    run.storage.set_capacity(Some(0));
+    run.storage.fail_operation(Operation::Sync, ErrorKind::StorageFull, 1);
+    assert!(log.sync().expect_err("no space to write elsewhere").is_full());
+    assert_eq!(log.watermarks().durable, 0);
+    assert!(log.sync().expect_err("the file that failed is not synced again").is_full());
+    run.storage.set_capacity(None);
+    assert_eq!(log.sync().expect("there is space again").durable, 10);
+    run.promises.appended = 10;
+    run.promises.durable = 10;
+    run.crash_and_check(Crash::Power);
+}
+
+#[test]
+fn a_failed_save_of_cursors_is_repeated_in_a_new_file() {
+    let mut run = Run::small(1);
+    assert!(run.open());
+    let log = run.log();
+    let consumer = run.consumer.expect("a consumer");
+    append(&*log, 10).expect("room");
+    log.sync().expect("the disk works");
+    log.acknowledge(consumer, 0..10).expect("written");
+    run.storage.fail_operation(Operation::Sync, ErrorKind::Other, 1);
+    log.save_cursors().expect_err("the sync failed");
+    assert_eq!(log.cursor(consumer).expect("known").saved, 0);
+    log.save_cursors().expect("the disk works");
+    assert_eq!(log.cursor(consumer).expect("known").saved, 10);
+    let storage = run.storage.restart(Crash::Power);
+    let log = alloy_wal::Log::open_on(std::sync::Arc::new(storage), run.options.clone()).expect("opens");
+    let consumer = log.consumer("consumer", alloy_wal::Start::Oldest).expect("known");
+    assert_eq!(log.cursor(consumer).expect("known").acknowledged, 10);
+}
+
+#[test]
+fn a_storage_that_fails_at_once_is_an_error_and_no_panic() {
+    for call in 0..8 {
+        let storage = FaultyStorage::new(0);
+        storage.fail_operation(Operation::Create, ErrorKind::PermissionDenied, 1);
+        storage.crash_at(call);
+        let opened =
+            alloy_wal::Log::open_on(std::sync::Arc::new(storage), alloy_wal::conformance::small_options());
+        assert!(matches!(opened, Err(Error::Io { .. })));
+    }
+}
