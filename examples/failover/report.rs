@@ -136,7 +136,16 @@ impl Evidence {
             if let (Some(first), Some(last)) = (lost.first(), lost.last()) {
                 report.tell(format!("{}: {} lines lost, from {first} to {last}", file.name, lost.len()));
             }
-            report.lines_doubled += file.received.values().filter(|count| **count > 1).count() as u64;
+            let doubled = file.received.iter().filter(|(_, count)| **count > 1).map(|(number, _)| *number);
+            let doubled: Vec<u64> = doubled.collect();
+            report.lines_doubled += doubled.len() as u64;
+            if let (Some(first), Some(last)) = (doubled.first(), doubled.last()) {
+                report.tell(format!(
+                    "{}: {} lines doubled, from {first} to {last}",
+                    file.name,
+                    doubled.len()
+                ));
+            }
         }
         report.takeovers.sort_by_key(|(_, after)| std::cmp::Reverse(after.unwrap_or(Millis::MAX)));
         report
@@ -154,9 +163,13 @@ impl Evidence {
         }
         let kill = self.begin(Act::Kill);
         let excused = kill - CUSTODY_MS..kill + DETECTION_MS;
+        // The last slots of the dead: what it told its successor of them may be one interval old.
+        let last_slots = kill - self.interval_ms..kill;
         let first = steady + (grid - steady).rem_euclid(self.interval_ms);
         for slot in (first..self.end).step_by(self.interval_ms as usize) {
-            let Some(slots) = self.act_at(slot).and_then(|act| report.slots.get_mut(&act)) else { continue };
+            let is_last = target.was_killed_ones && last_slots.contains(&slot);
+            let act = if is_last { Some(Act::Kill) } else { self.act_at(slot) };
+            let Some(slots) = act.and_then(|act| report.slots.get_mut(&act)) else { continue };
             let is_doubled = taken.get(&slot).is_some_and(|count| *count > 1);
             let is_missed = !got.contains(&slot);
             let is_excused = target.was_killed_ones && excused.contains(&slot);
@@ -320,7 +333,12 @@ mod tests {
         let report = evidence(|_, _| ());
         assert_eq!(report.failures(), Vec::<String>::new());
         assert_eq!(report.takeovers, [("t".to_owned(), Some(1_003))]);
-        assert_eq!(report.slots[&Act::Steady], Slots { due: 4, ..Slots::default() });
+        assert_eq!(report.slots[&Act::Steady], Slots { due: 3, ..Slots::default() });
+        assert_eq!(
+            report.slots[&Act::Kill],
+            Slots { due: 3, ..Slots::default() },
+            "the last slot before it, too"
+        );
     }
 
     #[test]
