@@ -51,8 +51,9 @@ fn answer(log: &dyn Wal, ids: &[ConsumerId], call: &Call) -> Answer {
             let start = cursor.acknowledged + ahead;
             log.acknowledge(ids[who], start..start + count)
         }),
-        Call::SaveCursors => log.save_cursors(),
-        Call::Release => log.release(0).map(drop),
+        // Synced before: how much a write syncs on its own is each log's affair.
+        Call::SaveCursors => log.sync().and_then(|_| log.save_cursors()),
+        Call::Release => log.sync().and_then(|_| log.release(0)).map(drop),
         Call::Prepare => log.prepare(),
         Call::Read(from) => {
             let lowest = ids.iter().map(|&id| log.cursor(id).expect("known").acknowledged).min();
