@@ -58,7 +58,8 @@ impl<'a> SegmentReader<'a> {
             return Ok(self.accept(header));
         }
         let mut offset = self.offset + ALIGNMENT as u64;
-        while offset + FRAME_HEADER as u64 <= self.end {
+        while let Some(candidate) = self.candidate(offset)? {
+            offset = candidate;
             let most = (offset - self.offset) / FRAME_HEADER as u64;
             if let Some(header) = self.frame_at(offset, most)? {
                 let found = self.position(&header);
@@ -83,6 +84,20 @@ impl<'a> SegmentReader<'a> {
 
     pub(crate) fn position(&self, header: &Header) -> Position {
         self.segment.base() + u64::from(header.ordinal)
+    }
+
+    /// The next offset from `offset` on where the length and kind are not all zero. The unused rest of a segment mostly is, and
+    /// every opening of a log looks through it once.
+    fn candidate(&mut self, mut offset: u64) -> Result<Option<u64>> {
+        while let Some(start) = self.fetch(offset, FRAME_HEADER as u64)? {
+            let words = self.window[start..].chunks_exact(ALIGNMENT);
+            let zeros = words.take_while(|word| word[4..] == [0; 4]).count();
+            if zeros == 0 {
+                return Ok(Some(offset));
+            }
+            offset += (zeros * ALIGNMENT) as u64;
+        }
+        Ok(None)
     }
 
     fn accept(&mut self, header: Header) -> Step {
@@ -110,7 +125,7 @@ impl<'a> SegmentReader<'a> {
 
     /// Makes sure that `count` bytes at `offset` are in the window and returns where. `None` if they are beyond the end.
     fn fetch(&mut self, offset: u64, count: u64) -> Result<Option<usize>> {
-        if offset + count > self.end {
+        if offset.checked_add(count).is_none_or(|end| end > self.end) {
             return Ok(None);
         }
         let inside = |window: &Bytes, window_offset: u64| {

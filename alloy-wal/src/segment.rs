@@ -20,6 +20,9 @@ use crate::{Error, Position, Result};
 pub(crate) const HEADER_BLOCK: u64 = 4096;
 /// The newest format this program reads and the one it writes.
 pub(crate) const VERSION: u32 = 1;
+/// Positions and segment numbers on disk are below it, so that sums of them cannot overflow. At a billion records a second
+/// it is reached after 146 years.
+pub(crate) const NUMBER_LIMIT: u64 = 1 << 62;
 const MAGIC: &[u8; 8] = b"ALLOYWAL";
 const COPY_BYTES: usize = HEADER_BLOCK as usize / 2;
 const CRC_AT: usize = COPY_BYTES - 4;
@@ -40,7 +43,8 @@ pub(crate) fn file_name(number: u64) -> String {
 /// The number in a segment's file name.
 pub(crate) fn file_number(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(EXTENSION)?;
-    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+    let number = digits.parse().ok().filter(|&number| number < NUMBER_LIMIT)?;
+    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then_some(number)
 }
 
 /// What a segment's header block says.
@@ -85,7 +89,7 @@ impl SegmentHeader {
             if u32_at(8) > VERSION {
                 return Err(Error::NewerVersion { name: name.into(), found: u32_at(8), supported: VERSION });
             }
-            return Ok(Some(SegmentHeader {
+            let header = SegmentHeader {
                 log_id: u64_at(16),
                 number: u64_at(24),
                 base: u64_at(32),
@@ -93,7 +97,10 @@ impl SegmentHeader {
                 file_bytes: u64_at(48),
                 salt: u64_at(56),
                 durable: u64_at(64),
-            }));
+            };
+            if header.base.max(header.durable) < NUMBER_LIMIT {
+                return Ok(Some(header));
+            }
         }
         Ok(None)
     }
@@ -260,6 +267,7 @@ mod tests {
         check("42.wal", None);
         check("+0000000000000000042.wal", None);
         check("99999999999999999999.wal", None);
+        check("18446744073709551615.wal", None);
         check("00000000000000000042", None);
     }
 }
