@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `protocol.rs` | [`Swim`]: time and packets in, packets, messages, events and deadlines out |
 //! | `receive.rs` | what comes in: packets and states of peers, news about our own name |
+//! | `roster.rs` | members and attributes as a view, and what changed |
 //! | `runtime.rs` | how foca is configured, and what it puts out |
 //! | `screen.rs` | looks through a packet before foca sees it: whole or refused, and news about our own name |
 //! | `suspicion.rs` | who is suspected since when, asked again until the last moment |
@@ -14,6 +15,7 @@
 mod attributes;
 mod protocol;
 mod receive;
+mod roster;
 mod runtime;
 mod screen;
 mod suspicion;

@@ -100,7 +100,7 @@ pub struct Swim {
     pub(super) view: Arc<View>,
     pub(super) view_changed_at: Instant,
     alarms: Timers<Alarm>,
-    pub(super) gossip_is_due: bool,
+    gossip_is_due: bool,
     pub(super) suspicions: Suspicions,
     pub(super) watch: Watch,
     pub(super) synced: HashMap<NodeName, Instant>,
@@ -430,58 +430,15 @@ impl Swim {
         data
     }
 
-    fn renew_view(&mut self, now: Instant) {
-        if self.standing != Standing::Member {
-            return;
-        }
-        let mut members = vec![self.my_member()];
-        members.extend(self.foca.iter_members().map(|member| self.member_of(member.id())));
-        let next = View::new(self.view.epoch() + 1, members);
-        if next.members() == self.view.members() {
-            return;
-        }
-        for event in changes(&self.view, &next, &self.mine.name) {
-            self.push_event(event);
-        }
-        for member in self.view.clone().members().iter().filter(|old| next.member(&old.node.name).is_none()) {
-            // A goodbye brings the phase in the same packet, so the last view does not have it yet.
-            let last = self.attributes.of(&member.node.name, member.node.incarnation);
-            let said_goodbye = last.is_some_and(|attributes| attributes.phase == Phase::Leaving);
-            let node = member.node.clone();
-            self.push_event(match said_goodbye {
-                true => ClusterEvent::MemberLeft(node),
-                false => ClusterEvent::MemberDown(node),
-            });
-        }
-        self.attributes.prune(|name| next.member(name).is_some());
-        self.synced.retain(|name, _| next.member(name).is_some());
-        self.view = Arc::new(next);
-        self.view_changed_at = now;
+    /// News goes out of turn, so that it gets round in a few round trips.
+    pub(super) fn gossip_soon(&mut self, now: Instant) {
         if !self.gossip_is_due {
             self.gossip_is_due = true;
             self.alarms.push(now + GOSSIP_DELAY, Alarm::Gossip);
         }
     }
 
-    pub(super) fn my_member(&self) -> Member {
-        member_with(self.foca.identity().node(), self.mine.clone())
-    }
-
-    /// A member whose attributes have not arrived yet owns nothing.
-    fn member_of(&self, identity: &Identity) -> Member {
-        match self.attributes.of(&identity.name, identity.incarnation) {
-            Some(attributes) => member_with(identity.node(), attributes),
-            None => Member {
-                node: identity.node(),
-                phase: Phase::Joining,
-                zone: "".into(),
-                weight: 100,
-                metadata: Arc::new([]),
-            },
-        }
-    }
-
-    /// One more probe interval for each factor of ten beyond ten members: gossip needs longer to get round.
+    /// Longer in a cluster of more than ten, by the logarithm: gossip needs longer to get round.
     pub(super) fn patience(&self) -> Duration {
         let members = self.view.members().len().max(10) as f64;
         self.timing.suspicion.mul_f64(members.log10())
@@ -505,36 +462,12 @@ impl Swim {
     }
 }
 
-fn member_with(node: crate::Node, attributes: Attributes) -> Member {
-    let Attributes { phase, weight, zone, metadata, .. } = attributes;
-    Member { node, phase, zone, weight, metadata }
-}
-
 fn is_suspect(foca: &Foca<Identity, Codec, StdRng, AttributeStore>, suspicion: &Suspicion) -> bool {
     foca.iter_membership_state().any(|member| {
         *member.id() == suspicion.identity
             && member.incarnation() == suspicion.incarnation
             && member.state() == State::Suspect
     })
-}
-
-/// Who came, restarted, or is ready for something else.
-fn changes(old: &View, new: &View, me: &NodeName) -> Vec<ClusterEvent> {
-    let mut events = Vec::new();
-    for member in new.members().iter().filter(|member| member.node.name != *me) {
-        match old.member(&member.node.name) {
-            None => events.push(ClusterEvent::MemberUp(member.node.clone())),
-            Some(before) if before.node != member.node => {
-                events.push(ClusterEvent::MemberReplaced(member.node.clone()));
-            }
-            Some(before) if before.phase != member.phase => {
-                let name = member.node.name.clone();
-                events.push(ClusterEvent::MemberPhase { name, phase: member.phase });
-            }
-            Some(_) => {}
-        }
-    }
-    events
 }
 
 fn check_length(field: &'static str, bytes: usize, min: usize, max: usize) -> Result<(), Error> {
