@@ -317,6 +317,13 @@ impl Handover {
         if let Some(copy) = copy {
             let is_writers = copy.writer == *from && kind != AnswerKind::Wait;
             let source = if is_writers { Source::Writer } else { Source::Replica { heard: None } };
+            if is_writers
+                && let Some(held) = entry.copy.as_mut().filter(|held| held.copy == copy)
+                && held.source != Source::Own
+            {
+                // The copy that is here already turns out to be the last word.
+                held.source = Source::Writer;
+            }
             if entry.version().is_none_or(|version| copy.version > version) {
                 let held = Held { copy, source };
                 match &entry.role {

@@ -416,7 +416,7 @@ impl Network {
             // The stream was to a process that is no more.
             Delivery::Message { incarnation, .. } if incarnation != node.incarnation => {}
             Delivery::Message { from, is_state: true, bytes, .. } => {
-                node.swim.handle_message(now, &from, &bytes)
+                node.swim.handle_message(now, &from, &bytes);
             }
             Delivery::Message { from, bytes, .. } => node.handover.handle_message(now, &from, &bytes),
         }
