@@ -226,7 +226,7 @@ class World:
         def agreed():
             lists = {name: self.agents[name].json("/api/v0/cluster/ownership") for name in wanted}
             answers = [owners(answer) for answer in lists.values()]
-            acting = {key["name"]: name for name, answer in lists.items() for key in answer["keys"] if key["acting"]}
+            acting = {key["name"]: name for name, answer in lists.items() for key in answer["keys"] if key["here"] == "acting"}
             same = all(answer == acting for answer in answers)
             return same and len(acting) == 6 and set(acting.values()) <= wanted and acting
         shares = wait_until(f"{', '.join(sorted(wanted))} agree on who owns what", 10, agreed)

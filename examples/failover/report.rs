@@ -67,13 +67,15 @@ pub(crate) struct Evidence {
     pub interval_ms: Millis,
     /// When each act began, in order.
     pub acts: Vec<(Act, Millis)>,
+    /// How many lines had come twice when each act began, and at the end.
+    pub lines_doubled: Vec<u64>,
     /// Slots up to here are judged.
     pub end: Millis,
     pub targets: Vec<TargetEvidence>,
     pub files: Vec<FileEvidence>,
 }
 
-/// Slots of one act.
+/// Slots of one act, and what else is counted by acts.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Slots {
     pub due: u64,
@@ -81,6 +83,8 @@ pub(crate) struct Slots {
     /// Missed, but not excused by the detection time.
     pub missed_without_excuse: u64,
     pub doubled: u64,
+    /// Lines that came twice while the act went on.
+    pub lines_doubled: u64,
 }
 
 /// The verdict.
@@ -121,8 +125,8 @@ impl Evidence {
     /// Judges all of it.
     pub(crate) fn judge(&self) -> Report {
         let mut report = Report::default();
-        for act in self.acts.iter().map(|(act, _)| *act) {
-            report.slots.insert(act, Slots::default());
+        for ((act, _), counts) in self.acts.iter().zip(self.lines_doubled.windows(2)) {
+            report.slots.insert(*act, Slots { lines_doubled: counts[1] - counts[0], ..Slots::default() });
         }
         for target in &self.targets {
             self.judge_slots(target, &mut report);
@@ -232,6 +236,8 @@ impl Report {
         let doubled =
             self.slots.iter().filter(|(act, _)| **act != Act::Kill).map(|(_, slots)| slots.doubled).sum();
         check(doubled, "slots were taken twice although nobody died");
+        let orderly = [Act::Leave, Act::Rejoin].iter().filter_map(|act| self.slots.get(act));
+        check(orderly.map(|slots| slots.lines_doubled).sum(), "lines came twice although nobody died");
         let never = self.takeovers.iter().filter(|(_, after)| after.is_none()).count() as u64;
         check(never, "targets of the killed agent were never scraped again");
         if self.scrapes_answered == 0 || self.lines_written == 0 {
@@ -261,9 +267,14 @@ impl fmt::Display for Report {
         for row in texts.collect::<Vec<_>>().chunks(5) {
             writeln!(out, "  {}", row.join("   "))?;
         }
-        writeln!(out, "\n  {:<20} {:>7} {:>7} {:>8}", "slots while", "due", "missed", "doubled")?;
+        writeln!(
+            out,
+            "\n  {:<20} {:>7} {:>7} {:>8} {:>14}",
+            "slots while", "due", "missed", "doubled", "doubled lines"
+        )?;
         for (act, slots) in &self.slots {
-            write!(out, "  {:<20} {:>7} {:>7} {:>8}", act.title(), slots.due, slots.missed, slots.doubled)?;
+            let Slots { due, missed, doubled, lines_doubled, .. } = slots;
+            write!(out, "  {:<20} {due:>7} {missed:>7} {doubled:>8} {lines_doubled:>14}", act.title())?;
             if slots.missed > 0 {
                 write!(
                     out,
@@ -325,7 +336,8 @@ mod tests {
         };
         change(&mut target, &mut file);
         let acts = vec![(Act::Steady, 0), (Act::Kill, 20_000), (Act::Return, 30_000), (Act::Leave, 40_000)];
-        Evidence { interval_ms: 5_000, acts, end: 50_000, targets: vec![target], files: vec![file] }.judge()
+        let (targets, files) = (vec![target], vec![file]);
+        Evidence { interval_ms: 5_000, acts, lines_doubled: vec![0; 5], end: 50_000, targets, files }.judge()
     }
 
     #[test]
