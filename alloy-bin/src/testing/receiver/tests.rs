@@ -36,7 +36,7 @@ fn samples(pairs: &[(i64, f64)]) -> Bytes {
         batch.push([("__name__", "x")], *timestamp_ms, *value);
     }
     let mut piece = Vec::new();
-    RemoteWriteEncoder::new(&Labels::new([("cluster", "a")])).encode(&batch, &mut piece);
+    RemoteWriteEncoder::new(&Labels::new([("cluster", "a")])).encode(batch.iter(), &mut piece);
     compress(&piece).into()
 }
 
@@ -133,7 +133,7 @@ async fn a_request_against_the_rules_is_refused_and_remembered() {
         let mut batch = SampleBatch::new(0);
         batch.push([("b", "1"), ("__name__", "x")], 1, 1.0);
         let mut piece = Vec::new();
-        RemoteWriteEncoder::new(&Labels::new::<&str, &str>([])).encode(&batch, &mut piece);
+        RemoteWriteEncoder::new(&Labels::new::<&str, &str>([])).encode(batch.iter(), &mut piece);
         Bytes::from(compress(&piece))
     };
     assert_eq!(post(&url, Bytes::from_static(b"nonsense")).await, Some(400));
