@@ -213,3 +213,6 @@ impl LogState {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;
