@@ -410,6 +410,18 @@ async fn a_lane_that_hangs_does_not_hold_up_the_others() {
 }
 
 #[tokio::test]
+async fn a_closed_outbox_refuses_instead_of_hanging() {
+    let world = World::new().await;
+    let outbox = world.open().await;
+    send(&outbox).stop().await;
+    let refused = bounded(outbox.accept(&[record("test", 7, 0)])).await;
+    assert!(matches!(refused, Err(Error::Failed(_))), "{refused:?}");
+    assert_eq!(count(&outbox.figures().refused_items), 1);
+    drop(outbox);
+    assert_eq!(world.open().await.log().lag_records, 0, "what was refused is not in the log");
+}
+
+#[tokio::test]
 async fn two_outboxes_do_not_share_a_log() {
     let world = World::new().await;
     let _first = world.open().await;
