@@ -1,7 +1,7 @@
 //! The trait [`Component`], what a component gets from the agent, and the registry's entry for it.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
@@ -88,22 +88,48 @@ impl Exports {
 /// How a component is. Healthy until it says otherwise.
 #[derive(Clone, Default)]
 pub struct Health {
-    trouble: Arc<Mutex<Option<String>>>,
+    troubles: Arc<Mutex<Troubles>>,
+}
+
+/// What is wrong, by who says so: each takes back its own word alone.
+#[derive(Default)]
+struct Troubles {
+    /// Says the component.
+    own: Option<String>,
+    /// Say its arguments, which it was given last.
+    arguments: Option<String>,
+    /// Says its task, which is no more. For good.
+    ended: Option<String>,
 }
 
 impl Health {
     /// All is well.
     pub fn ok(&self) {
-        *self.trouble.lock().expect("no code panics while holding it") = None;
+        self.lock().own = None;
     }
 
     /// Something is wrong; `/-/healthy` shows it until all is well again.
     pub fn unhealthy(&self, reason: impl Into<String>) {
-        *self.trouble.lock().expect("no code panics while holding it") = Some(reason.into());
+        self.lock().own = Some(reason.into());
+    }
+
+    /// What is wrong with the arguments that it was given last.
+    pub(super) fn arguments(&self, trouble: Option<String>) {
+        self.lock().arguments = trouble;
+    }
+
+    /// It works no more.
+    pub(super) fn ended(&self, reason: impl Into<String>) {
+        self.lock().ended = Some(reason.into());
     }
 
     pub(super) fn trouble(&self) -> Option<String> {
-        self.trouble.lock().expect("no code panics while holding it").clone()
+        let troubles = self.lock();
+        [&troubles.ended, &troubles.arguments, &troubles.own].into_iter().find_map(Clone::clone)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Troubles> {
+        self.troubles.lock().expect("no code panics while holding it")
     }
 }
 

@@ -22,3 +22,6 @@ pub use component::{Component, Context, Exports, Health, Registration};
 pub use consumer::{ConsumeError, Consumer, Fanout, LogsReceiver, MetricsReceiver};
 pub use load::{Loaded, load};
 pub use running::{Checked, Graph, Host};
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! The running graph: makes the components in order, evaluates again what depends on a change, stops them in order.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -140,10 +141,10 @@ impl Graph {
                 .await
                 {
                     tracing::error!(component_id = id, %error, "a component has failed");
-                    health.unhealthy(format!("has failed: {error}"));
+                    health.ended(format!("has failed: {error}"));
                 } else if !task_token.is_cancelled() {
                     tracing::error!(component_id = id, "a component has ended by itself");
-                    health.unhealthy("has ended by itself");
+                    health.ended("has ended by itself");
                 }
             });
             tasks.push(Some((token, task)));
@@ -164,18 +165,23 @@ impl Graph {
             for need in &node.needs {
                 scope.set(self.nodes[*need].block.id(), self.nodes[*need].exports.value());
             }
-            match node.running.update(&node.block, &scope) {
-                Ok(()) => node.health.ok(),
-                Err(diagnostics) => {
-                    let text = diagnostics.render(&self.sources);
-                    tracing::error!(
-                        component_id = node.block.id(),
-                        error = text,
-                        "the new arguments are not valid; the old ones go on"
-                    );
-                    node.health.unhealthy(text);
-                }
+            let trouble = self.update(node, &scope).err();
+            if let Some(error) = &trouble {
+                tracing::error!(
+                    component_id = node.block.id(),
+                    error,
+                    "the new arguments are not valid; the old ones go on"
+                );
             }
+            node.health.arguments(trouble);
+        }
+    }
+
+    /// Gives new arguments to one component. A panic over them is its own trouble and not the graph's end.
+    fn update(&self, node: &Node, scope: &Scope) -> Result<(), String> {
+        match catch_unwind(AssertUnwindSafe(|| node.running.update(&node.block, scope))) {
+            Ok(updated) => updated.map_err(|diagnostics| diagnostics.render(&self.sources)),
+            Err(_) => Err("it panicked over its new arguments".to_owned()),
         }
     }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use alloy_wal::{ConsumerId, Gap, Item, Log, Policy, Position, Read, Start, Wal, Watermarks};
 use anyhow::Context as _;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::figures::{Figures, add};
 use super::{Error, LogState, Options, Piece};
@@ -27,6 +28,9 @@ const PAGE_BYTES: u64 = 4096;
 /// How long the thread waits after a failed write (a full disk) before it tries again.
 const FAILED_WAIT: Duration = Duration::from_millis(500);
 
+/// Why a closed log takes nothing.
+const CLOSED: &str = "the log is closed";
+
 /// The log of one endpoint.
 pub(super) struct Custody {
     wal: Arc<dyn Wal>,
@@ -35,6 +39,8 @@ pub(super) struct Custody {
     acknowledged: watch::Sender<()>,
     keeper: Keeper,
     keeper_thread: Mutex<Option<JoinHandle<()>>>,
+    /// The thread has ended: nothing that is only staged will ever be written.
+    ended: CancellationToken,
     figures: Figures,
 }
 
@@ -60,13 +66,19 @@ impl Custody {
         };
         let thread = std::thread::Builder::new().name("log".to_owned());
         let (thread_wal, thread_keeper) = (wal.clone(), keeper.clone());
-        let handle = thread.spawn(move || thread_keeper.keep(&*thread_wal))?;
+        let ended = CancellationToken::new();
+        let end = ended.clone().drop_guard();
+        let handle = thread.spawn(move || {
+            let _end = end;
+            thread_keeper.keep(&*thread_wal);
+        })?;
         Ok(Custody {
             wal,
             acknowledged: watch::Sender::default(),
             consumer,
             keeper,
             keeper_thread: Mutex::new(Some(handle)),
+            ended,
             figures: Figures::default(),
         })
     }
@@ -78,9 +90,8 @@ impl Custody {
     /// Stages the pieces and waits until they are in the file.
     pub(super) async fn accept(&self, pieces: &[Piece]) -> Result<(), Error> {
         let items: u64 = pieces.iter().map(|piece| u64::from(piece.items)).sum();
-        let accepted = self.append(pieces);
-        let end = accepted.inspect_err(|_| add(&self.figures.refused_items, items))?;
-        self.reached(end, |watermarks| watermarks.written).await;
+        let accepted = async { self.written(self.append(pieces)?).await };
+        accepted.await.inspect_err(|_| add(&self.figures.refused_items, items))?;
         add(&self.figures.accepted_items, items);
         for piece in pieces {
             self.figures.newest_accepted_ms.fetch_max(piece.newest_ms, Ordering::Relaxed);
@@ -90,6 +101,9 @@ impl Custody {
 
     /// Stages the pieces; returns the position behind them.
     fn append(&self, pieces: &[Piece]) -> Result<Position, Error> {
+        if self.ended.is_cancelled() {
+            return Err(Error::Failed(CLOSED.to_owned()));
+        }
         let trouble = self.keeper.trouble.lock().expect("no code panics while holding it").clone();
         if !trouble.is_empty() {
             return Err(Error::Full(trouble));
@@ -100,6 +114,19 @@ impl Custody {
             Ok(positions) => Ok(positions.end),
             Err(error) if error.is_full() => Err(Error::Full(error.to_string())),
             Err(error) => Err(Error::Failed(error.to_string())),
+        }
+    }
+
+    /// Waits until all before `end` is in the file. What was staged too late for the thread's last write is refused: it
+    /// is in memory alone.
+    async fn written(&self, end: Position) -> Result<(), Error> {
+        tokio::select! {
+            biased;
+            () = self.reached(end, |watermarks| watermarks.written) => Ok(()),
+            () = self.ended.cancelled() => match self.wal.watermarks().written {
+                written if written >= end => Ok(()),
+                _ => Err(Error::Failed(CLOSED.to_owned())),
+            },
         }
     }
 

@@ -214,3 +214,6 @@ impl LogState {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;
