@@ -21,9 +21,6 @@ use crate::telemetry::{Collect, Page};
 /// How long a leaving agent waits for the others to claim its keys, before it stops all the same.
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a starting agent looks for the others, before it takes everything alone.
-const COMPANY_PATIENCE: Duration = Duration::from_secs(3);
-
 /// Runs the agent until it is told to stop.
 pub fn run(flags: RunFlags) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -69,10 +66,7 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
         async move { graph.run(stop).await }
     });
 
-    // 4. Ready: the node takes its share, once it knows whom it shares with.
-    if flags.cluster.names_others(address) && !ownership.find_others(COMPANY_PATIENCE).await {
-        tracing::warn!(waited = ?COMPANY_PATIENCE, "none of the others is there; this agent takes everything until one comes");
-    }
+    // 4. Ready: the node takes its share.
     ownership.activate().await;
     state.ready.store(true, Ordering::Relaxed);
     tracing::info!(%address, node = ownership.me(), config = %flags.config.display(), "the agent is running");

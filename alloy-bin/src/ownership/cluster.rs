@@ -43,14 +43,6 @@ pub struct ClusterFlags {
     pub gossip_listen: Option<SocketAddr>,
 }
 
-impl ClusterFlags {
-    /// Whether somebody else than this node, which listens at `own`, is named to join.
-    pub fn names_others(&self, own: SocketAddr) -> bool {
-        let own = own.to_string();
-        self.enabled && self.join_addresses.iter().any(|address| !address.is_empty() && *address != own)
-    }
-}
-
 fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text)
         .filter(|duration| !duration.is_zero())

@@ -125,30 +125,6 @@ impl Ownership {
         }
     }
 
-    /// Waits until the others are known: until somebody is, and the view has been quiet for a moment. After `patience`
-    /// without anybody it returns, too, and is false.
-    ///
-    /// IMPORTANT: a node that takes its share before it knows the others takes everything, without the state that they
-    /// have: it would begin every log file anew.
-    pub async fn find_others(&self, patience: Duration) -> bool {
-        /// Members of a cluster that is found are told within one exchange of its full state.
-        const QUIET: Duration = Duration::from_millis(300);
-        let membership = &self.inner.membership;
-        let found = async {
-            let mut view = membership.view();
-            loop {
-                let is_alone = view.members().len() == 1;
-                view = match tokio::time::timeout(QUIET, membership.changed(view.epoch())).await {
-                    Ok(changed) => changed,
-                    Err(_) if is_alone => membership.changed(view.epoch()).await,
-                    Err(_) => return,
-                };
-            }
-        };
-        let _ = tokio::time::timeout(patience, found).await;
-        membership.view().members().len() > 1
-    }
-
     /// This node's configuration and discovery are ready: it takes its share.
     pub async fn activate(&self) {
         self.inner.membership.set_phase(Phase::Active).await;
