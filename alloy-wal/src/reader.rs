@@ -23,6 +23,14 @@ pub(crate) enum Step {
     End,
 }
 
+/// Where a reader stopped in the middle of a segment, with the bytes it had: the next read goes on there.
+pub(crate) struct Resume {
+    position: Position,
+    offset: u64,
+    window: Bytes,
+    window_offset: u64,
+}
+
 /// Walks over the frames of a segment.
 pub(crate) struct SegmentReader<'a> {
     segment: &'a Segment,
@@ -49,6 +57,28 @@ impl<'a> SegmentReader<'a> {
             window: Bytes::new(),
             window_offset: 0,
         }
+    }
+
+    /// Begins at `from`, or before it at a known frame; takes over what the last reader left.
+    pub(crate) fn resume(segment: &'a Segment, from: Position, end: u64, map: bool) -> SegmentReader<'a> {
+        let Some(left) = segment.take_resume() else {
+            return SegmentReader::new(segment, segment.find(from), end, map);
+        };
+        let here = IndexEntry { position: left.position, offset: left.offset, stamp_ms: 0 };
+        let start = if left.position == from { here } else { segment.find(from) };
+        let reader = SegmentReader::new(segment, start, end, map);
+        // A mapped window of a file that was shortened meanwhile must not be touched.
+        let window_end = left.window_offset + left.window.len() as u64;
+        if segment.file.bytes().is_ok_and(|bytes| bytes < window_end) {
+            return reader;
+        }
+        SegmentReader { window: left.window, window_offset: left.window_offset, ..reader }
+    }
+
+    /// Leaves what it has for the next reader, who will begin with the record at this offset.
+    pub(crate) fn leave(self, position: Position, offset: u64) {
+        let left = Resume { position, offset, window: self.window, window_offset: self.window_offset };
+        self.segment.put_resume(left);
     }
 
     /// The next frame, or what is there instead.
