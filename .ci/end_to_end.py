@@ -32,6 +32,9 @@ GAP_AT_KILL_S = 2 * INTERVAL_S + 2
 LIMIT_S = 175
 
 AGENTS = ("anna", "bert", "carl")
+# promtool would name these otherwise; dashboards and alerts for Alloy know them so.
+ALLOYS_OWN_NAMES = {"prometheus_scrape_targets_gauge"}
+
 KILLED, RESTARTED = "bert", "carl"
 
 
@@ -59,7 +62,9 @@ def main():
         print(f"\nFAILED: {failure or 'interrupted'}")
         if world:
             world.end()
-        for log in sorted(folder.glob("*.log")):
+        for log in [folder / f"{name}.log" for name in (*AGENTS, "prometheus")]:
+            if not log.exists():
+                continue
             print(f"\n--- the end of {log}")
             print("\n".join(log.read_text(errors="replace").splitlines()[-15:]))
         print(f"\nThe logs are in {folder}")
@@ -211,15 +216,17 @@ class World:
                 fail(f"{agent.name} has only {len(lines)} samples on /metrics")
             if self.promtool:
                 check = subprocess.run([self.promtool, "check", "metrics"], input=body, capture_output=True, timeout=20)
-                if check.returncode != 0:
-                    fail(f"promtool does not like the metrics of {agent.name}: {(check.stdout + check.stderr).decode()}")
+                complaints = (check.stdout + check.stderr).decode().splitlines()
+                complaints = [line for line in complaints if line.split(" ")[0] not in ALLOYS_OWN_NAMES]
+                if complaints:
+                    fail(f"promtool does not like the metrics of {agent.name}: {'; '.join(complaints)}")
 
     def check_ownership(self, wanted):
         """The agents agree on who owns what, only the wanted own something, and owners are at work."""
         def agreed():
             lists = {name: self.agents[name].json("/api/v0/cluster/ownership") for name in wanted}
             answers = [owners(answer) for answer in lists.values()]
-            acting = {key["name"]: name for name, answer in lists.items() for key in answer["keys"] if key["acting"]}
+            acting = {key["name"]: name for name, answer in lists.items() for key in answer["keys"] if key["here"] == "acting"}
             same = all(answer == acting for answer in answers)
             return same and len(acting) == 6 and set(acting.values()) <= wanted and acting
         shares = wait_until(f"{', '.join(sorted(wanted))} agree on who owns what", 10, agreed)

@@ -15,8 +15,8 @@ use crate::cli::RunFlags;
 use crate::components::registrations;
 use crate::graph::{Checked, Host, load};
 use crate::logging;
-use crate::ownership::{self, Joined};
-use crate::server::{self, Listener};
+use crate::ownership::{self, Joined, Links};
+use crate::server::{self, Divert, Listener};
 use crate::telemetry::{Collect, Page};
 
 /// How long a leaving agent waits for the others to claim its keys, before it stops all the same.
@@ -46,7 +46,7 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
     let listener = Listener::bind(&flags.listen).await?;
     let address = listener.address()?;
     let _locked = open_storage(&flags.storage)?;
-    let Joined { ownership, member, divert } = ownership::start(&flags.cluster, &hostname, address).await?;
+    let Joined { ownership, member, links } = ownership::start(&flags.cluster, &hostname, address).await?;
 
     // 3. The components, and the server that shows them.
     let host = Host { storage: flags.storage.clone(), ownership: ownership.clone() };
@@ -59,7 +59,8 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
     });
     let (stop_server, stop_member, stop_graph) =
         (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-    let serving = tokio::spawn(listener.serve(server::router(state.clone()), divert, stop_server.clone()));
+    let serving =
+        tokio::spawn(listener.serve(server::router(state.clone()), links.map(divert), stop_server.clone()));
     let member = tokio::spawn(member.run(stop_member.clone()));
     let running = tokio::spawn({
         let (graph, stop) = (graph.clone(), stop_graph.clone());
@@ -92,6 +93,15 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
     let _ = (member.await, serving.await);
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Connections that begin like a stream between members go to the cluster.
+fn divert(links: Links) -> Divert {
+    let take = move |stream| {
+        let links = links.clone();
+        tokio::spawn(async move { links.accept(stream).await });
+    };
+    Divert { magic: Links::MAGIC, take: Arc::new(take) }
 }
 
 /// Waits for SIGTERM or SIGINT.

@@ -113,7 +113,7 @@ fn crates_without_unsafe_code_say_so() {
     for file in rust_files() {
         let is_root = file.path.ends_with("/src/lib.rs") || file.path.ends_with("/src/main.rs");
         let wanted =
-            if file.path.starts_with("alloy-wal/") { "(unsafe_code)]" } else { "#![forbid(unsafe_code)]" };
+            if file.path.starts_with("alloy-wal/") { "(unsafe_code)" } else { "#![forbid(unsafe_code)]" };
         if is_root && !file.text.contains(wanted) {
             findings.push(file.finding(1, &format!("the crate's root lacks {wanted}")));
         }

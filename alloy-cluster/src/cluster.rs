@@ -48,6 +48,9 @@ pub struct ClusterConfig {
     /// How often the names in `join` are looked up again, and whoever is new there is asked. Default 15 s; every
     /// second while nobody is found.
     pub rejoin_interval: Duration,
+    /// How long this node waits for a member of `join` to tell what it knows before it becomes active all the same.
+    /// Default 3 s. A node that went ahead at once would act on keys of members that it has not seen yet.
+    pub join_timeout: Duration,
     /// How fast failures are found. Default [`Timing::lan`].
     pub timing: Timing,
 }
@@ -64,6 +67,7 @@ impl ClusterConfig {
             phase: Phase::Joining,
             join: Vec::new(),
             rejoin_interval: Duration::from_secs(15),
+            join_timeout: Duration::from_secs(3),
             timing: Timing::default(),
         }
     }
@@ -101,8 +105,8 @@ pub enum LinkListen {
 
 /// Binds a node: the handle, and the driver that the caller has to run.
 ///
-/// Nothing happens until [`Driver::run`] is polled. A node that finds nobody is a cluster of one: it owns everything
-/// once it is active, and shares when somebody comes.
+/// Nothing happens until [`Driver::run`] is polled. A node that finds nobody within `join_timeout` is a cluster of one:
+/// it owns everything once it is active, and shares when somebody comes. `set_phase(Active)` returns after that wait.
 pub async fn bind(
     mut config: ClusterConfig,
     listen: impl Into<Listen>,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, sleep_until, timeout};
 
@@ -20,7 +20,7 @@ use crate::event::ClusterEvent;
 use crate::frame::{Frame, Hello};
 use crate::link::{Incoming, LinkEvent, Outgoing, Receiver, receive_all};
 use crate::packet::{PACKET_BYTES_MAX, cluster_hash};
-use crate::{NodeName, Swim, Transport, View};
+use crate::{NodeName, Phase, Swim, Transport, View};
 
 /// Connections that have not said hello yet; beyond that new ones are closed.
 const STRANGERS_MAX: usize = 256;
@@ -74,6 +74,12 @@ pub struct Driver {
     unresolved: HashSet<String>,
     is_lonely_told: bool,
     started: Instant,
+    join_timeout: Duration,
+    /// Whether `join` has led to anybody but this node, or may yet.
+    has_candidates: bool,
+    is_looked_up: bool,
+    /// Who waits to be active until this node has joined.
+    waiting: Vec<oneshot::Sender<()>>,
 }
 
 impl Driver {
@@ -108,6 +114,10 @@ impl Driver {
             unresolved: HashSet::new(),
             is_lonely_told: false,
             started: Instant::now(),
+            join_timeout: config.join_timeout,
+            has_candidates: false,
+            is_looked_up: false,
+            waiting: Vec::new(),
         }
     }
 
@@ -118,7 +128,9 @@ impl Driver {
         self.started = rejoin_at;
         self.drain().await;
         loop {
-            let due = self.swim.poll_deadline().unwrap_or(rejoin_at).min(rejoin_at);
+            let ready_at = (!self.waiting.is_empty()).then(|| self.started + self.join_timeout);
+            let due =
+                [self.swim.poll_deadline(), ready_at].into_iter().flatten().fold(rejoin_at, Instant::min);
             tokio::select! {
                 // Packets first: after a stall, answers that have arrived must be seen before their timers.
                 biased;
@@ -180,13 +192,16 @@ impl Driver {
 
     async fn handle_command(&mut self, command: Command) {
         match command {
+            Command::SetPhase(Phase::Active, done) => self.waiting.push(done),
             Command::SetPhase(phase, done) => {
+                // Whoever waits to be active has been overtaken.
+                self.waiting.clear();
                 self.swim.set_phase(Instant::now(), phase);
                 self.publish_view();
                 let _gone = done.send(());
             }
             Command::Send { to, channel, payload } => {
-                self.push_frame(&to, Frame::Message { channel, payload })
+                self.push_frame(&to, Frame::Message { channel, payload });
             }
             Command::Accept(stream) => self.receive_link(stream),
             Command::Leave(_) => unreachable!("the loop takes it"),
@@ -261,6 +276,7 @@ impl Driver {
         if !self.lookups.is_empty() {
             return;
         }
+        self.is_looked_up = true;
         for address in self.join.clone() {
             let port = self.port;
             self.lookups.spawn(async move {
@@ -274,9 +290,12 @@ impl Driver {
         match found {
             Ok(addresses) => {
                 self.unresolved.remove(&address);
+                let mine = self.swim.view().address(&self.receiver.me);
+                self.has_candidates |= found_another(&addresses, mine);
                 self.swim.handle_join(Instant::now(), &addresses);
             }
             Err(error) => {
+                self.has_candidates = true;
                 if self.unresolved.insert(address.clone()) {
                     self.tell(ClusterEvent::JoinFailed { address, reason: error.to_string() });
                 }
@@ -284,8 +303,25 @@ impl Driver {
         }
     }
 
+    /// Lets this node become active, if somebody waits for that and nobody else has to be waited for.
+    fn activate(&mut self) {
+        let is_ready = self.swim.is_joined()
+            || self.started.elapsed() >= self.join_timeout
+            || self.join.is_empty()
+            || (self.is_looked_up && self.lookups.is_empty() && !self.has_candidates);
+        if self.waiting.is_empty() || !is_ready {
+            return;
+        }
+        self.swim.set_phase(Instant::now(), Phase::Active);
+        self.publish_view();
+        for done in self.waiting.drain(..) {
+            let _gone = done.send(());
+        }
+    }
+
     /// Takes everything out of the core.
     async fn drain(&mut self) {
+        self.activate();
         self.send_packets().await;
         while let Some((to, payload)) = self.swim.poll_message() {
             self.push_frame(&to, Frame::State(payload));
@@ -363,6 +399,10 @@ async fn accept(listener: Option<&TcpListener>) -> io::Result<TcpStream> {
         Some(listener) => listener.accept().await.map(|(stream, _)| stream),
         None => std::future::pending().await,
     }
+}
+
+fn found_another(addresses: &[SocketAddr], mine: Option<SocketAddr>) -> bool {
+    addresses.iter().any(|address| Some(*address) != mine)
 }
 
 /// All addresses of `host:port`, or of `host` with the given port.

@@ -29,6 +29,10 @@ pub(crate) enum PacketKind {
     Swim = 0,
     /// "You are suspected": sent to the suspect itself, so that it can object before it is declared down.
     Accuse = 1,
+    /// "Do you live?"
+    Watch = 2,
+    /// "I do."
+    Watched = 3,
 }
 
 /// A datagram that passed the checks.
@@ -79,6 +83,8 @@ pub(crate) fn open(cluster: u64, packet: &[u8]) -> Result<Packet<'_>, PacketErro
     let kind = match head[6] {
         0 => PacketKind::Swim,
         1 => PacketKind::Accuse,
+        2 => PacketKind::Watch,
+        3 => PacketKind::Watched,
         _ => return Err(PacketError::Malformed),
     };
     let mut unsummed = packet.to_vec();

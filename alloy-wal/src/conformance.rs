@@ -1,4 +1,4 @@
-//! The contract of [`Wal`](crate::Wal) as tests, for every implementation of it.
+//! The contract of [`Wal`] as tests, for every implementation of it.
 //!
 //! Implement [`Subject`] for yours and call [`check`]; each function is named after the line of the contract it tests.
 

@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 
 use crate::consumer::{ConsumerState, Consumers};
-use crate::segment::VERSION;
+use crate::segment::{NUMBER_LIMIT, VERSION};
 use crate::storage::{Fill, SegmentFile, Storage};
 use crate::{Error, Position, Result};
 
@@ -125,6 +125,11 @@ impl Reader<'_> {
         Some(u64::from_le_bytes(*word))
     }
 
+    /// A position or a segment's number.
+    fn number(&mut self) -> Option<u64> {
+        self.u64().filter(|&number| number < NUMBER_LIMIT)
+    }
+
     fn name(&mut self) -> Option<String> {
         let (&length, rest) = self.0.split_first()?;
         let (name, rest) = rest.split_at_checked(usize::from(length))?;
@@ -134,17 +139,17 @@ impl Reader<'_> {
 
     fn saved(mut self) -> Option<Saved> {
         let (generation, log_id) = (self.u64()?, self.u64()?);
-        let hint = Hint { durable: self.u64()?, segment: self.u64()?, offset: self.u64()? };
-        let dropped_below = self.u64()?;
+        let hint = Hint { durable: self.number()?, segment: self.number()?, offset: self.number()? };
+        let dropped_below = self.number()?;
         let mut consumers = Vec::new();
         for _ in 0..self.u32()? {
             let name = self.name()?;
-            let acknowledged = self.u64()?;
+            let acknowledged = self.number()?;
             let dropped = self.u64()?;
             let mut state =
                 ConsumerState { name, acknowledged, saved: acknowledged, dropped, ahead: BTreeMap::new() };
             for _ in 0..self.u32()? {
-                let (start, end) = (self.u64()?, self.u64()?);
+                let (start, end) = (self.number()?, self.number()?);
                 state.acknowledge(start..end);
             }
             consumers.push(state);

@@ -223,7 +223,13 @@ impl Wal for MemoryLog {
     }
 
     fn save_cursors(&self) -> Result<()> {
-        self.sync()?;
+        let ahead = {
+            let state = self.lock();
+            state.consumers.acknowledged_end() > state.watermarks.durable
+        };
+        if ahead {
+            self.sync()?;
+        }
         let mut state = self.lock();
         let durable = state.watermarks.durable;
         let snapshot = state.consumers.clone();

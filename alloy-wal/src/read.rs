@@ -72,8 +72,7 @@ impl Log {
         sealed: bool,
         collected: &mut Collected,
     ) -> Result<bool> {
-        let start = segment.find(collected.next);
-        let mut reader = SegmentReader::new(segment, start, segment.extent().bytes, sealed);
+        let mut reader = SegmentReader::resume(segment, collected.next, segment.extent().bytes, sealed);
         while collected.next < end {
             match reader.step()? {
                 Step::Frame(_, header) if header.kind == Kind::Mark => {}
@@ -86,6 +85,7 @@ impl Log {
                         return Ok(true);
                     }
                     if !collected.wants(header.length) {
+                        reader.leave(position, offset);
                         return Ok(false);
                     }
                     let stamp_ms = segment.stamp(header.delta_ms);

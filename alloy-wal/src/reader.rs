@@ -23,6 +23,14 @@ pub(crate) enum Step {
     End,
 }
 
+/// Where a reader stopped in the middle of a segment, with the bytes it had: the next read goes on there.
+pub(crate) struct Resume {
+    position: Position,
+    offset: u64,
+    window: Bytes,
+    window_offset: u64,
+}
+
 /// Walks over the frames of a segment.
 pub(crate) struct SegmentReader<'a> {
     segment: &'a Segment,
@@ -51,6 +59,28 @@ impl<'a> SegmentReader<'a> {
         }
     }
 
+    /// Begins at `from`, or before it at a known frame; takes over what the last reader left.
+    pub(crate) fn resume(segment: &'a Segment, from: Position, end: u64, map: bool) -> SegmentReader<'a> {
+        let Some(left) = segment.take_resume() else {
+            return SegmentReader::new(segment, segment.find(from), end, map);
+        };
+        let here = IndexEntry { position: left.position, offset: left.offset, stamp_ms: 0 };
+        let start = if left.position == from { here } else { segment.find(from) };
+        let reader = SegmentReader::new(segment, start, end, map);
+        // A mapped window of a file that was shortened meanwhile must not be touched.
+        let window_end = left.window_offset + left.window.len() as u64;
+        if segment.file.bytes().is_ok_and(|bytes| bytes < window_end) {
+            return reader;
+        }
+        SegmentReader { window: left.window, window_offset: left.window_offset, ..reader }
+    }
+
+    /// Leaves what it has for the next reader, who will begin with the record at this offset.
+    pub(crate) fn leave(self, position: Position, offset: u64) {
+        let left = Resume { position, offset, window: self.window, window_offset: self.window_offset };
+        self.segment.put_resume(left);
+    }
+
     /// The next frame, or what is there instead.
     pub(crate) fn step(&mut self) -> Result<Step> {
         let before = self.expected;
@@ -58,7 +88,8 @@ impl<'a> SegmentReader<'a> {
             return Ok(self.accept(header));
         }
         let mut offset = self.offset + ALIGNMENT as u64;
-        while offset + FRAME_HEADER as u64 <= self.end {
+        while let Some(candidate) = self.candidate(offset)? {
+            offset = candidate;
             let most = (offset - self.offset) / FRAME_HEADER as u64;
             if let Some(header) = self.frame_at(offset, most)? {
                 let found = self.position(&header);
@@ -83,6 +114,20 @@ impl<'a> SegmentReader<'a> {
 
     pub(crate) fn position(&self, header: &Header) -> Position {
         self.segment.base() + u64::from(header.ordinal)
+    }
+
+    /// The next offset from `offset` on where the length and kind are not all zero. The unused rest of a segment mostly is, and
+    /// every opening of a log looks through it once.
+    fn candidate(&mut self, mut offset: u64) -> Result<Option<u64>> {
+        while let Some(start) = self.fetch(offset, FRAME_HEADER as u64)? {
+            let words = self.window[start..].chunks_exact(ALIGNMENT);
+            let zeros = words.take_while(|word| word[4..] == [0; 4]).count();
+            if zeros == 0 {
+                return Ok(Some(offset));
+            }
+            offset += (zeros * ALIGNMENT) as u64;
+        }
+        Ok(None)
     }
 
     fn accept(&mut self, header: Header) -> Step {
@@ -110,7 +155,7 @@ impl<'a> SegmentReader<'a> {
 
     /// Makes sure that `count` bytes at `offset` are in the window and returns where. `None` if they are beyond the end.
     fn fetch(&mut self, offset: u64, count: u64) -> Result<Option<usize>> {
-        if offset + count > self.end {
+        if offset.checked_add(count).is_none_or(|end| end > self.end) {
             return Ok(None);
         }
         let inside = |window: &Bytes, window_offset: u64| {

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use crate::consumer::Consumers;
 use crate::cursors::{CURSORS_NEW, CursorFile, Found, Hint, Saved};
-use crate::frame::{FRAME_HEADER, Kind};
+use crate::frame::{ALIGNMENT, FRAME_HEADER, Kind};
 use crate::reader::{SegmentReader, Step};
 use crate::segment::{Extent, HEADER_BLOCK, IndexEntry, Segment, SegmentHeader, file_name, file_number};
 use crate::storage::{SegmentFile, Storage, file::LOCK};
@@ -221,11 +221,7 @@ fn repair_tail(
         .min(segments.len().saturating_sub(1));
     let mut tails = Vec::new();
     for segment in segments.iter().skip(first) {
-        let start = if segment.header.number == hint.segment && hint.offset >= HEADER_BLOCK {
-            IndexEntry { position: hint.durable, offset: hint.offset, stamp_ms: segment.header.created_ms }
-        } else {
-            segment.find(segment.base())
-        };
+        let start = hinted(segment, hint).unwrap_or_else(|| segment.find(segment.base()));
         let tail = walk(segment, start)?;
         report.scanned_bytes += segment.file_bytes.saturating_sub(start.offset);
         durable = durable.max(tail.durable);
@@ -243,6 +239,17 @@ fn repair_tail(
         end = segment.extent().end;
     }
     Ok(end)
+}
+
+/// Where the hint says that the durable records end, if it speaks of this segment and can be right.
+fn hinted(segment: &Segment, hint: Hint) -> Option<IndexEntry> {
+    let right = segment.header.number == hint.segment
+        && (segment.base()..=segment.extent().end).contains(&hint.durable)
+        && (HEADER_BLOCK..=segment.file_bytes).contains(&hint.offset)
+        && hint.offset.is_multiple_of(ALIGNMENT as u64);
+    let entry =
+        IndexEntry { position: hint.durable, offset: hint.offset, stamp_ms: segment.header.created_ms };
+    right.then_some(entry)
 }
 
 /// Erases torn batches, makes what is left durable, and notes where it ends.

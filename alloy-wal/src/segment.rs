@@ -13,6 +13,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::frame::{self, Header, Kind};
+use crate::reader::Resume;
 use crate::storage::SegmentFile;
 use crate::{Error, Position, Result};
 
@@ -20,6 +21,9 @@ use crate::{Error, Position, Result};
 pub(crate) const HEADER_BLOCK: u64 = 4096;
 /// The newest format this program reads and the one it writes.
 pub(crate) const VERSION: u32 = 1;
+/// Positions and segment numbers on disk are below it, so that sums of them cannot overflow. At a billion records a second
+/// it is reached after 146 years.
+pub(crate) const NUMBER_LIMIT: u64 = 1 << 62;
 const MAGIC: &[u8; 8] = b"ALLOYWAL";
 const COPY_BYTES: usize = HEADER_BLOCK as usize / 2;
 const CRC_AT: usize = COPY_BYTES - 4;
@@ -40,7 +44,8 @@ pub(crate) fn file_name(number: u64) -> String {
 /// The number in a segment's file name.
 pub(crate) fn file_number(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(EXTENSION)?;
-    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+    let number = digits.parse().ok().filter(|&number| number < NUMBER_LIMIT)?;
+    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then_some(number)
 }
 
 /// What a segment's header block says.
@@ -85,7 +90,7 @@ impl SegmentHeader {
             if u32_at(8) > VERSION {
                 return Err(Error::NewerVersion { name: name.into(), found: u32_at(8), supported: VERSION });
             }
-            return Ok(Some(SegmentHeader {
+            let header = SegmentHeader {
                 log_id: u64_at(16),
                 number: u64_at(24),
                 base: u64_at(32),
@@ -93,7 +98,10 @@ impl SegmentHeader {
                 file_bytes: u64_at(48),
                 salt: u64_at(56),
                 durable: u64_at(64),
-            }));
+            };
+            if header.base.max(header.durable) < NUMBER_LIMIT {
+                return Ok(Some(header));
+            }
         }
         Ok(None)
     }
@@ -126,6 +134,8 @@ pub(crate) struct Segment {
     extent: Mutex<Extent>,
     /// Sparse, sorted; at most one entry per `INDEX_STEP` bytes.
     index: Mutex<Vec<IndexEntry>>,
+    /// Where the last reader stopped. It keeps one window, of a megabyte or of one larger record.
+    resume: Mutex<Option<Resume>>,
     /// Damage up to here is counted.
     damage_counted: Mutex<Position>,
 }
@@ -145,6 +155,7 @@ impl Segment {
             file_bytes,
             extent: Mutex::new(extent),
             index: Mutex::new(vec![start]),
+            resume: Mutex::new(None),
             damage_counted: Mutex::new(header.base),
         }
     }
@@ -176,6 +187,14 @@ impl Segment {
         if after.checked_sub(1).is_none_or(|before| far(&index[before])) && index.get(after).is_none_or(far) {
             index.insert(after, entry);
         }
+    }
+
+    pub(crate) fn take_resume(&self) -> Option<Resume> {
+        lock(&self.resume).take()
+    }
+
+    pub(crate) fn put_resume(&self, resume: Resume) {
+        *lock(&self.resume) = Some(resume);
     }
 
     /// How many of the damaged positions are news.
@@ -260,6 +279,7 @@ mod tests {
         check("42.wal", None);
         check("+0000000000000000042.wal", None);
         check("99999999999999999999.wal", None);
+        check("18446744073709551615.wal", None);
         check("00000000000000000042", None);
     }
 }

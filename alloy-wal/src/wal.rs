@@ -126,7 +126,7 @@ pub struct Cursor {
     pub lag_records: u64,
     /// Bytes on disk from the low watermark to the end.
     pub lag_bytes: u64,
-    /// `stamp_ms` of the oldest record not acknowledged, if there is one.
+    /// `stamp_ms` of the oldest record not acknowledged, if there is one; of one up to some 64 KiB before it if it is not in memory.
     pub oldest_stamp_ms: Option<u64>,
 }
 
@@ -196,7 +196,8 @@ pub trait Wal: Send + Sync + 'static {
     /// `stamp_ms` is the caller's time, for ages; the log stores it and never reads a clock.
     fn append(&self, batch: &[&[u8]], stamp_ms: u64) -> Result<Range<Position>>;
 
-    /// Writes everything staged to the file. Concurrent callers share one write.
+    /// Writes everything staged to the file. Concurrent callers share one write. Syncs too when more is unsynced than the
+    /// options allow.
     fn write(&self) -> Result<Watermarks>;
 
     /// Writes everything staged and syncs it to the device. Concurrent callers share one sync.
@@ -206,10 +207,12 @@ pub trait Wal: Send + Sync + 'static {
     fn watermarks(&self) -> Watermarks;
 
     /// Ready as soon as the watermarks differ from `seen`. For any executor, or for a thread with a waker of its own.
+    /// A log that has failed is always ready: the next call says so.
     fn poll_watermarks(&self, context: &mut Context<'_>, seen: &Watermarks) -> Poll<Watermarks>;
 
     /// Reads written records from `from` on (clamped to what is there, with a gap in front), as far as `limit` goes.
-    /// Empty at the end. May read from the disk.
+    /// Empty at the end. May read from the disk. A device that cannot read is an error and not a gap: nothing is given up for
+    /// lost because of an outage.
     fn read(&self, from: Position, limit: Read) -> Result<Vec<Item>>;
 
     /// Finds or creates the consumer of that name; creating is durable when this returns.

@@ -90,8 +90,15 @@ fn demonstrate() -> anyhow::Result<Report> {
     };
     let program = std::env::current_exe().context("cannot find this program's file")?;
     let cluster = Cluster::start(program, &NAMES, folder.path(), &configuration)?;
-    let mut story =
-        Story { world, cluster, table: Table::new(), acts: Vec::new(), headline: String::new(), interrupted };
+    let mut story = Story {
+        world,
+        cluster,
+        table: Table::new(),
+        acts: Vec::new(),
+        lines_doubled: Vec::new(),
+        headline: String::new(),
+        interrupted,
+    };
     let report = story.tell();
     if report.as_ref().is_ok_and(|report| !report.failures().is_empty()) || report.is_err() {
         story.table.say(&story.cluster.last_words());
@@ -106,6 +113,8 @@ struct Story {
     cluster: Cluster,
     table: Table,
     acts: Vec<(Act, Millis)>,
+    /// How many lines had come twice when each act began.
+    lines_doubled: Vec<u64>,
     headline: String,
     interrupted: Arc<AtomicBool>,
 }
@@ -157,6 +166,8 @@ impl Story {
             let evidence = Evidence {
                 interval_ms: INTERVAL.as_millis() as Millis,
                 acts: self.acts.clone(),
+                lines_doubled: [&self.lines_doubled[..], &[self.world.receiver.counts().doubled_lines]]
+                    .concat(),
                 end,
                 targets: self.world.target_evidence(owners, KILLED),
                 files: self.world.file_evidence(&written),
@@ -179,6 +190,7 @@ impl Story {
 
     fn act(&mut self, act: Act, headline: &str) {
         self.acts.push((act, now()));
+        self.lines_doubled.push(self.world.receiver.counts().doubled_lines);
         headline.clone_into(&mut self.headline);
         self.say(headline);
     }

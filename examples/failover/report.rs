@@ -67,13 +67,15 @@ pub(crate) struct Evidence {
     pub interval_ms: Millis,
     /// When each act began, in order.
     pub acts: Vec<(Act, Millis)>,
+    /// How many lines had come twice when each act began, and at the end.
+    pub lines_doubled: Vec<u64>,
     /// Slots up to here are judged.
     pub end: Millis,
     pub targets: Vec<TargetEvidence>,
     pub files: Vec<FileEvidence>,
 }
 
-/// Slots of one act.
+/// Slots of one act, and what else is counted by acts.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Slots {
     pub due: u64,
@@ -81,6 +83,8 @@ pub(crate) struct Slots {
     /// Missed, but not excused by the detection time.
     pub missed_without_excuse: u64,
     pub doubled: u64,
+    /// Lines that came twice while the act went on.
+    pub lines_doubled: u64,
 }
 
 /// The verdict.
@@ -121,8 +125,8 @@ impl Evidence {
     /// Judges all of it.
     pub(crate) fn judge(&self) -> Report {
         let mut report = Report::default();
-        for act in self.acts.iter().map(|(act, _)| *act) {
-            report.slots.insert(act, Slots::default());
+        for ((act, _), counts) in self.acts.iter().zip(self.lines_doubled.windows(2)) {
+            report.slots.insert(*act, Slots { lines_doubled: counts[1] - counts[0], ..Slots::default() });
         }
         for target in &self.targets {
             self.judge_slots(target, &mut report);
@@ -136,7 +140,16 @@ impl Evidence {
             if let (Some(first), Some(last)) = (lost.first(), lost.last()) {
                 report.tell(format!("{}: {} lines lost, from {first} to {last}", file.name, lost.len()));
             }
-            report.lines_doubled += file.received.values().filter(|count| **count > 1).count() as u64;
+            let doubled = file.received.iter().filter(|(_, count)| **count > 1).map(|(number, _)| *number);
+            let doubled: Vec<u64> = doubled.collect();
+            report.lines_doubled += doubled.len() as u64;
+            if let (Some(first), Some(last)) = (doubled.first(), doubled.last()) {
+                report.tell(format!(
+                    "{}: {} lines doubled, from {first} to {last}",
+                    file.name,
+                    doubled.len()
+                ));
+            }
         }
         report.takeovers.sort_by_key(|(_, after)| std::cmp::Reverse(after.unwrap_or(Millis::MAX)));
         report
@@ -154,9 +167,13 @@ impl Evidence {
         }
         let kill = self.begin(Act::Kill);
         let excused = kill - CUSTODY_MS..kill + DETECTION_MS;
+        // The last slots of the dead: what it told its successor of them may be one interval old.
+        let last_slots = kill - self.interval_ms..kill;
         let first = steady + (grid - steady).rem_euclid(self.interval_ms);
         for slot in (first..self.end).step_by(self.interval_ms as usize) {
-            let Some(slots) = self.act_at(slot).and_then(|act| report.slots.get_mut(&act)) else { continue };
+            let is_last = target.was_killed_ones && last_slots.contains(&slot);
+            let act = if is_last { Some(Act::Kill) } else { self.act_at(slot) };
+            let Some(slots) = act.and_then(|act| report.slots.get_mut(&act)) else { continue };
             let is_doubled = taken.get(&slot).is_some_and(|count| *count > 1);
             let is_missed = !got.contains(&slot);
             let is_excused = target.was_killed_ones && excused.contains(&slot);
@@ -219,6 +236,8 @@ impl Report {
         let doubled =
             self.slots.iter().filter(|(act, _)| **act != Act::Kill).map(|(_, slots)| slots.doubled).sum();
         check(doubled, "slots were taken twice although nobody died");
+        let orderly = [Act::Leave, Act::Rejoin].iter().filter_map(|act| self.slots.get(act));
+        check(orderly.map(|slots| slots.lines_doubled).sum(), "lines came twice although nobody died");
         let never = self.takeovers.iter().filter(|(_, after)| after.is_none()).count() as u64;
         check(never, "targets of the killed agent were never scraped again");
         if self.scrapes_answered == 0 || self.lines_written == 0 {
@@ -248,9 +267,14 @@ impl fmt::Display for Report {
         for row in texts.collect::<Vec<_>>().chunks(5) {
             writeln!(out, "  {}", row.join("   "))?;
         }
-        writeln!(out, "\n  {:<20} {:>7} {:>7} {:>8}", "slots while", "due", "missed", "doubled")?;
+        writeln!(
+            out,
+            "\n  {:<20} {:>7} {:>7} {:>8} {:>14}",
+            "slots while", "due", "missed", "doubled", "doubled lines"
+        )?;
         for (act, slots) in &self.slots {
-            write!(out, "  {:<20} {:>7} {:>7} {:>8}", act.title(), slots.due, slots.missed, slots.doubled)?;
+            let Slots { due, missed, doubled, lines_doubled, .. } = slots;
+            write!(out, "  {:<20} {due:>7} {missed:>7} {doubled:>8} {lines_doubled:>14}", act.title())?;
             if slots.missed > 0 {
                 write!(
                     out,
@@ -312,7 +336,8 @@ mod tests {
         };
         change(&mut target, &mut file);
         let acts = vec![(Act::Steady, 0), (Act::Kill, 20_000), (Act::Return, 30_000), (Act::Leave, 40_000)];
-        Evidence { interval_ms: 5_000, acts, end: 50_000, targets: vec![target], files: vec![file] }.judge()
+        let (targets, files) = (vec![target], vec![file]);
+        Evidence { interval_ms: 5_000, acts, lines_doubled: vec![0; 5], end: 50_000, targets, files }.judge()
     }
 
     #[test]
@@ -320,7 +345,12 @@ mod tests {
         let report = evidence(|_, _| ());
         assert_eq!(report.failures(), Vec::<String>::new());
         assert_eq!(report.takeovers, [("t".to_owned(), Some(1_003))]);
-        assert_eq!(report.slots[&Act::Steady], Slots { due: 4, ..Slots::default() });
+        assert_eq!(report.slots[&Act::Steady], Slots { due: 3, ..Slots::default() });
+        assert_eq!(
+            report.slots[&Act::Kill],
+            Slots { due: 3, ..Slots::default() },
+            "the last slot before it, too"
+        );
     }
 
     #[test]

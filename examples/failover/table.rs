@@ -85,7 +85,8 @@ fn letters(owners: &[Option<String>]) -> String {
 fn line(picture: &Picture) -> String {
     let shares = picture.agents.iter().map(|(name, state)| {
         let (targets, files) = (count(&picture.targets, name), count(&picture.files, name));
-        format!("{name} {state} {targets}+{files}")
+        let state = if state == "participant" { String::new() } else { format!(" {state}") };
+        format!("{name}{state} {targets}+{files}")
     });
     let shares = shares.collect::<Vec<_>>().join(" | ");
     format!(
@@ -127,7 +128,7 @@ mod tests {
             lines: 8,
             ..Picture::default()
         };
-        assert_eq!(line(&picture), "anna participant 2+1 | bert dead 0+0 | a.a a | 7 samples, 8 lines");
+        assert_eq!(line(&picture), "anna 2+1 | bert dead 0+0 | a.a a | 7 samples, 8 lines");
         assert_eq!(rows(&picture).len(), 8);
     }
 }

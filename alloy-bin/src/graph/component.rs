@@ -137,8 +137,11 @@ impl Health {
 #[derive(Clone, Copy)]
 pub struct Registration {
     pub(super) name: &'static str,
-    pub(super) build: fn(&Block, &Scope, Context) -> Result<Arc<dyn Running>, Diagnostics>,
+    pub(super) build: Build,
 }
+
+/// Decodes a block and makes the component.
+type Build = fn(&Block, &Scope, Context) -> Result<Arc<dyn Running>, Diagnostics>;
 
 impl Registration {
     /// The entry of a component.

@@ -109,7 +109,7 @@ impl Checked {
             };
             match (planned.registration.build)(&planned.block, &scope, context) {
                 Ok(running) => {
-                    nodes[index] = Some(Node { block: planned.block, needs, running, exports, health })
+                    nodes[index] = Some(Node { block: planned.block, needs, running, exports, health });
                 }
                 Err(found) => diagnostics.extend(found),
             }
@@ -220,7 +220,7 @@ impl Collect for Graph {
         for node in &self.nodes {
             let id = node.block.id();
             page.labelled(&[("component_id", &id), ("component_path", "/")], |page| {
-                node.running.collect(page)
+                node.running.collect(page);
             });
         }
     }

@@ -129,8 +129,8 @@ pub async fn run_all<'a>(
     flush: Duration,
 ) {
     let mut running = JoinSet::new();
-    for outbox in outboxes.cloned() {
-        let stop = stop.clone();
+    for outbox in outboxes {
+        let (outbox, stop) = (outbox.clone(), stop.clone());
         running.spawn(async move { outbox.run(stop, flush).await });
     }
     while running.join_next().await.is_some() {}
@@ -140,7 +140,8 @@ pub async fn run_all<'a>(
 pub async fn flush_all<'a>(outboxes: impl Iterator<Item = &'a Outbox>) {
     const PATIENCE: Duration = Duration::from_secs(2);
     let mut flushing = JoinSet::new();
-    for outbox in outboxes.cloned() {
+    for outbox in outboxes {
+        let outbox = outbox.clone();
         flushing.spawn(async move { outbox.flush(PATIENCE).await });
     }
     while flushing.join_next().await.is_some() {}

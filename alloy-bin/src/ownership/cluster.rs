@@ -10,12 +10,12 @@ use alloy_cluster::{
 };
 use anyhow::Context;
 use clap::Args;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::service::Ownership;
 use crate::config::parse_duration;
-use crate::server::Divert;
 
 /// Flags of the cluster, with Alloy's names.
 #[derive(Debug, Clone, Args)]
@@ -55,8 +55,24 @@ pub struct Joined {
     pub ownership: Ownership,
     /// The node's work, to be run until the agent ends.
     pub member: MemberTask,
-    /// Which connections to the HTTP port are the cluster's.
-    pub divert: Option<Divert>,
+    /// Takes the connections to the HTTP port that are the cluster's, if they come there.
+    pub links: Option<Links>,
+}
+
+/// The streams between members, where they share a port with something else.
+#[derive(Clone)]
+pub struct Links {
+    cluster: Cluster,
+}
+
+impl Links {
+    /// The first bytes of such a stream.
+    pub const MAGIC: [u8; 4] = LINK_MAGIC;
+
+    /// Takes a stream that begins with them; nothing has been read from it.
+    pub async fn accept(&self, stream: TcpStream) {
+        self.cluster.accept(stream).await;
+    }
 }
 
 /// The node's work.
@@ -82,9 +98,9 @@ pub async fn start(flags: &ClusterFlags, hostname: &str, http: SocketAddr) -> an
             weight: 100,
             metadata: version.as_bytes().into(),
         };
-        let ownership = Ownership::new(Arc::new(Solo::new(me)), Arc::new(Rendezvous::default()), None);
+        let ownership = Ownership::new(Arc::new(Solo::new(me)), Arc::new(Rendezvous), None);
         let member = MemberTask { ownership: ownership.clone(), driver: None, incoming: None, events: None };
-        return Ok(Joined { ownership, member, divert: None });
+        return Ok(Joined { ownership, member, links: None });
     }
     let cluster_name = if flags.name.is_empty() { "default" } else { &flags.name };
     let mut config = ClusterConfig::new(cluster_name, node);
@@ -93,21 +109,11 @@ pub async fn start(flags: &ClusterFlags, hostname: &str, http: SocketAddr) -> an
     config.metadata = version.into();
     let links = if flags.gossip_listen.is_some() { LinkListen::Own } else { LinkListen::Shared };
     let (cluster, driver) = bind(config, listen, links).await.context("cannot start the cluster")?;
-    let ownership =
-        Ownership::new(Arc::new(cluster.clone()), Arc::new(Rendezvous::default()), Some(cluster.clone()));
+    let ownership = Ownership::new(Arc::new(cluster.clone()), Arc::new(Rendezvous), Some(cluster.clone()));
     let (incoming, events) = (cluster.incoming(), cluster.events());
-    let divert = (links == LinkListen::Shared).then(|| divert(cluster));
+    let links = (links == LinkListen::Shared).then_some(Links { cluster });
     let member = MemberTask { ownership: ownership.clone(), driver: Some(driver), incoming, events };
-    Ok(Joined { ownership, member, divert })
-}
-
-/// Connections that begin with the link's magic go to the cluster.
-fn divert(cluster: Cluster) -> Divert {
-    let take = move |stream| {
-        let cluster = cluster.clone();
-        tokio::spawn(async move { cluster.accept(stream).await });
-    };
-    Divert { magic: LINK_MAGIC, take: Arc::new(take) }
+    Ok(Joined { ownership, member, links })
 }
 
 fn advertised(flags: &ClusterFlags, listen: SocketAddr) -> anyhow::Result<SocketAddr> {

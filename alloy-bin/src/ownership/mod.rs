@@ -14,6 +14,6 @@ mod figures;
 mod service;
 mod shard;
 
-pub use cluster::{ClusterFlags, Joined, start};
+pub use cluster::{ClusterFlags, Joined, Links, start};
 pub use service::{Owned, Ownership, Peer, Sharing};
 pub use shard::{Origin, Shard, Turn};

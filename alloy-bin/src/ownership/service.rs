@@ -42,9 +42,12 @@ struct Inner {
     /// How messages reach the others; `None` in a cluster of one.
     peers: Option<Cluster>,
     sharder: Arc<dyn Sharder>,
-    shards: Mutex<BTreeMap<Arc<str>, (Sharing, Arc<Core>)>>,
+    shards: Mutex<Shards>,
     work: Arc<Notify>,
 }
+
+/// By component.
+type Shards = BTreeMap<Arc<str>, Arc<Core>>;
 
 /// A member, as the API shows it.
 #[derive(Debug, Clone)]
@@ -92,8 +95,8 @@ impl Ownership {
     pub fn shard(&self, component: &str, sharing: Sharing) -> Shard {
         let me = self.inner.membership.me().clone();
         let handover = Handover::new(me, HandoverOptions::default(), self.inner.sharder.clone());
-        let core = Arc::new(Core::new(component, handover, self.inner.work.clone()));
-        self.shards().insert(component.into(), (sharing, core.clone()));
+        let core = Arc::new(Core::new(component, sharing, handover, self.inner.work.clone()));
+        self.shards().insert(component.into(), core.clone());
         // After it is known to the service: a view that comes in between reaches it one way or the other.
         core.set_view(&self.view_for(sharing));
         Shard::new(core)
@@ -175,7 +178,7 @@ impl Ownership {
 
     /// Every key that this node knows, with its owner.
     pub fn list(&self) -> Vec<Owned> {
-        let shards: Vec<_> = self.shards().values().map(|(_, core)| core.clone()).collect();
+        let shards: Vec<_> = self.shards().values().cloned().collect();
         let mut list = Vec::new();
         for core in shards {
             let inner = core.lock();
@@ -201,7 +204,7 @@ impl Ownership {
     pub(super) fn shard_figures(&self) -> Vec<(Arc<str>, HandoverStats)> {
         let now = Instant::now();
         let shards = self.shards();
-        shards.values().map(|(_, core)| (core.component.clone(), core.lock().handover.stats(now))).collect()
+        shards.values().map(|core| (core.component.clone(), core.lock().handover.stats(now))).collect()
     }
 
     /// A phase in Alloy's words.
@@ -221,7 +224,7 @@ impl Ownership {
         self.inner.peers.as_ref()
     }
 
-    fn shards(&self) -> std::sync::MutexGuard<'_, BTreeMap<Arc<str>, (Sharing, Arc<Core>)>> {
+    fn shards(&self) -> std::sync::MutexGuard<'_, Shards> {
         self.inner.shards.lock().expect("no code panics while holding it")
     }
 
@@ -238,14 +241,14 @@ impl Ownership {
 
     fn each(&self, sharing: Sharing, work: impl Fn(&Core)) {
         let shards: Vec<_> = self.shards().values().cloned().collect();
-        shards.iter().filter(|(other, _)| *other == sharing).for_each(|(_, core)| work(core));
+        shards.iter().filter(|core| core.sharing == sharing).for_each(|core| work(core));
     }
 
     fn deliver(&self, message: &Incoming) {
         let shard = self.shards().get(message.channel.as_str()).cloned();
         // Without the component (another configuration there, or still loading here) the claim is left unanswered;
         // the claimant goes on after its deadline.
-        if let Some((Sharing::Clustered, core)) = shard {
+        if let Some(core) = shard.filter(|core| core.sharing == Sharing::Clustered) {
             core.change(|handover, now| handover.handle_message(now, &message.from, &message.payload));
         }
     }
@@ -260,13 +263,11 @@ impl Ownership {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.shards().values().filter_map(|(_, core)| core.lock().handover.poll_deadline()).min()
+        self.shards().values().filter_map(|core| core.lock().handover.poll_deadline()).min()
     }
 
     fn is_drained(&self) -> bool {
-        self.shards()
-            .values()
-            .all(|(sharing, core)| *sharing == Sharing::Alone || core.lock().handover.is_drained())
+        self.shards().values().all(|core| core.sharing == Sharing::Alone || core.lock().handover.is_drained())
     }
 }
 

@@ -8,6 +8,8 @@ use alloy_cluster::{Event, Handover, NodeName, View};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use super::service::Sharing;
+
 /// What a component has to do next.
 #[derive(Debug, Clone)]
 pub enum Turn {
@@ -49,6 +51,7 @@ pub(super) type Outgoing = (NodeName, Bytes);
 /// What the component and the service share.
 pub(super) struct Core {
     pub(super) component: Arc<str>,
+    pub(super) sharing: Sharing,
     inner: Mutex<Inner>,
     /// There is a turn for the component.
     turn: Notify,
@@ -64,9 +67,9 @@ pub(super) struct Inner {
 }
 
 impl Core {
-    pub(super) fn new(component: &str, handover: Handover, work: Arc<Notify>) -> Self {
+    pub(super) fn new(component: &str, sharing: Sharing, handover: Handover, work: Arc<Notify>) -> Self {
         let inner = Inner { handover, names: HashMap::new(), turns: VecDeque::new(), outgoing: Vec::new() };
-        Core { component: component.into(), inner: Mutex::new(inner), turn: Notify::new(), work }
+        Core { component: component.into(), sharing, inner: Mutex::new(inner), turn: Notify::new(), work }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -128,7 +128,7 @@ impl Reading<'_> {
         let named = present.map(|(name, value)| {
             let mut name = Cow::Borrowed(name.as_ref());
             if self.labels == LabelPolicy::Target {
-                while self.target.has(&name) || name.starts_with("exported_") && collides(labels, &name) {
+                while self.target.has(&name) || matches!(name, Cow::Owned(_)) && stands(labels, &name) {
                     name = Cow::Owned(format!("exported_{name}"));
                 }
             }
@@ -138,9 +138,9 @@ impl Reading<'_> {
     }
 }
 
-/// Whether a name that was made by renaming is on the page already.
-fn collides(labels: &[LabelPair<'_>], name: &Cow<'_, str>) -> bool {
-    matches!(name, Cow::Owned(_)) && labels.iter().any(|(other, _)| other == name)
+/// Whether a name is on the page already.
+fn stands(labels: &[LabelPair<'_>], name: &str) -> bool {
+    labels.iter().any(|(other, _)| other == name)
 }
 
 /// An empty vector with the memory of this one, for texts of another lifetime.

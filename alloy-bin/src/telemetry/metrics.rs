@@ -37,12 +37,12 @@ impl Page {
 
     /// A counter: its name ends in `_total`.
     pub fn counter(&mut self, name: &str, help: &'static str, labels: &[(&str, &str)], value: u64) {
-        self.line(name, "counter", help, "", labels, value as f64);
+        self.line(name, ("counter", help), "", labels, value as f64);
     }
 
     /// A gauge.
     pub fn gauge(&mut self, name: &str, help: &'static str, labels: &[(&str, &str)], value: f64) {
-        self.line(name, "gauge", help, "", labels, value);
+        self.line(name, ("gauge", help), "", labels, value);
     }
 
     /// A histogram.
@@ -53,11 +53,11 @@ impl Page {
         {
             cumulative += count.load(Ordering::Relaxed);
             let with_bound: Vec<_> = labels.iter().copied().chain([("le", bound.as_str())]).collect();
-            self.line(name, "histogram", help, "_bucket", &with_bound, cumulative as f64);
+            self.line(name, ("histogram", help), "_bucket", &with_bound, cumulative as f64);
         }
         let sum = value.sum_micros.load(Ordering::Relaxed) as f64 / 1e6;
-        self.line(name, "histogram", help, "_sum", labels, sum);
-        self.line(name, "histogram", help, "_count", labels, cumulative as f64);
+        self.line(name, ("histogram", help), "_sum", labels, sum);
+        self.line(name, ("histogram", help), "_count", labels, cumulative as f64);
     }
 
     /// The page as text.
@@ -76,8 +76,7 @@ impl Page {
     fn line(
         &mut self,
         name: &str,
-        kind: &'static str,
-        help: &'static str,
+        (kind, help): (&'static str, &'static str),
         suffix: &str,
         labels: &[(&str, &str)],
         value: f64,

@@ -15,6 +15,8 @@ use crate::{Key, NodeName, Phase};
 /// A claim that waits for answers.
 pub(super) struct Claim {
     pub(super) waiting: Vec<NodeName>,
+    /// All that have been asked.
+    told: Vec<NodeName>,
     asked: Asked,
     deadline: Instant,
     give_up: Instant,
@@ -64,7 +66,7 @@ impl Handover {
                 }
             }
             Role::Stopping { .. } => {}
-            Role::Claiming(_) if is_mine => self.drop_dead(now, key),
+            Role::Claiming(_) if is_mine => self.follow_view(now, key),
             Role::Claiming(_) => {
                 self.set_role(now, key, Role::Idle);
                 self.answer_early_claim(key);
@@ -134,6 +136,7 @@ impl Handover {
             self.outbox.claim(name, key);
         }
         let claim = Claim {
+            told: waiting.clone(),
             waiting,
             asked,
             deadline: now + self.options.claim_timeout,
@@ -144,13 +147,26 @@ impl Handover {
         self.tick_at.get_or_insert(now + TICK);
     }
 
-    /// Those who are gone from the view do not answer any more.
-    fn drop_dead(&mut self, now: Instant, key: Key) {
+    /// Those who are gone from the view do not answer any more, and those who came may act on the key.
+    fn follow_view(&mut self, now: Instant, key: Key) {
         let view = self.view.clone();
+        let others = self.others();
         let Some(claim) = self.claim_of(key) else { return };
         let before = claim.waiting.len();
         claim.waiting.retain(|name| view.member(name).is_some());
-        if claim.waiting.is_empty() && before > 0 {
+        let nobody_left = claim.waiting.is_empty() && before > 0;
+        if claim.asked == Asked::Everybody {
+            let came: Vec<NodeName> = others.into_iter().filter(|name| !claim.told.contains(name)).collect();
+            claim.waiting.extend(came.iter().cloned());
+            claim.told.extend(came.iter().cloned());
+            for name in &came {
+                self.outbox.claim(name, key);
+            }
+            if !came.is_empty() {
+                return;
+            }
+        }
+        if nobody_left {
             // The owner before has died with our question: whoever has its copy shall tell.
             self.conclude(now, key, Knowledge::Uncertain);
         }
@@ -301,6 +317,13 @@ impl Handover {
         if let Some(copy) = copy {
             let is_writers = copy.writer == *from && kind != AnswerKind::Wait;
             let source = if is_writers { Source::Writer } else { Source::Replica { heard: None } };
+            if is_writers
+                && let Some(held) = entry.copy.as_mut().filter(|held| held.copy == copy)
+                && held.source != Source::Own
+            {
+                // The copy that is here already turns out to be the last word.
+                held.source = Source::Writer;
+            }
             if entry.version().is_none_or(|version| copy.version > version) {
                 let held = Held { copy, source };
                 match &entry.role {

@@ -237,7 +237,7 @@ impl Handover {
         match message {
             Some(Message::Claim(keys)) => keys.into_iter().for_each(|key| self.handle_claim(now, from, key)),
             Some(Message::Acting(keys)) => {
-                keys.into_iter().for_each(|key| self.handle_acting(now, from, key))
+                keys.into_iter().for_each(|key| self.handle_acting(now, from, key));
             }
             Some(Message::Answer(answers)) => {
                 answers.into_iter().for_each(|answer| self.handle_answer(now, from, answer));

@@ -3,15 +3,23 @@
 //! | file | purpose |
 //! | --- | --- |
 //! | `protocol.rs` | [`Swim`]: time and packets in, packets, messages, events and deadlines out |
+//! | `receive.rs` | what comes in: packets and states of peers, news about our own name |
+//! | `roster.rs` | members and attributes as a view, and what changed |
+//! | `runtime.rs` | how foca is configured, and what it puts out |
 //! | `screen.rs` | looks through a packet before foca sees it: whole or refused, and news about our own name |
 //! | `suspicion.rs` | who is suspected since when, asked again until the last moment |
+//! | `watch.rs` | each node watches the next two, so that detection has a bound |
 //! | `attributes.rs` | phase, weight, zone and metadata of the members, spread as versioned broadcasts |
 //! | `sync.rs` | the full state as a stream message |
 
 mod attributes;
 mod protocol;
+mod receive;
+mod roster;
+mod runtime;
 mod screen;
 mod suspicion;
 mod sync;
+mod watch;
 
 pub use protocol::{Swim, SwimConfig, SwimStats};

@@ -2,24 +2,26 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::num::{NonZeroU8, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use foca::{Foca, Message, Notification, PeriodicParams, State, Timer};
+use foca::{Foca, Message, State, Timer};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::attributes::{ATTRIBUTES_MAX, AttributeStore};
+use super::attributes::AttributeStore;
+use super::runtime::{Collected, foca_config};
 use super::screen::screen;
 use super::suspicion::{Due, Suspicion, Suspicions};
 use super::sync::{FullState, SyncKind};
+use super::watch::Watch;
 use crate::codec::{self, Attributes, Codec};
 use crate::config::Timing;
 use crate::event::ClusterEvent;
 use crate::node::Identity;
-use crate::packet::{self, ENVELOPE_BYTES, PACKET_BYTES_MAX, PacketError, PacketKind};
+use crate::packet::{self, PacketKind};
 use crate::timers::Timers;
 use crate::{Error, Member, NodeName, Phase, View};
 
@@ -27,8 +29,6 @@ use crate::{Error, Member, NodeName, Phase, View};
 const PACKETS_MAX: usize = 4096;
 /// Events that wait to be polled; the newest are dropped.
 const EVENTS_MAX: usize = 1024;
-/// How often one piece of news is sent: 4 * log10(n + 1) reaches everybody, which is 12 for 1,000 members.
-const TRANSMISSIONS: u8 = 12;
 /// How many hear of a goodbye at once; gossip tells the rest.
 const GOODBYE_FAN_OUT: usize = 32;
 /// News waits this long for more news before it is gossiped out of turn.
@@ -73,7 +73,7 @@ pub struct SwimStats {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+pub(super) enum Standing {
     Member,
     Left,
     Withdrawn,
@@ -83,6 +83,7 @@ enum Alarm {
     Foca(Timer<Identity>),
     Gossip,
     Reconnect,
+    Watch,
 }
 
 /// The membership protocol of one node: no clock, no socket. Every `handle_*` is followed by polling.
@@ -91,23 +92,25 @@ enum Alarm {
 pub struct Swim {
     pub(super) foca: Foca<Identity, Codec, StdRng, AttributeStore>,
     pub(super) runtime: Collected,
-    attributes: AttributeStore,
-    mine: Attributes,
-    cluster: u64,
-    timing: Timing,
-    standing: Standing,
-    view: Arc<View>,
-    view_changed_at: Instant,
+    pub(super) attributes: AttributeStore,
+    pub(super) mine: Attributes,
+    pub(super) cluster: u64,
+    pub(super) timing: Timing,
+    pub(super) standing: Standing,
+    pub(super) view: Arc<View>,
+    pub(super) view_changed_at: Instant,
     alarms: Timers<Alarm>,
     gossip_is_due: bool,
-    suspicions: Suspicions,
-    synced: HashMap<NodeName, Instant>,
-    packets: VecDeque<(SocketAddr, Bytes)>,
-    messages: VecDeque<(NodeName, Bytes)>,
-    events: VecDeque<ClusterEvent>,
-    foreign_told: HashMap<SocketAddr, Instant>,
-    greeted_at: Option<Instant>,
-    stats: SwimStats,
+    pub(super) suspicions: Suspicions,
+    pub(super) watch: Watch,
+    pub(super) synced: HashMap<NodeName, Instant>,
+    pub(super) packets: VecDeque<(SocketAddr, Bytes)>,
+    pub(super) messages: VecDeque<(NodeName, Bytes)>,
+    pub(super) events: VecDeque<ClusterEvent>,
+    pub(super) foreign_told: HashMap<SocketAddr, Instant>,
+    pub(super) greeted_at: Option<Instant>,
+    pub(super) is_joined: bool,
+    pub(super) stats: SwimStats,
 }
 
 impl Swim {
@@ -152,15 +155,18 @@ impl Swim {
             alarms: Timers::new(),
             gossip_is_due: false,
             suspicions: Suspicions::default(),
+            watch: Watch::default(),
             synced: HashMap::new(),
             packets: VecDeque::new(),
             messages: VecDeque::new(),
             events: VecDeque::new(),
             foreign_told: HashMap::new(),
             greeted_at: None,
+            is_joined: false,
             stats: SwimStats::default(),
         };
         swim.alarms.push(now + swim.timing.reconnect_interval, Alarm::Reconnect);
+        swim.alarms.push(now + swim.timing.watch_interval, Alarm::Watch);
         swim.publish_mine(now);
         Ok(swim)
     }
@@ -168,6 +174,12 @@ impl Swim {
     /// The members now.
     pub fn view(&self) -> &Arc<View> {
         &self.view
+    }
+
+    /// Whether a member has told this node all it knows. Before that the view may lack members that are there, so it is
+    /// too early to own anything; the first node of a cluster waits in vain, and has to go ahead at some time.
+    pub fn is_joined(&self) -> bool {
+        self.is_joined
     }
 
     /// What has been counted.
@@ -210,53 +222,6 @@ impl Swim {
         self.standing = Standing::Left;
     }
 
-    /// Takes a datagram in. Bytes from anywhere are safe: what does not decode whole changes nothing.
-    pub fn handle_packet(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
-        self.stats.packets_received += 1;
-        if self.standing != Standing::Member {
-            return;
-        }
-        match packet::open(self.cluster, bytes) {
-            Ok(packet) => match packet.kind {
-                PacketKind::Swim => self.handle_swim(now, packet.digest, packet.payload),
-                PacketKind::Accuse => self.handle_accusation(now, packet.payload),
-            },
-            Err(PacketError::Malformed) => self.stats.malformed += 1,
-            Err(PacketError::Foreign) => self.handle_foreign(now, from),
-        }
-    }
-
-    /// Takes in a message that a peer's [`poll_message`](Swim::poll_message) gave out.
-    pub fn handle_message(&mut self, now: Instant, from: &NodeName, bytes: &[u8]) {
-        if self.standing != Standing::Member {
-            return;
-        }
-        let Ok(state) = FullState::decode(bytes) else {
-            self.stats.malformed += 1;
-            return;
-        };
-        for member in state.members.into_iter().take(ATTRIBUTES_MAX) {
-            let me = self.foca.identity().clone();
-            if member.id().name == me.name {
-                if *member.id() != me {
-                    self.handle_namesake(now, &member.id().clone(), member.state());
-                }
-                continue;
-            }
-            self.apply_from_state(now, member);
-        }
-        for attributes in state.attributes.iter().filter(|attributes| attributes.name != self.mine.name) {
-            let mut bytes = Vec::new();
-            attributes.encode(&mut bytes);
-            let _known_or_new = self.foca.add_broadcast(&bytes);
-        }
-        if state.kind == SyncKind::Ask {
-            let answer = self.full_state(SyncKind::Answer);
-            self.messages.push_back((from.clone(), answer));
-        }
-        self.settle(now);
-    }
-
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.standing != Standing::Member {
@@ -265,6 +230,7 @@ impl Swim {
         let stalled = self.poll_deadline().is_some_and(|due| now > due + self.timing.probe_interval / 2);
         if stalled {
             self.suspicions.grant(now);
+            self.watch.forgive(now);
         }
         while let Some(alarm) = self.alarms.pop_due(now) {
             match alarm {
@@ -275,6 +241,10 @@ impl Swim {
                 Alarm::Gossip => {
                     self.gossip_is_due = false;
                     let _sent_or_too_long = self.foca.gossip(&mut self.runtime);
+                }
+                Alarm::Watch => {
+                    self.watch_others(now);
+                    self.alarms.push(now + self.timing.watch_interval, Alarm::Watch);
                 }
                 Alarm::Reconnect => {
                     self.reconnect();
@@ -320,106 +290,34 @@ impl Swim {
         self.events.pop_front()
     }
 
-    fn handle_swim(&mut self, now: Instant, digest: u64, payload: &[u8]) {
-        let me = self.foca.identity().clone();
-        let Ok(screened) = screen(&me.name, payload) else {
-            self.stats.malformed += 1;
-            return;
-        };
-        let source = screened.header.src.clone();
-        let mut payload = std::borrow::Cow::Borrowed(payload);
-        if source.name == me.name {
-            // Our own packet that came back: one of the addresses to join is ours.
-            if source != me {
-                self.handle_namesake(now, &source, State::Alive);
-            }
-            return;
+    fn watch_others(&mut self, now: Instant) {
+        for identity in self.watch.silent(now, self.timing.watch_interval * 3) {
+            let known = self.foca.iter_membership_state().find(|member| *member.id() == identity);
+            let Some(incarnation) = known.map(|member| member.incarnation()) else { continue };
+            self.apply(foca::Member::new(identity.clone(), incarnation, State::Suspect));
+            self.suspect(now, identity, incarnation);
         }
-        let namesakes: Vec<_> =
-            screened.namesakes(&me).map(|(identity, state)| (identity.clone(), state)).collect();
-        if !namesakes.is_empty() {
-            payload = screened.without_namesakes(&me, &payload).into();
-        }
-        for (identity, state) in namesakes {
-            self.handle_namesake(now, &identity, state);
-        }
-        if self.standing != Standing::Member || !self.has_room_for(&screened.members, &source) {
-            return;
-        }
-        let is_renewed = *self.foca.identity() != me;
-        if !is_renewed {
-            // What fails here has been counted or is about another life of ours: nothing has been applied.
-            let _refused = self.foca.handle_data(&payload, &mut self.runtime);
-        }
-        let is_for_an_older_life = screened.header.dst.name == me.name && screened.header.dst != me;
-        if is_for_an_older_life && screened.header.message != Message::Announce {
-            self.greet(now, &source);
-        }
-        self.settle(now);
-        if digest != self.view.digest() && self.view.member(&source.name).is_some() {
-            self.sync_with(now, &source);
+        let targets: Vec<Identity> = self.watch.targets().cloned().collect();
+        for target in targets {
+            self.send_watch(PacketKind::Watch, &target);
         }
     }
 
-    /// The sender thinks of an earlier life of this node: it is a living member, so tell it about this one.
-    fn greet(&mut self, now: Instant, source: &Identity) {
-        if self.greeted_at.is_none_or(|at| now >= at + self.timing.gossip_interval) {
-            self.greeted_at = Some(now);
-            let _sent_or_too_long = self.foca.announce(source.clone(), &mut self.runtime);
+    pub(super) fn suspect(&mut self, now: Instant, identity: Identity, incarnation: u16) {
+        if self.suspicions.raise(now, identity, incarnation, self.patience()) {
+            self.stats.suspicions += 1;
         }
     }
 
-    fn has_room_for(&self, members: &[foca::Member<Identity>], source: &Identity) -> bool {
-        let known = self.foca.iter_membership_state();
-        if known.len() + members.len() < ATTRIBUTES_MAX {
-            return true;
-        }
-        known.map(|member| &member.id().name).any(|name| *name == source.name) && members.is_empty()
+    pub(super) fn send_watch(&mut self, kind: PacketKind, to: &Identity) {
+        let mut payload = Vec::new();
+        codec::put_identity(&mut payload, to);
+        codec::put_identity(&mut payload, self.foca.identity());
+        let packet = packet::seal(self.cluster, kind, self.view.digest(), &payload);
+        self.push_packet(to.address, packet);
     }
 
-    /// Another life of our name. An older one is no news. A newer one that is down was ours, with a clock ahead
-    /// of today's; so was a living one at our own address. A living one elsewhere has taken the name.
-    fn handle_namesake(&mut self, now: Instant, other: &Identity, state: State) {
-        let me = self.foca.identity();
-        if !other.beats(me) || self.standing != Standing::Member {
-            return;
-        }
-        if state == State::Down || other.address == me.address {
-            let incarnation = other.incarnation.max(me.incarnation).saturating_add(1);
-            let next = Identity { incarnation, renewal: 0, ..me.clone() };
-            let _sent_or_too_long = self.foca.change_identity(next, &mut self.runtime);
-            self.mine.incarnation = incarnation;
-            self.publish_mine(now);
-            return;
-        }
-        self.standing = Standing::Withdrawn;
-        self.push_event(ClusterEvent::NameTaken(other.node()));
-        self.packets.clear();
-        self.mine.phase = Phase::Joining;
-        let me = self.my_member();
-        self.view = Arc::new(View::new(self.view.epoch() + 1, vec![me]));
-    }
-
-    fn handle_accusation(&mut self, now: Instant, mut payload: &[u8]) {
-        let accused = codec::take_identity(&mut payload);
-        let incarnation = codec::take_u16(&mut payload);
-        let accuser = codec::take_identity(&mut payload);
-        let (Ok(accused), Ok(incarnation), Ok(accuser)) = (accused, incarnation, accuser) else {
-            self.stats.malformed += 1;
-            return;
-        };
-        if accused == *self.foca.identity() && accuser.name != accused.name {
-            self.apply(foca::Member::new(accused, incarnation, State::Suspect));
-            // The announcement carries our incarnation, which is now newer than the suspicion.
-            let _sent_or_too_long = self.foca.announce(accuser, &mut self.runtime);
-            self.settle(now);
-        } else if accused.name == self.foca.identity().name {
-            self.greet(now, &accuser);
-            self.settle(now);
-        }
-    }
-
-    fn accuse(&mut self, suspicion: &Suspicion) {
+    pub(super) fn accuse(&mut self, suspicion: &Suspicion) {
         let mut payload = Vec::new();
         codec::put_identity(&mut payload, &suspicion.identity);
         payload.extend_from_slice(&suspicion.incarnation.to_le_bytes());
@@ -428,44 +326,11 @@ impl Swim {
         self.push_packet(suspicion.identity.address, packet);
     }
 
-    fn handle_foreign(&mut self, now: Instant, from: SocketAddr) {
-        self.stats.foreign += 1;
-        if self.foreign_told.len() >= 1024 {
-            self.foreign_told.clear();
-        }
-        let told = self.foreign_told.get(&from);
-        if told.is_none_or(|at| now > *at + Duration::from_secs(60)) {
-            self.foreign_told.insert(from, now);
-            self.push_event(ClusterEvent::ForeignCluster(from));
-        }
-    }
-
-    /// A peer's word about a member. That somebody we hear is down is only taken as a suspicion: the peer may have
-    /// been cut off from it, and down cannot be taken back.
-    fn apply_from_state(&mut self, now: Instant, member: foca::Member<Identity>) {
-        let known = self.foca.iter_membership_state().find(|known| known.id() == member.id());
-        let lives = known.is_some_and(|known| known.state() != State::Down);
-        match member.state() {
-            State::Alive => self.apply(member),
-            State::Suspect if known.is_none() => {
-                self.apply(foca::Member::new(member.id().clone(), member.incarnation(), State::Alive));
-            }
-            State::Suspect => {}
-            State::Down if lives && !self.is_leaving(&member.id().name) => {
-                let incarnation = known.map_or(0, |known| known.incarnation());
-                let identity = member.id().clone();
-                self.apply(foca::Member::new(identity.clone(), incarnation, State::Suspect));
-                self.suspicions.raise(now, identity, incarnation, self.patience());
-            }
-            State::Down => self.apply(member),
-        }
-    }
-
-    fn is_leaving(&self, name: &NodeName) -> bool {
+    pub(super) fn is_leaving(&self, name: &NodeName) -> bool {
         self.view.member(name).is_some_and(|member| member.phase == Phase::Leaving)
     }
 
-    fn apply(&mut self, member: foca::Member<Identity>) {
+    pub(super) fn apply(&mut self, member: foca::Member<Identity>) {
         let _sent_or_too_long = self.foca.apply_many(std::iter::once(member), true, &mut self.runtime);
     }
 
@@ -488,7 +353,7 @@ impl Swim {
         }
     }
 
-    fn sync_with(&mut self, now: Instant, peer: &Identity) {
+    pub(super) fn sync_with(&mut self, now: Instant, peer: &Identity) {
         let is_stranger = self.attributes.of(&peer.name, peer.incarnation).is_none();
         let is_settled = now >= self.view_changed_at + 2 * self.timing.gossip_interval;
         let is_early = self.synced.get(&peer.name).is_some_and(|at| now < *at + SYNC_INTERVAL);
@@ -501,7 +366,7 @@ impl Swim {
         self.messages.push_back((peer.name.clone(), state));
     }
 
-    fn full_state(&self, kind: SyncKind) -> Bytes {
+    pub(super) fn full_state(&self, kind: SyncKind) -> Bytes {
         let me = self.foca.identity().clone();
         let mut members: Vec<_> =
             self.foca.iter_membership_state().filter(|member| member.id().name != me.name).cloned().collect();
@@ -509,7 +374,7 @@ impl Swim {
         FullState { kind, members, attributes: self.attributes.all() }.encode()
     }
 
-    fn publish_mine(&mut self, now: Instant) {
+    pub(super) fn publish_mine(&mut self, now: Instant) {
         self.mine.version += 1;
         let mut bytes = Vec::new();
         self.mine.encode(&mut bytes);
@@ -518,7 +383,7 @@ impl Swim {
     }
 
     /// Takes over what foca has put out, and renews the view if that changes it.
-    fn settle(&mut self, now: Instant) {
+    pub(super) fn settle(&mut self, now: Instant) {
         let mut runtime = std::mem::take(&mut self.runtime);
         for (to, data) in runtime.packets.drain(..) {
             let data = self.with_winner(&to, data);
@@ -527,9 +392,7 @@ impl Swim {
         }
         for (timer, after) in runtime.timers.drain(..) {
             if let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = timer {
-                if self.suspicions.raise(now, member_id, incarnation, self.patience()) {
-                    self.stats.suspicions += 1;
-                }
+                self.suspect(now, member_id, incarnation);
             } else {
                 self.alarms.push(now + after, Alarm::Foca(timer));
             }
@@ -539,6 +402,12 @@ impl Swim {
             self.push_event(ClusterEvent::Rejoined);
         }
         let attributes_changed = self.attributes.take_changed();
+        if runtime.changed {
+            let mut members: Vec<Identity> =
+                self.foca.iter_members().map(|member| member.id().clone()).collect();
+            members.sort_by(|a, b| a.name.cmp(&b.name));
+            self.watch.follow(now, self.foca.identity(), &members);
+        }
         if runtime.changed || attributes_changed {
             self.renew_view(now);
         }
@@ -561,64 +430,21 @@ impl Swim {
         data
     }
 
-    fn renew_view(&mut self, now: Instant) {
-        if self.standing != Standing::Member {
-            return;
-        }
-        let mut members = vec![self.my_member()];
-        members.extend(self.foca.iter_members().map(|member| self.member_of(member.id())));
-        let next = View::new(self.view.epoch() + 1, members);
-        if next.members() == self.view.members() {
-            return;
-        }
-        for event in changes(&self.view, &next, &self.mine.name) {
-            self.push_event(event);
-        }
-        for member in self.view.clone().members().iter().filter(|old| next.member(&old.node.name).is_none()) {
-            // A goodbye brings the phase in the same packet, so the last view does not have it yet.
-            let last = self.attributes.of(&member.node.name, member.node.incarnation);
-            let said_goodbye = last.is_some_and(|attributes| attributes.phase == Phase::Leaving);
-            let node = member.node.clone();
-            self.push_event(match said_goodbye {
-                true => ClusterEvent::MemberLeft(node),
-                false => ClusterEvent::MemberDown(node),
-            });
-        }
-        self.attributes.prune(|name| next.member(name).is_some());
-        self.synced.retain(|name, _| next.member(name).is_some());
-        self.view = Arc::new(next);
-        self.view_changed_at = now;
+    /// News goes out of turn, so that it gets round in a few round trips.
+    pub(super) fn gossip_soon(&mut self, now: Instant) {
         if !self.gossip_is_due {
             self.gossip_is_due = true;
             self.alarms.push(now + GOSSIP_DELAY, Alarm::Gossip);
         }
     }
 
-    fn my_member(&self) -> Member {
-        member_with(self.foca.identity().node(), self.mine.clone())
-    }
-
-    /// A member whose attributes have not arrived yet owns nothing.
-    fn member_of(&self, identity: &Identity) -> Member {
-        match self.attributes.of(&identity.name, identity.incarnation) {
-            Some(attributes) => member_with(identity.node(), attributes),
-            None => Member {
-                node: identity.node(),
-                phase: Phase::Joining,
-                zone: "".into(),
-                weight: 100,
-                metadata: Arc::new([]),
-            },
-        }
-    }
-
-    /// One more probe interval for each factor of ten beyond ten members: gossip needs longer to get round.
-    fn patience(&self) -> Duration {
+    /// Longer in a cluster of more than ten, by the logarithm: gossip needs longer to get round.
+    pub(super) fn patience(&self) -> Duration {
         let members = self.view.members().len().max(10) as f64;
         self.timing.suspicion.mul_f64(members.log10())
     }
 
-    fn push_packet(&mut self, to: SocketAddr, packet: Bytes) {
+    pub(super) fn push_packet(&mut self, to: SocketAddr, packet: Bytes) {
         if self.packets.len() < PACKETS_MAX {
             self.stats.packets_sent += 1;
             self.packets.push_back((to, packet));
@@ -627,18 +453,13 @@ impl Swim {
         }
     }
 
-    fn push_event(&mut self, event: ClusterEvent) {
+    pub(super) fn push_event(&mut self, event: ClusterEvent) {
         if self.events.len() < EVENTS_MAX {
             self.events.push_back(event);
         } else {
             self.stats.dropped += 1;
         }
     }
-}
-
-fn member_with(node: crate::Node, attributes: Attributes) -> Member {
-    let Attributes { phase, weight, zone, metadata, .. } = attributes;
-    Member { node, phase, zone, weight, metadata }
 }
 
 fn is_suspect(foca: &Foca<Identity, Codec, StdRng, AttributeStore>, suspicion: &Suspicion) -> bool {
@@ -649,70 +470,6 @@ fn is_suspect(foca: &Foca<Identity, Codec, StdRng, AttributeStore>, suspicion: &
     })
 }
 
-/// Who came, restarted, or is ready for something else.
-fn changes(old: &View, new: &View, me: &NodeName) -> Vec<ClusterEvent> {
-    let mut events = Vec::new();
-    for member in new.members().iter().filter(|member| member.node.name != *me) {
-        match old.member(&member.node.name) {
-            None => events.push(ClusterEvent::MemberUp(member.node.clone())),
-            Some(before) if before.node != member.node => {
-                events.push(ClusterEvent::MemberReplaced(member.node.clone()));
-            }
-            Some(before) if before.phase != member.phase => {
-                let name = member.node.name.clone();
-                events.push(ClusterEvent::MemberPhase { name, phase: member.phase });
-            }
-            Some(_) => {}
-        }
-    }
-    events
-}
-
 fn check_length(field: &'static str, bytes: usize, min: usize, max: usize) -> Result<(), Error> {
     if (min..=max).contains(&bytes) { Ok(()) } else { Err(Error::Length { field, bytes, min, max }) }
-}
-
-fn foca_config(timing: &Timing) -> foca::Config {
-    let count = |count| NonZeroUsize::new(count).expect("the counts below are not zero");
-    foca::Config {
-        probe_period: timing.probe_interval,
-        probe_rtt: timing.probe_timeout,
-        num_indirect_probes: count(3),
-        max_transmissions: NonZeroU8::new(TRANSMISSIONS).expect("12 is not zero"),
-        suspect_to_down_after: timing.suspicion,
-        remove_down_after: Some(timing.forget_after),
-        max_packet_size: count(PACKET_BYTES_MAX - ENVELOPE_BYTES),
-        notify_down_members: true,
-        periodic_announce: Some(PeriodicParams {
-            frequency: timing.probe_interval * 20,
-            num_members: count(1),
-        }),
-        // Ours goes on while we know nobody alive, and spares those who said goodbye.
-        periodic_announce_to_down_members: None,
-        periodic_gossip: Some(PeriodicParams { frequency: timing.gossip_interval, num_members: count(3) }),
-    }
-}
-
-/// What foca puts out during one call.
-#[derive(Default)]
-pub(super) struct Collected {
-    packets: Vec<(Identity, Vec<u8>)>,
-    timers: Vec<(Timer<Identity>, Duration)>,
-    changed: bool,
-    rejoined: bool,
-}
-
-impl foca::Runtime<Identity> for Collected {
-    fn notify(&mut self, notification: Notification<'_, Identity>) {
-        self.changed = true;
-        self.rejoined |= matches!(notification, Notification::Rejoin(_));
-    }
-
-    fn send_to(&mut self, to: Identity, data: &[u8]) {
-        self.packets.push((to, data.to_vec()));
-    }
-
-    fn submit_after(&mut self, event: Timer<Identity>, after: Duration) {
-        self.timers.push((event, after));
-    }
 }

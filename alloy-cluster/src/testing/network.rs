@@ -17,6 +17,12 @@ use crate::{
     SwimConfig, Timing, View,
 };
 
+/// How long a node that starts waits for somebody to answer.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How often a node asks those it finds in its list of addresses, which here are all.
+const REJOIN_INTERVAL: Duration = Duration::from_secs(5);
+
 /// How the network behaves.
 #[derive(Debug, Clone)]
 pub struct NetworkOptions {
@@ -82,6 +88,9 @@ struct Simulated {
     paused: Option<Vec<Delivery>>,
     epoch: u64,
     events: Vec<ClusterEvent>,
+    /// Until when it waits for somebody before it becomes active.
+    alone_until: Option<Instant>,
+    rejoin_at: Instant,
 }
 
 enum Delivery {
@@ -113,8 +122,8 @@ impl Network {
         self.now
     }
 
-    /// Starts a node at a new address and joins it to all that run; it is active at once. Starting a name that runs
-    /// is a crash and a restart.
+    /// Starts a node at a new address and joins it to all that run; it is active as soon as it has joined, or if
+    /// nobody answers for 3 s. Starting a name that runs is a crash and a restart.
     pub fn start(&mut self, name: &str) {
         self.start_in(name, "");
     }
@@ -139,10 +148,21 @@ impl Network {
         handover.set_keys(self.now, self.keys.iter().copied());
         let worker = Worker::new(name.clone(), self.now);
         let events = Vec::new();
-        let node = Simulated { swim, handover, worker, address, incarnation, paused: None, epoch: 0, events };
+        let alone_until = Some(if self.nodes.is_empty() { self.now } else { self.now + JOIN_TIMEOUT });
+        let node = Simulated {
+            swim,
+            handover,
+            worker,
+            address,
+            incarnation,
+            paused: None,
+            epoch: 0,
+            events,
+            alone_until,
+            rejoin_at: self.now + REJOIN_INTERVAL,
+        };
         self.nodes.insert(name.clone(), node);
         self.rejoin(&name);
-        self.set_phase(name.as_str(), Phase::Active);
     }
 
     /// A node asks all that run to take it in, as it would find them in a list of addresses.
@@ -160,6 +180,7 @@ impl Network {
         let name = NodeName::from(name);
         let now = self.now;
         if let Some(node) = self.nodes.get_mut(&name) {
+            node.alone_until = None;
             node.swim.set_phase(now, phase);
         }
         self.drain(&name);
@@ -330,7 +351,7 @@ impl Network {
                 node.handover.stats(self.now)
             );
         }
-        for (key, actors) in self.actors().iter().filter(|(_, actors)| actors.len() != 1) {
+        for (key, actors) in self.actors().iter().filter(|(_, actors)| actors.len() != 1).take(3) {
             text += &format!("key {key}: {actors:?}\n");
             for (name, node) in &self.nodes {
                 text += &format!("  {name}: {:?}\n", node.handover.status(*key));
@@ -361,6 +382,10 @@ impl Network {
     fn wake(&mut self, name: &NodeName) {
         let now = self.now;
         let Some(node) = self.nodes.get_mut(name) else { return };
+        if node.rejoin_at <= now {
+            node.rejoin_at = now + REJOIN_INTERVAL;
+            return self.rejoin(&name.clone());
+        }
         node.swim.handle_timeout(now);
         node.handover.handle_timeout(now);
         let newest = &mut self.newest;
@@ -391,7 +416,7 @@ impl Network {
             // The stream was to a process that is no more.
             Delivery::Message { incarnation, .. } if incarnation != node.incarnation => {}
             Delivery::Message { from, is_state: true, bytes, .. } => {
-                node.swim.handle_message(now, &from, &bytes)
+                node.swim.handle_message(now, &from, &bytes);
             }
             Delivery::Message { from, bytes, .. } => node.handover.handle_message(now, &from, &bytes),
         }
@@ -402,6 +427,10 @@ impl Network {
     fn drain(&mut self, name: &NodeName) {
         let Some(mut node) = self.nodes.remove(name) else { return };
         let stop_takes_max = self.options.stop_takes_max;
+        let is_ready = |until: &mut Instant| node.swim.is_joined() || *until <= self.now;
+        if node.alone_until.take_if(|until| is_ready(until)).is_some() {
+            node.swim.set_phase(self.now, Phase::Active);
+        }
         loop {
             if node.epoch != node.swim.view().epoch() {
                 node.epoch = node.swim.view().epoch();
@@ -460,7 +489,8 @@ impl Network {
 
 impl Simulated {
     fn deadline(&self) -> Instant {
-        let deadlines = [self.swim.poll_deadline(), self.handover.poll_deadline()];
-        deadlines.into_iter().flatten().fold(self.worker.deadline(), Instant::min)
+        let deadlines = [self.swim.poll_deadline(), self.handover.poll_deadline(), self.alone_until];
+        let always = self.worker.deadline().min(self.rejoin_at);
+        deadlines.into_iter().flatten().fold(always, Instant::min)
     }
 }

@@ -54,3 +54,31 @@ impl Windows {
         Arc::strong_count(&self.token) > 1
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_shows_the_file_and_counts_as_alive_until_its_last_slice_is_dropped() {
+        let file = tempfile::tempfile().expect("a temporary file");
+        std::io::Write::write_all(&mut &file, &[7; 10_000]).expect("writable");
+        let windows = Windows::default();
+        // Without the right to lock memory there is no window, and reads copy.
+        let Some(window) = windows.map(&file, 4100..9000) else { return };
+        assert_eq!(window, [7; 4900][..]);
+        let slice = window.slice(10..20);
+        drop(window);
+        assert!(windows.alive());
+        drop(slice);
+        assert!(!windows.alive());
+    }
+
+    #[test]
+    fn there_is_no_window_beyond_the_end_of_the_file() {
+        let file = tempfile::tempfile().expect("a temporary file");
+        file.set_len(100).expect("writable");
+        assert!(Windows::default().map(&file, 0..101).is_none());
+        assert!(Windows::default().map(&file, 50..50).is_none());
+    }
+}

@@ -211,8 +211,7 @@ impl Consumer<LogBatch> for Endpoints {
             newest_ms: newest_ns.map_or(i64::MIN, |newest| newest / 1_000_000),
             body: Bytes::from(compress(&plain)),
         };
-        let mut taken = 0;
-        for endpoint in &self.all {
+        for (taken, endpoint) in self.all.iter().enumerate() {
             while let Err(error) = endpoint.outbox.accept(std::slice::from_ref(&piece)).await {
                 if taken == 0 {
                     return Err(error.refusal(&self.id));
@@ -220,7 +219,6 @@ impl Consumer<LogBatch> for Endpoints {
                 // Another endpoint has the batch already: giving it back would double it there.
                 tokio::time::sleep(FULL_WAIT).await;
             }
-            taken += 1;
         }
         Ok(())
     }

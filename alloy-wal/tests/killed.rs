@@ -1,0 +1,84 @@
+//! A process that is killed with SIGKILL at random moments loses nothing that it was told is written.
+//!
+//! The test runs itself as the child: it appends, writes, and prints each position that `write` covered.
+
+use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::process::{Command, Stdio};
+
+use alloy_wal::conformance::{append, payload, read_all, small_options};
+use alloy_wal::{Item, Log, Options, Policy, Start, Wal};
+
+const DIRECTORY: &str = "ALLOY_WAL_KILLED_DIRECTORY";
+const ROUNDS: u64 = 20;
+
+fn options() -> Options {
+    Options { policy: Policy::DropOldest, max_bytes: 2 << 20, ..small_options() }
+}
+
+#[test]
+fn a_killed_process_keeps_what_it_was_told_is_written() {
+    if let Some(directory) = std::env::var_os(DIRECTORY) {
+        return child(directory.as_ref());
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    for round in 0..ROUNDS {
+        let mut child = Command::new(std::env::current_exe().expect("this test"))
+            .args(["a_killed_process_keeps_what_it_was_told_is_written", "--exact", "--nocapture", "-q"])
+            .env(DIRECTORY, directory.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let mut output = BufReader::new(child.stdout.take().expect("piped"));
+        // How far it may come varies by round; the moment itself is the scheduler's.
+        let mut lines = String::new();
+        for _ in 0..round * 37 % 300 + 10 {
+            output.read_line(&mut lines).expect("readable");
+        }
+        child.kill().expect("killed");
+        child.wait().expect("dead");
+        output.read_to_string(&mut lines).expect("readable");
+        check(directory.path(), &lines, round);
+    }
+}
+
+fn child(directory: &std::path::Path) {
+    let log = Log::open(directory, options()).expect("opens");
+    let consumer = log.consumer("c", Start::Oldest).expect("created");
+    println!();
+    for step in 0.. {
+        append(&log, 1 + step % 3).expect("room");
+        let now = log.write().expect("the disk works");
+        println!("written {}", now.written);
+        if step % 16 == 0 {
+            let low = log.cursor(consumer).expect("known").acknowledged;
+            log.acknowledge(consumer, low..(low + 20).min(now.written)).expect("in the window");
+            log.save_cursors().expect("the disk works");
+            println!("saved {}", log.cursor(consumer).expect("known").saved);
+            log.release(0).expect("the disk works");
+        }
+        std::io::stdout().flush().expect("the parent reads");
+    }
+}
+
+fn check(directory: &std::path::Path, lines: &str, round: u64) {
+    // The last line may be cut.
+    let complete = lines.rsplit_once('\n').map_or("", |(complete, _)| complete);
+    let last = |word: &str| {
+        let numbers = complete.lines().filter_map(|line| line.strip_prefix(word)?.trim().parse::<u64>().ok());
+        numbers.max().unwrap_or(0)
+    };
+    let (written, saved) = (last("written"), last("saved"));
+    assert!(written > 0, "round {round}: the child came to nothing: {lines}");
+    let log = Log::open(directory, options()).expect("opens");
+    let now = log.watermarks();
+    assert!(now.durable >= written, "round {round}: {now:?} but {written} was written");
+    let items = read_all(&log, now.released).expect("readable");
+    assert_eq!(items.len() as u64, now.written - now.released, "round {round}");
+    for item in items {
+        let Item::Record(record) = item else { panic!("round {round}: {item:?}") };
+        assert_eq!(record.payload, payload(record.position), "round {round}");
+    }
+    let consumer = log.consumer("c", Start::Newest).expect("known");
+    let cursor = log.cursor(consumer).expect("known");
+    assert!(cursor.acknowledged >= saved && cursor.acknowledged <= now.durable, "round {round}: {cursor:?}");
+}
