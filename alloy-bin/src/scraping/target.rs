@@ -302,3 +302,6 @@ impl Life {
 fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64)
 }
+
+#[cfg(test)]
+mod tests;
