@@ -199,6 +199,22 @@ async fn a_life_that_stops_ends_no_series_and_its_farewell_ends_all() {
     assert_eq!(had.len(), 3 + 5, "the page's and the agent's own");
 }
 
+/// A target that is gone and comes back is scraped in its next slot: a marker with the time of that slot would be
+/// another value for the same moment, which endpoints refuse.
+#[tokio::test]
+async fn a_farewell_is_behind_the_last_sample_and_never_in_a_slot() {
+    let world = World::new().await;
+    let living = world.begin(None);
+    world.samples("up", 1).await;
+    let ended = living.end().await;
+    let last_ms = ended.last_slot_ms.unwrap();
+    let next_ms = world.slots().after(last_ms);
+    for marker in Seen::all(&ended.farewell) {
+        let time_ms = marker.timestamp_ms;
+        assert!(last_ms < time_ms && time_ms < next_ms, "{last_ms} < {time_ms} < {next_ms}");
+    }
+}
+
 #[tokio::test]
 async fn a_target_that_fails_is_down_in_its_slots_and_its_series_end() {
     let mut world = World::new().await;
