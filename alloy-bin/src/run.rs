@@ -1,12 +1,13 @@
 //! `alloy run`: the wiring, readable as one page; the order of start and stop.
 
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -44,7 +45,7 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
     // 2. The port, the storage, the cluster. The node sees the others and owns nothing yet.
     let listener = Listener::bind(&flags.listen).await?;
     let address = listener.address()?;
-    make_storage(&flags.storage)?;
+    let _locked = open_storage(&flags.storage)?;
     let Joined { ownership, member, links } = ownership::start(&flags.cluster, &hostname, address).await?;
 
     // 3. The components, and the server that shows them.
@@ -117,13 +118,22 @@ fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// Makes the storage folder and sees that it can be written: better now than at the first batch.
-fn make_storage(path: &Path) -> anyhow::Result<()> {
+/// Makes the storage folder and sees that it can be written: better now than at the first batch. No other agent may use
+/// it while the returned file is open: two would write over each other's positions.
+fn open_storage(path: &Path) -> anyhow::Result<File> {
     let of = || format!("cannot write to {} (--storage.path)", path.display());
     std::fs::create_dir_all(path).with_context(of)?;
     let probe = path.join(".writable");
     std::fs::write(&probe, b"").with_context(of)?;
-    std::fs::remove_file(&probe).with_context(of)
+    std::fs::remove_file(&probe).with_context(of)?;
+    let lock = File::options().create(true).append(true).open(path.join(".lock")).with_context(of)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => bail!("another agent is using {} (--storage.path)", path.display()),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
 }
 
 /// `alloy_build_info`.

@@ -175,7 +175,8 @@ pub async fn live(
         begin = next(slots, slot_ms);
     }
     let last_slot_ms = Some(last.into_inner()).filter(|slot| *slot != i64::MIN);
-    let at_ms = last_slot_ms.map_or_else(now_ms, |slot| slots.after(slot));
+    // Never in a slot: if the target comes back, its next owner has another value for that moment.
+    let at_ms = last_slot_ms.map_or_else(now_ms, |slot| now_ms().min(slots.after(slot) - 1).max(slot + 1));
     Ended { last_slot_ms, farewell: life.farewell(at_ms) }
 }
 
@@ -302,3 +303,6 @@ impl Life {
 fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64)
 }
+
+#[cfg(test)]
+mod tests;
