@@ -5,7 +5,7 @@ use std::time::Duration;
 use alloy_cluster::testing::{Network, NetworkOptions};
 use alloy_cluster::{ClusterEvent, NodeName, Phase};
 
-const SEEDS: std::ops::Range<u64> = 0..20;
+const SEEDS: std::ops::Range<u64> = 0..12;
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
