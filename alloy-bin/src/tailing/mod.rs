@@ -8,7 +8,8 @@
 //! | `disk.rs` | the thin edge: stat, open, read, rotated siblings |
 //! | `ledger.rs` | who reads which file, so that a rotated one is not read again under its new name |
 //! | `tail.rs` | one path over all its rotations: the follower on the disk |
-//! | `pool.rs` | many tails: cheap sweeps over idle files, a bounded number of readers, back-pressure |
+//! | `pool.rs` | many tails: cheap sweeps over idle files, a bounded number of readers |
+//! | `reader.rs` | one file's turn: read, deliver, wait while there is no room |
 //! | `bookmarks.rs` | the positions of one component, saved atomically |
 //! | `paths.rs` | globs to paths, walking only below the longest literal prefix |
 //! | `metrics.rs` | counters that the component exports |
@@ -32,6 +33,7 @@ mod metrics;
 mod paths;
 mod pool;
 mod position;
+mod reader;
 mod tail;
 
 pub use bookmarks::{Bookmark, Bookmarks, LoadError};
