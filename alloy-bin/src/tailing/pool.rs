@@ -22,7 +22,7 @@ use super::follower::Limits;
 use super::ledger::{Claims, Ledger};
 use super::reader::{Done, Outcome, Reader, Shared};
 use super::tail::{Begin, Tail};
-use super::{Metrics, Position};
+use super::{Journal, Metrics, Position};
 use crate::graph::Fanout;
 use crate::telemetry::{Labels, LogBatch};
 
@@ -116,10 +116,16 @@ enum Leaving {
 
 impl Pool {
     /// An empty pool. It works while [`Pool::next`] is polled.
-    pub fn new(id: Arc<str>, options: PoolOptions, fanout: Fanout<LogBatch>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        id: Arc<str>,
+        options: PoolOptions,
+        fanout: Fanout<LogBatch>,
+        metrics: Arc<Metrics>,
+        journal: Option<Arc<Journal>>,
+    ) -> Self {
         // Each reader waits for room before it goes on, so few places are enough.
         let (sender, events) = mpsc::channel(READERS_MAX);
-        let shared = Arc::new(Shared { id, options, fanout, metrics, events: sender });
+        let shared = Arc::new(Shared { id, options, fanout, metrics, journal, events: sender });
         Pool {
             shared,
             files: BTreeMap::new(),
@@ -192,9 +198,7 @@ impl Pool {
 
     /// Delivers to these from now on, at this pace. A batch that the old receivers refuse is offered to the new ones.
     pub fn reconfigure(&mut self, options: PoolOptions, fanout: Fanout<LogBatch>) {
-        let Shared { id, metrics, events, .. } = &*self.shared;
-        let (id, metrics, events) = (Arc::clone(id), Arc::clone(metrics), events.clone());
-        self.shared = Arc::new(Shared { id, options, fanout, metrics, events });
+        self.shared = Arc::new(Shared { options, fanout, ..Shared::clone(&self.shared) });
         for file in self.files.values_mut().filter(|file| file.leaving != Leaving::Now) {
             std::mem::take(&mut file.stop).cancel();
         }

@@ -1,4 +1,5 @@
-//! One file's turn: reads a block, delivers it, and so on until the file is caught up or its turn is over.
+//! One file's turn: reads a block, notes that it is under way, delivers it, and so on until the file is caught up or its
+//! turn is over.
 
 use std::io;
 use std::sync::Arc;
@@ -9,10 +10,11 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Metrics;
 use super::follower::Chunk;
+use super::journal::path_hash;
 use super::pool::{Event, PoolOptions};
 use super::tail::{Step, Tail};
+use super::{Journal, Metrics, Noted};
 use crate::graph::Fanout;
 use crate::telemetry::{Labels, LogBatch, LogEntry, LogStream};
 
@@ -23,11 +25,14 @@ const BLOCKS_PER_TURN: usize = 16;
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// What readers share.
+#[derive(Clone)]
 pub(super) struct Shared {
     pub(super) id: Arc<str>,
     pub(super) options: PoolOptions,
     pub(super) fanout: Fanout<LogBatch>,
     pub(super) metrics: Arc<Metrics>,
+    /// Absent: files go on at their saved bookmarks after a crash.
+    pub(super) journal: Option<Arc<Journal>>,
     pub(super) events: mpsc::Sender<Event>,
 }
 
@@ -66,7 +71,7 @@ impl Reader {
         let mut has_read = false;
         for _ in 0..BLOCKS_PER_TURN {
             if self.stop.is_cancelled() {
-                return Some((tail, Outcome::More));
+                break;
             }
             let (returned, step) = self.step(tail).await?;
             tail = returned;
@@ -83,24 +88,37 @@ impl Reader {
             tail.handle_accepted(&chunk);
             self.tell(&tail).await;
         }
+        if has_read {
+            tail = self.end(tail).await?;
+        }
         Some((tail, Outcome::More))
     }
 
     /// A step on a blocking thread; `None` if the runtime is shutting down.
     async fn step(&self, mut tail: Tail) -> Option<(Tail, io::Result<Step>)> {
         let (now, is_finishing) = (Instant::now(), self.is_finishing);
-        let task = tokio::task::spawn_blocking(move || {
+        let (key, shared) = (self.key, Arc::clone(&self.shared));
+        blocking(move || {
             let step = match tail.step(now, now_ns()) {
                 Ok(Step::Idle) if is_finishing => tail.last_step(now_ns()),
                 step => step,
             };
+            // IMPORTANT: before the batch is offered. It says two things at once: what is under way now, and that
+            // what was under way before was taken.
+            shared.note(key, &tail);
             (tail, step)
-        });
-        match task.await {
-            Ok(done) => Some(done),
-            Err(error) if error.is_cancelled() => None,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+        })
+        .await
+    }
+
+    /// The last batch of the turn was taken, and no step follows soon that would note it.
+    async fn end(&self, tail: Tail) -> Option<Tail> {
+        let (key, shared) = (self.key, Arc::clone(&self.shared));
+        blocking(move || {
+            shared.note(key, &tail);
+            tail
+        })
+        .await
     }
 
     async fn tell(&self, tail: &Tail) {
@@ -130,6 +148,29 @@ impl Reader {
             () = self.shared.fanout.deliver(&batch, refused) => true,
             () = give_up => false,
         }
+    }
+}
+
+impl Shared {
+    /// Puts down how far the file is. Without it lines would be sent again after a crash, so it holds up nothing if it fails.
+    fn note(&self, key: u64, tail: &Tail) {
+        let (Some(journal), Some(position)) = (&self.journal, tail.position()) else { return };
+        let path_hash = path_hash(&tail.path().to_string_lossy());
+        if let Err(error) = journal.note(Noted { key, path_hash, position }) {
+            // Said once: a full disk would say it for each batch.
+            if self.metrics.bookmark_errors.fetch_add(1, Relaxed) == 0 {
+                tracing::error!(component = %self.id, %error, "cannot note positions, a crash would send lines again");
+            }
+        }
+    }
+}
+
+/// The result of a task on a blocking thread; `None` if the runtime is shutting down.
+async fn blocking<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    match tokio::task::spawn_blocking(task).await {
+        Ok(done) => Some(done),
+        Err(error) if error.is_cancelled() => None,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 
