@@ -125,9 +125,11 @@ impl Pool {
     ) -> Self {
         // Each reader waits for room before it goes on, so few places are enough.
         let (sender, events) = mpsc::channel(READERS_MAX);
-        let shared = Arc::new(Shared { id, options, fanout, metrics, journal, events: sender });
+        let is_journal_failure_said = Arc::default();
+        let shared =
+            Shared { id, options, fanout, metrics, journal, is_journal_failure_said, events: sender };
         Pool {
-            shared,
+            shared: Arc::new(shared),
             files: BTreeMap::new(),
             ledger: Arc::default(),
             ready: VecDeque::new(),

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
@@ -33,6 +33,8 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     /// Absent: files go on at their saved bookmarks after a crash.
     pub(super) journal: Option<Arc<Journal>>,
+    /// It was said that the journal can't be written. A full disk would say it for each batch.
+    pub(super) is_journal_failure_said: Arc<AtomicBool>,
     pub(super) events: mpsc::Sender<Event>,
 }
 
@@ -131,7 +133,7 @@ impl Reader {
     /// Offers the chunk until it is in custody. Gives up only if the file is to stop and the receivers have no room.
     async fn deliver(&self, tail: &Tail, chunk: &Chunk) -> bool {
         let batch = batch(self.key, &self.labels, chunk);
-        let said = std::sync::atomic::AtomicBool::new(false);
+        let said = AtomicBool::new(false);
         let refused = |error: &crate::graph::ConsumeError| {
             self.shared.metrics.refused.fetch_add(1, Relaxed);
             if !said.swap(true, Relaxed) {
@@ -157,8 +159,8 @@ impl Shared {
         let (Some(journal), Some(position)) = (&self.journal, tail.position()) else { return };
         let path_hash = path_hash(&tail.path().to_string_lossy());
         if let Err(error) = journal.note(Noted { key, path_hash, position }) {
-            // Said once: a full disk would say it for each batch.
-            if self.metrics.bookmark_errors.fetch_add(1, Relaxed) == 0 {
+            self.metrics.bookmark_errors.fetch_add(1, Relaxed);
+            if !self.is_journal_failure_said.swap(true, Relaxed) {
                 tracing::error!(component = %self.id, %error, "cannot note positions, a crash would send lines again");
             }
         }

@@ -1,6 +1,6 @@
 //! `loki.source.file`: follows log files and hands their lines on, each once, shared among the cluster's members.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
@@ -244,9 +244,9 @@ struct Driver {
     pool: Pool,
     save: Option<JoinHandle<io::Result<()>>>,
     /// Files that were left since the last save: only the journal knows how far they were read last.
-    left: Vec<u64>,
-    /// Files whose last position is in the save that is under way.
-    saving: Vec<u64>,
+    left: BTreeSet<u64>,
+    /// Files whose last position is in the save that is under way, unless they were followed again since.
+    saving: BTreeSet<u64>,
 }
 
 impl Driver {
@@ -283,8 +283,8 @@ impl Driver {
             are_bookmarks_lost: lost.is_some(),
             journal,
             save: None,
-            left: Vec::new(),
-            saving: Vec::new(),
+            left: BTreeSet::new(),
+            saving: BTreeSet::new(),
         }
     }
 
@@ -365,7 +365,7 @@ impl Driver {
                     self.note(key, position);
                 }
                 self.followed.remove(&key);
-                self.left.push(key);
+                self.left.insert(key);
                 turns.stopped(key, position.map(|position| position.encode()));
             }
         }
@@ -398,9 +398,11 @@ impl Driver {
         match result {
             Ok(()) => {
                 self.base.health.ok();
-                self.saving.retain(|key| !self.followed.contains_key(key));
+                let (followed, left) = (&self.followed, &self.left);
+                let is_saved = |key: &u64| !followed.contains_key(key) && !left.contains(key);
+                let saved = std::mem::take(&mut self.saving).into_iter().filter(is_saved);
                 if let Some(journal) = &self.journal {
-                    journal.release(self.saving.drain(..));
+                    journal.release(saved);
                 }
             }
             Err(error) => {

@@ -1,6 +1,6 @@
 //! The component on real files in paused time: every line exactly once.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::fs;
 use std::io::Write;
 use std::sync::Mutex;

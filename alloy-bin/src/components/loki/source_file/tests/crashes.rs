@@ -127,7 +127,7 @@ const FILES: [&str; 2] = ["a.log", "b.log"];
 /// of each file comes again, and it is the same batch with the same times.
 async fn die_and_catch_up(deaths: Vec<(usize, Death)>) {
     let world = World::new(&FILES);
-    let text: String = (0..LINES).map(|number| format!("{number:0LINE_BYTES$}\n")).collect();
+    let text: String = (0..LINES).map(|number| format!("{number:<LINE_BYTES$}\n")).collect();
     FILES.iter().for_each(|name| world.append(name, &text));
     // What is saved never moves.
     world.receiver.not_durable.store(true, Relaxed);
