@@ -118,7 +118,9 @@ impl Ownership {
                 Some(message) = receive(&mut incoming) => self.deliver(&message),
                 () = self.inner.work.notified() => {}
                 () = tokio::time::sleep_until(deadline.into()) => {
-                    self.each(Sharing::Clustered, |core| core.change(|handover, now| handover.handle_timeout(now)));
+                    // Also the shards of one node have timers: a deadline that nobody handles would come again at once.
+                    let shards: Vec<_> = self.shards().values().cloned().collect();
+                    shards.iter().for_each(|core| core.change(|handover, now| handover.handle_timeout(now)));
                 }
             }
             self.send();
