@@ -28,6 +28,8 @@ const PAGE_BYTES: u64 = 4096;
 /// How long the thread waits after a failed write (a full disk) before it tries again.
 const FAILED_WAIT: Duration = Duration::from_millis(500);
 
+/// Between two lines about data that is refused.
+const REFUSAL_INTERVAL: Duration = Duration::from_secs(60);
 /// Why a closed log takes nothing.
 const CLOSED: &str = "the log is closed";
 
@@ -41,6 +43,8 @@ pub(super) struct Custody {
     keeper_thread: Mutex<Option<JoinHandle<()>>>,
     /// The thread has ended: nothing that is only staged will ever be written.
     ended: CancellationToken,
+    /// When it was last said that data is refused.
+    refusal_said: Mutex<Option<Instant>>,
     figures: Figures,
 }
 
@@ -79,6 +83,7 @@ impl Custody {
             keeper,
             keeper_thread: Mutex::new(Some(handle)),
             ended,
+            refusal_said: Mutex::default(),
             figures: Figures::default(),
         })
     }
@@ -91,12 +96,28 @@ impl Custody {
     pub(super) async fn accept(&self, pieces: &[Piece]) -> Result<(), Error> {
         let items: u64 = pieces.iter().map(|piece| u64::from(piece.items)).sum();
         let accepted = async { self.written(self.append(pieces)?).await };
-        accepted.await.inspect_err(|_| add(&self.figures.refused_items, items))?;
+        accepted.await.inspect_err(|error| self.refused(items, error))?;
         add(&self.figures.accepted_items, items);
         for piece in pieces {
             self.figures.newest_accepted_ms.fetch_max(piece.newest_ms, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Counts, and says it now and then: a full log refuses and takes in turns, for hours.
+    fn refused(&self, items: u64, error: &Error) {
+        add(&self.figures.refused_items, items);
+        let mut said = self.refusal_said.lock().expect("no code panics while holding it");
+        if said.is_none_or(|said| said.elapsed() >= REFUSAL_INTERVAL) {
+            *said = Some(Instant::now());
+            let refused_items = self.figures.refused_items.load(Ordering::Relaxed);
+            tracing::warn!(
+                endpoint = &*self.keeper.endpoint,
+                reason = %error,
+                refused_items,
+                "the log refuses data"
+            );
+        }
     }
 
     /// Stages the pieces; returns the position behind them.

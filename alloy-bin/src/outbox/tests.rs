@@ -340,6 +340,47 @@ async fn a_full_log_refuses_and_takes_again_when_the_endpoint_is_back() {
     assert_eq!(arrived(&world.receiver, 7), Vec::from_iter(0..=next));
 }
 
+/// What is said on this thread.
+#[derive(Clone, Default)]
+struct Said(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Said {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_refuses_says_so_once_and_not_for_each_batch() {
+    let mut world = World::new().await;
+    world.options.log.segment_bytes = 64 << 10;
+    world.options.log.max_bytes = 256 << 10;
+    let outbox = world.open().await;
+    let said = Said::default();
+    let writer = said.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    // NOTE: while there is only one, a thread without it that comes by first decides for all that nobody listens.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
+    let _guard = tracing::subscriber::set_default(subscriber);
+    for number in 0..100 {
+        let _ = bounded(outbox.accept(&[large_record(number)])).await;
+    }
+    let refused = count(&outbox.figures().refused_items);
+    assert!((50..90).contains(&refused), "{refused}");
+    let said = String::from_utf8(said.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<&str> = said.lines().filter(|line| line.contains("the log refuses data")).collect();
+    assert_eq!(lines.len(), 1, "{said}");
+    assert!(
+        lines[0].contains("WARN") && lines[0].contains("the log is full") && lines[0].contains("test"),
+        "{said}"
+    );
+}
+
 #[tokio::test]
 async fn durable_waits_for_the_sync() {
     let mut world = World::new().await;
