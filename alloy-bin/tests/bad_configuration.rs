@@ -1,5 +1,4 @@
 //! What `alloy run` says when it can't run, to the letter, and that it ends at once with an exit code that is not zero.
-#![expect(clippy::unwrap_used, reason = "in a test a panic is the report, in a helper, too")]
 
 use std::ffi::OsStr;
 use std::net::TcpListener;
