@@ -182,6 +182,20 @@ async fn what_was_accepted_is_delivered_in_order_and_in_full_requests() {
 }
 
 #[tokio::test]
+async fn a_page_that_is_larger_than_a_segment_is_taken_in_parts() {
+    let world = World::new().await;
+    let outbox = world.open().await;
+    let sending = send(&outbox);
+    let pieces: Vec<Piece> = (0..240).map(large_record).collect();
+    let bytes: usize = pieces.iter().map(|piece| piece.body.len()).sum();
+    assert!(bytes as u64 > world.options.log.segment_bytes, "{bytes} bytes would fit into one batch");
+    bounded(outbox.accept(&pieces)).await.expect("there is room");
+    bounded(outbox.flush(PATIENCE)).await;
+    assert_eq!(world.counts(|counts| counts.samples == 480).await.out_of_order_samples, 0);
+    drop(sending);
+}
+
+#[tokio::test]
 async fn a_record_that_is_refused_for_good_costs_only_itself() {
     let world = World::new().await;
     let outbox = world.open().await;
