@@ -21,16 +21,16 @@ struct World {
 
 impl World {
     async fn begin(behaviours: &[Behaviour], more: &str, join: &[SocketAddr]) -> World {
-        let folder = tempfile::tempdir().unwrap();
-        let receiver = Receiver::start().await.unwrap();
-        let targets = Targets::start(behaviours.len(), 3).await.unwrap();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let receiver = Receiver::start().await.expect("a free port");
+        let targets = Targets::start(behaviours.len(), 3).await.expect("a free port");
         behaviours.iter().enumerate().for_each(|(index, behaviour)| targets.behave(index, *behaviour));
         let config = folder.path().join("main.alloy");
-        std::fs::write(&config, configuration(&receiver, &targets, more)).unwrap();
-        let address = free_addresses(1).unwrap()[0];
+        std::fs::write(&config, configuration(&receiver, &targets, more)).expect("a writable folder");
+        let address = free_addresses(1).expect("a free port")[0];
         let flags = Flags { config, folder: folder.path().to_owned(), name: "agent", address, join };
         let program = Path::new(env!("CARGO_BIN_EXE_alloy")).to_owned();
-        let agent = Process::start(Start::new(program, &flags)).unwrap();
+        let agent = Process::start(Start::new(program, &flags)).expect("it starts");
         World { receiver, targets, agent, _folder: folder }
     }
 
@@ -69,13 +69,14 @@ impl World {
 
     /// The sum of a figure on the agent's own page.
     fn figure(&self, name: &str) -> f64 {
-        let page = self.agent.get("/metrics").unwrap();
+        let page = self.agent.get("/metrics").expect("it answers");
         let lines = page.lines().filter(|line| line.starts_with(&format!("{name}{{")));
-        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+        let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        values.sum()
     }
 
     fn end(mut self) {
-        let status = self.agent.terminate(PATIENCE).unwrap();
+        let status = self.agent.terminate(PATIENCE).expect("it ends when asked to");
         assert!(status.success(), "{status}\n{}", self.agent.last_words(30));
     }
 }
