@@ -120,6 +120,9 @@ mod tests {
     }
 
     proptest! {
+        // Each save is a sync of the disk.
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
         /// The process may die after each of these steps. It goes on at what it noted last; after a power loss, at what it
         /// saved last.
         #[test]
