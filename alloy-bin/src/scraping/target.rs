@@ -307,7 +307,7 @@ fn reading<'a>(spec: &'a Spec, settings: &Settings, slot_ms: i64) -> Reading<'a>
 }
 
 /// Milliseconds since the Unix epoch.
-fn now_ms() -> i64 {
+pub fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64)
 }
 
