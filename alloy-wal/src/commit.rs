@@ -279,7 +279,7 @@ impl Log {
             state.dirty.retain(|segment| segment.extent().end > durable);
         }
         state.stats.syncs += 1;
-        state.recent.shrink(durable, self.options.cache_bytes);
+        state.shrink_recent(&self.options);
         let woken = state.wakers.take();
         drop(state);
         wakers::wake(woken);
@@ -302,6 +302,9 @@ impl Log {
 /// How many of the chunk's records fit into what is left of the segment, in whole batches.
 fn fitting(chunk: &Chunk, active: &Segment) -> usize {
     let room = active.header.file_bytes.saturating_sub(active.extent().bytes);
+    if chunk.buffer.len() as u64 <= room && active.can_stamp_all(chunk.stamps) {
+        return chunk.entries.len();
+    }
     let mut count = 0;
     for (index, entry) in chunk.entries.iter().enumerate() {
         if entry.frame_end() as u64 > room || !active.can_stamp(entry.stamp_ms) {

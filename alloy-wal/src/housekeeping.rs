@@ -52,6 +52,7 @@ impl Log {
         let mut state = self.lock();
         let before = state.watermarks;
         state.free_passed();
+        state.staging.pool.trim();
         let mut seal = false;
         if let Some(max_age_ms) = self.options.max_age_ms {
             state.drop_aged(now_ms, max_age_ms);

@@ -65,7 +65,7 @@
 //! | --- | --- |
 //! | `wal.rs` | the trait and its words |
 //! | `log.rs`, `commit.rs`, `rewrite.rs`, `read.rs`, `housekeeping.rs` | the log on disk: state, group commit, failures, reading, freeing |
-//! | `staging.rs` | records not yet on disk, and the recent ones |
+//! | `staging.rs`, `pool.rs` | records not yet on disk, and the recent ones; their memory |
 //! | `segment.rs`, `frame.rs`, `reader.rs` | the format, and walking over it |
 //! | `recovery.rs` | from a directory to a log |
 //! | `consumer.rs`, `cursors.rs` | consumers, and their file |
@@ -88,6 +88,7 @@ mod read;
 mod rewrite;
 
 mod frame;
+mod pool;
 mod reader;
 mod recovery;
 mod segment;

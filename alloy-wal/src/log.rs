@@ -85,6 +85,11 @@ impl State {
         self.failed.as_ref().map_or(Ok(()), |error| Err(Error::Failed(error.clone())))
     }
 
+    /// Forgets records that need not be in memory any more.
+    pub(crate) fn shrink_recent(&mut self, options: &Options) {
+        self.recent.shrink(self.watermarks.durable, options, &mut self.staging.pool);
+    }
+
     /// The segment that holds `position`, or the first one behind it.
     pub(crate) fn segment_at(&self, position: Position) -> Option<&Arc<Segment>> {
         let after = self.segments.partition_point(|segment| segment.extent().end <= position);
@@ -166,6 +171,7 @@ impl Log {
         self.save_cursors()
     }
 
+    #[inline]
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
@@ -194,10 +200,13 @@ fn spare_number(name: &str) -> Option<u64> {
 /// Checks a batch against the limits that no waiting helps; returns the bytes of its frames.
 pub(crate) fn check_batch(batch: &[&[u8]], options: &Options) -> Result<usize> {
     let largest = options.max_record_bytes.min(PAYLOAD_BYTES_MAX);
-    if let Some(record) = batch.iter().find(|record| record.len() > largest) {
-        return Err(Error::TooLarge { bytes: record.len() as u64, limit: largest as u64 });
+    let mut bytes = 0;
+    for record in batch {
+        if record.len() > largest {
+            return Err(Error::TooLarge { bytes: record.len() as u64, limit: largest as u64 });
+        }
+        bytes += frame_bytes(record.len());
     }
-    let bytes: usize = batch.iter().map(|record| frame_bytes(record.len())).sum();
     if bytes as u64 > options.segment_room() {
         return Err(Error::TooLarge { bytes: bytes as u64, limit: options.segment_room() });
     }
@@ -220,6 +229,9 @@ impl Wal for Log {
         state.watermarks.staged = end;
         state.stats.appended_records += batch.len() as u64;
         state.stats.appended_bytes += batch.iter().map(|record| record.len() as u64).sum::<u64>();
+        if state.wakers.is_empty() {
+            return Ok(first..end);
+        }
         let woken = state.wakers.take();
         drop(state);
         wakers::wake(woken);
@@ -319,13 +331,17 @@ impl Wal for Log {
         Stats {
             segments: state.segments.len() as u64,
             disk_bytes: state.segment_bytes() + spares + freed + state.cursor_bytes,
-            memory_bytes: (state.staging.bytes() + state.recent.memory()) as u64,
+            memory_bytes: state.memory_bytes(),
             ..state.stats
         }
     }
 }
 
 impl State {
+    fn memory_bytes(&self) -> u64 {
+        (self.staging.bytes() + self.staging.pool.bytes() + self.recent.memory()) as u64
+    }
+
     fn cursor_of(&self, consumer: &ConsumerState) -> Cursor {
         let low = consumer.acknowledged;
         let written = self.watermarks.written;

@@ -212,14 +212,20 @@ impl Segment {
 
     /// True if 32 bits can say how far the stamp is from the segment's first: 24 days either way.
     pub(crate) fn can_stamp(&self, stamp_ms: u64) -> bool {
-        self.stamp(self.delta(stamp_ms)) == stamp_ms
+        i32::try_from(stamp_ms.wrapping_sub(self.header.created_ms).cast_signed()).is_ok()
+    }
+
+    /// True if it can stamp everything between the two. Deltas wrap around, so the two must not be far apart either.
+    pub(crate) fn can_stamp_all(&self, [least, most]: [u64; 2]) -> bool {
+        most.saturating_sub(least) <= i32::MAX as u64 && self.can_stamp(least) && self.can_stamp(most)
     }
 
     /// The delta for a stamp. NOTE: clamped where it cannot be said; a new segment is opened before that happens, except when
     /// records are rewritten after a failure.
     pub(crate) fn delta(&self, stamp_ms: u64) -> i32 {
-        let delta = i128::from(stamp_ms) - i128::from(self.header.created_ms);
-        delta.clamp(i32::MIN.into(), i32::MAX.into()) as i32
+        let delta = i32::try_from(stamp_ms.wrapping_sub(self.header.created_ms).cast_signed());
+        let farthest = if stamp_ms > self.header.created_ms { i32::MAX } else { i32::MIN };
+        delta.unwrap_or(farthest)
     }
 
     /// Fills in the mark that opens a write.
