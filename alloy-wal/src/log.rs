@@ -9,9 +9,10 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
+use crate::commit::Baton;
 use crate::consumer::{ConsumerState, Consumers};
 use crate::cursors::{CursorFile, Hint};
 use crate::frame::{PAYLOAD_BYTES_MAX, frame_bytes};
@@ -36,8 +37,10 @@ pub struct Log {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) log_id: u64,
     pub(crate) state: Mutex<State>,
-    /// A baton was put down.
-    pub(crate) freed_baton: Condvar,
+    /// The write baton was put down.
+    freed_write: Condvar,
+    /// The sync baton was put down.
+    freed_sync: Condvar,
     pub(crate) cursor_file: Mutex<CursorFile>,
     recovery: Recovery,
 }
@@ -64,8 +67,11 @@ pub(crate) struct State {
     pub(crate) cursor_bytes: u64,
     /// Counts rewrites.
     pub(crate) generation: u64,
-    pub(crate) writing: bool,
-    pub(crate) syncing: bool,
+    pub(crate) write_queue: Queue,
+    pub(crate) sync_queue: Queue,
+    /// Calls to sync since the last one began, and before that.
+    pub(crate) sync_callers: u64,
+    pub(crate) last_group: u64,
     pub(crate) spares: Vec<Spare>,
     /// Spares being made.
     pub(crate) spares_coming: usize,
@@ -80,7 +86,21 @@ pub(crate) struct State {
     pub(crate) wakers: Wakers,
 }
 
+/// Who has a baton, and who wants it.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    pub(crate) held: bool,
+    pub(crate) waiting: u32,
+}
+
 impl State {
+    pub(crate) fn queue(&mut self, baton: Baton) -> &mut Queue {
+        match baton {
+            Baton::Write => &mut self.write_queue,
+            Baton::Sync => &mut self.sync_queue,
+        }
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         self.failed.as_ref().map_or(Ok(()), |error| Err(Error::Failed(error.clone())))
     }
@@ -133,8 +153,10 @@ impl Log {
             hint: Hint { durable: next, ..Hint::default() },
             cursor_bytes: found.cursor_file.bytes(),
             generation: 0,
-            writing: false,
-            syncing: false,
+            write_queue: Queue::default(),
+            sync_queue: Queue::default(),
+            sync_callers: 0,
+            last_group: 0,
             spares: found.spares,
             spares_coming: 0,
             freed: Vec::new(),
@@ -151,7 +173,8 @@ impl Log {
             storage,
             log_id: found.log_id,
             state: Mutex::new(state),
-            freed_baton: Condvar::new(),
+            freed_write: Condvar::new(),
+            freed_sync: Condvar::new(),
             cursor_file: Mutex::new(found.cursor_file),
             recovery: found.report,
         })
@@ -176,9 +199,12 @@ impl Log {
         lock(&self.state)
     }
 
-    /// Waits until some baton is put down.
-    pub(crate) fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        self.freed_baton.wait(state).unwrap_or_else(PoisonError::into_inner)
+    /// Signalled when the baton is put down.
+    pub(crate) fn freed(&self, baton: Baton) -> &Condvar {
+        match baton {
+            Baton::Write => &self.freed_write,
+            Baton::Sync => &self.freed_sync,
+        }
     }
 
     /// The log takes and promises nothing any more.
