@@ -93,7 +93,7 @@ impl Log {
 
     /// Makes a spare of the file, or removes it; puts the segment back on the list if that fails.
     fn free(&self, segment: Arc<Segment>) -> Result<()> {
-        drop(segment.take_resume());
+        self.resumes.forget(segment.header.number);
         let segment = match Arc::try_unwrap(segment) {
             // Nobody reads it any more. Its old frames need no erasing: they are valid under the old salt only.
             Ok(segment)

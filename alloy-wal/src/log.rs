@@ -16,6 +16,7 @@ use crate::commit::Baton;
 use crate::consumer::{ConsumerState, Consumers};
 use crate::cursors::{CursorFile, Hint};
 use crate::frame::{PAYLOAD_BYTES_MAX, frame_bytes};
+use crate::reader::Resumes;
 use crate::recovery::{self, Recovery, Spare};
 use crate::retention::Plan;
 use crate::segment::{Segment, lock};
@@ -42,6 +43,7 @@ pub struct Log {
     /// The sync baton was put down.
     freed_sync: Condvar,
     pub(crate) cursor_file: Mutex<CursorFile>,
+    pub(crate) resumes: Resumes,
     recovery: Recovery,
 }
 
@@ -176,6 +178,7 @@ impl Log {
             freed_write: Condvar::new(),
             freed_sync: Condvar::new(),
             cursor_file: Mutex::new(found.cursor_file),
+            resumes: Resumes::default(),
             recovery: found.report,
         })
     }

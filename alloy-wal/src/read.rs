@@ -72,7 +72,8 @@ impl Log {
         sealed: bool,
         collected: &mut Collected,
     ) -> Result<bool> {
-        let mut reader = SegmentReader::resume(segment, collected.next, segment.extent().bytes, sealed);
+        let bytes = segment.extent().bytes;
+        let mut reader = SegmentReader::resume(segment, collected.next, bytes, sealed, &self.resumes);
         while collected.next < end {
             match reader.step()? {
                 Step::Frame(_, header) if header.kind == Kind::Mark => {}
@@ -85,7 +86,7 @@ impl Log {
                         return Ok(true);
                     }
                     if !collected.wants(header.length) {
-                        reader.leave(position, offset);
+                        reader.leave(position, offset, &self.resumes);
                         return Ok(false);
                     }
                     let stamp_ms = segment.stamp(header.delta_ms);

@@ -13,7 +13,6 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::frame::{self, Header, Kind};
-use crate::reader::Resume;
 use crate::storage::SegmentFile;
 use crate::{Error, Position, Result};
 
@@ -134,8 +133,6 @@ pub(crate) struct Segment {
     extent: Mutex<Extent>,
     /// Sparse, sorted; at most one entry per `INDEX_STEP` bytes.
     index: Mutex<Vec<IndexEntry>>,
-    /// Where the last reader stopped. It keeps one window, of a megabyte or of one larger record.
-    resume: Mutex<Option<Resume>>,
     /// Damage up to here is counted.
     damage_counted: Mutex<Position>,
 }
@@ -155,7 +152,6 @@ impl Segment {
             file_bytes,
             extent: Mutex::new(extent),
             index: Mutex::new(vec![start]),
-            resume: Mutex::new(None),
             damage_counted: Mutex::new(header.base),
         }
     }
@@ -187,14 +183,6 @@ impl Segment {
         if after.checked_sub(1).is_none_or(|before| far(&index[before])) && index.get(after).is_none_or(far) {
             index.insert(after, entry);
         }
-    }
-
-    pub(crate) fn take_resume(&self) -> Option<Resume> {
-        lock(&self.resume).take()
-    }
-
-    pub(crate) fn put_resume(&self, resume: Resume) {
-        *lock(&self.resume) = Some(resume);
     }
 
     /// How many of the damaged positions are news.
