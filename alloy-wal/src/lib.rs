@@ -71,6 +71,7 @@
 //! | `consumer.rs`, `cursors.rs` | consumers, and their file |
 //! | `retention.rs` | limits |
 //! | `options.rs`, `error.rs`, `wakers.rs` | what their names say |
+//! | `inspection.rs` | a log looked at from outside, live or dead, without changing it |
 //! | `memory.rs` | the trait without a disk |
 //! | `storage.rs`, `storage/` | the disk as the log sees it |
 //! | `faulty_storage.rs`, `conformance.rs` | feature `testing`: a disk that fails by seed, and the tests of the contract |
@@ -99,6 +100,7 @@ mod cursors;
 mod retention;
 mod wakers;
 
+mod inspection;
 mod memory;
 mod storage;
 
@@ -110,6 +112,7 @@ mod faulty_storage;
 pub use error::{Error, Limit, Result};
 #[cfg(feature = "testing")]
 pub use faulty_storage::{Crash, FaultyStorage, Operation};
+pub use inspection::{ConsumerEntry, CursorsState, Inspection, SegmentEntry, SegmentReport, SegmentState};
 pub use log::Log;
 pub use memory::MemoryLog;
 pub use options::{Options, Policy};
