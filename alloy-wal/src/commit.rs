@@ -5,7 +5,9 @@
 //! Writing goes on while a sync runs.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
+
+use crate::sync::{PoisonError, yield_now};
 
 use crate::cursors::Hint;
 use crate::frame::{self, Header};
@@ -125,7 +127,7 @@ impl Log {
             if self.lock().sync_callers >= expected {
                 break;
             }
-            std::thread::yield_now();
+            yield_now();
         }
         let mut state = self.lock();
         state.last_group = std::mem::take(&mut state.sync_callers);

@@ -70,7 +70,7 @@
 //! | `recovery.rs` | from a directory to a log |
 //! | `consumer.rs`, `cursors.rs` | consumers, and their file |
 //! | `retention.rs` | limits |
-//! | `options.rs`, `error.rs`, `wakers.rs` | what their names say |
+//! | `options.rs`, `error.rs`, `wakers.rs`, `sync.rs` | what their names say |
 //! | `inspection.rs` | a log looked at from outside, live or dead, without changing it |
 //! | `memory.rs` | the trait without a disk |
 //! | `storage.rs`, `storage/` | the disk as the log sees it |
@@ -98,6 +98,7 @@ mod staging;
 mod consumer;
 mod cursors;
 mod retention;
+mod sync;
 mod wakers;
 
 mod inspection;

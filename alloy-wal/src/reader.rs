@@ -1,8 +1,8 @@
 //! Reading the frames of one segment, through a window, over damage.
 
+use crate::sync::Mutex;
 use std::io;
 use std::ops::Range;
-use std::sync::Mutex;
 
 use bytes::{Bytes, BytesMut};
 
@@ -82,6 +82,8 @@ pub(crate) struct SegmentReader<'a> {
     window_offset: u64,
     /// The windows before, to be used again when nobody holds a record of them any more.
     used: Vec<Bytes>,
+    /// What the device cannot read counts as zeros, which are no frames.
+    over_unreadable: bool,
 }
 
 impl<'a> SegmentReader<'a> {
@@ -96,7 +98,13 @@ impl<'a> SegmentReader<'a> {
             window: Bytes::new(),
             window_offset: 0,
             used: Vec::new(),
+            over_unreadable: false,
         }
+    }
+
+    /// Begins like `new`, and takes what the device cannot read for damage.
+    pub(crate) fn over_unreadable(segment: &'a Segment, from: Position, end: u64) -> SegmentReader<'a> {
+        SegmentReader { over_unreadable: true, ..SegmentReader::new(segment, segment.find(from), end, false) }
     }
 
     /// Begins at `from`, or before it at a known frame; takes over what a reader that stopped there left.
@@ -122,6 +130,9 @@ impl<'a> SegmentReader<'a> {
 
     /// Leaves what it has for the next reader, who will begin with the record at this offset.
     pub(crate) fn leave(self, position: Position, offset: u64, resumes: &Resumes) {
+        if self.over_unreadable {
+            return;
+        }
         let SegmentReader { segment, window, window_offset, used, .. } = self;
         resumes.put(Resume { segment: segment.header.number, position, offset, window, window_offset, used });
     }
@@ -246,8 +257,30 @@ impl<'a> SegmentReader<'a> {
             _ => BytesMut::zeroed(length),
         };
         buffer.resize(length, 0);
-        let count = self.segment.file.read_at(&mut buffer, range.start)?;
+        let count = match self.segment.file.read_at(&mut buffer, range.start) {
+            Err(_) if self.over_unreadable => self.read_blocks(&mut buffer, range.start),
+            read => read?,
+        };
         buffer.truncate(count);
         Ok(buffer.freeze())
+    }
+
+    /// Reads block by block what cannot be read at once; what still cannot is zeros.
+    fn read_blocks(&self, buffer: &mut [u8], offset: u64) -> usize {
+        let mut end = 0;
+        for (index, block) in buffer.chunks_mut(ZEROS_BYTES).enumerate() {
+            let at = index * ZEROS_BYTES;
+            match self.segment.file.read_at(block, offset + at as u64) {
+                Ok(count) => {
+                    block[count..].fill(0);
+                    end = at + count;
+                }
+                Err(_) => {
+                    block.fill(0);
+                    end = at + block.len();
+                }
+            }
+        }
+        end
     }
 }

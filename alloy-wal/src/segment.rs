@@ -10,7 +10,7 @@
 //! 72  zeros                2044  crc32 of the 2,044 bytes before
 //! ```
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::frame::{self, Header, Kind};
 use crate::storage::SegmentFile;
