@@ -6,6 +6,7 @@
 
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use alloy_wal::conformance::{append, payload, read_all, small_options};
 use alloy_wal::{Item, Log, Options, Policy, Result, Start, Wal, Watermarks};
@@ -13,6 +14,7 @@ use alloy_wal::{Item, Log, Options, Policy, Result, Start, Wal, Watermarks};
 const DIRECTORY: &str = "ALLOY_WAL_KILLED_DIRECTORY";
 const KILLS: &str = "ALLOY_WAL_KILLS";
 const ROUNDS: u64 = 20;
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// How the child makes its records durable: what lib.rs calls the three levels.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +58,9 @@ fn kill_at_random(test: &str, level: Level) {
     if let Some(directory) = std::env::var_os(DIRECTORY) {
         return child(directory.as_ref(), level);
     }
+    // NOTE: a child that another thread is about to start holds, until its exec, a copy of this process's open files, the lock
+    // of a log among them, and the next child would find it locked.
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let directory = tempfile::tempdir().expect("a temporary directory");
     let rounds = std::env::var(KILLS).ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
     for round in 0..rounds {
