@@ -21,7 +21,7 @@ pub struct Options {
     pub max_record_bytes: usize,
     /// Bytes in memory that are appended but not written; `append` refuses more. Default 32 MiB.
     pub max_staged_bytes: usize,
-    /// Bytes written but not synced: beyond it `write` syncs too. They are kept in memory, to be written elsewhere if a sync
+    /// Bytes written but not synced, at most a segment: beyond it `write` syncs too. They are kept in memory, to be written elsewhere if a sync
     /// fails. Default 16 MiB.
     pub max_unsynced_bytes: usize,
     /// Bytes of written records kept in memory so that a reader that keeps up never touches the disk. Default 8 MiB.
