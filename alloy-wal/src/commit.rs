@@ -21,7 +21,9 @@ use crate::wakers;
 use crate::{Error, Position, Result, Wal, Watermarks};
 
 /// How often a leader gives way to those who are expected in his group. Each costs a microsecond if nobody comes.
-const GATHER_YIELDS: u32 = 2;
+const GATHER_YIELDS: u32 = 4;
+/// A group of so many bytes keeps the device busy for longer than a sync costs anyway: nobody is waited for.
+const GATHER_BYTES: usize = 256 << 10;
 
 /// What a thread may hold alone.
 #[derive(Debug, Clone, Copy)]
@@ -89,9 +91,7 @@ impl Log {
         let target = self.watermarks().staged;
         self.write_up_to(target)?;
         let state = self.lock();
-        let unsynced: usize =
-            state.recent.unsynced(state.watermarks.durable).map(|part| part.bytes.len()).sum();
-        let watermarks = state.watermarks;
+        let (unsynced, watermarks) = (state.unsynced_bytes(), state.watermarks);
         drop(state);
         if unsynced as u64 > self.options.unsynced_bytes_max() {
             return self.sync_staged();
@@ -119,12 +119,11 @@ impl Log {
     /// Lets those come who were in the last group: the first of them to be back would else sync alone, and the others wait for two
     /// syncs in place of one.
     fn gather(&self) {
-        let expected = {
-            let state = self.lock();
-            state.last_group
-        };
         for _ in 0..GATHER_YIELDS {
-            if self.lock().sync_callers >= expected {
+            let state = self.lock();
+            let enough = state.sync_callers >= state.last_group || state.unsynced_bytes() >= GATHER_BYTES;
+            drop(state);
+            if enough {
                 break;
             }
             yield_now();

@@ -109,6 +109,11 @@ impl State {
         self.failed.as_ref().map_or(Ok(()), |error| Err(Error::Failed(error.clone())))
     }
 
+    /// Bytes written but not durable.
+    pub(crate) fn unsynced_bytes(&self) -> usize {
+        self.recent.unsynced(self.watermarks.durable).map(|part| part.bytes.len()).sum()
+    }
+
     /// Forgets records that need not be in memory any more.
     pub(crate) fn shrink_recent(&mut self, options: &Options) {
         self.recent.shrink(self.watermarks.durable, options, &mut self.staging.pool);
