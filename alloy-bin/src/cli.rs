@@ -22,6 +22,9 @@ enum Command {
     Run(RunFlags),
     /// Formats a configuration file.
     Fmt(FmtFlags),
+    /// Looks at what an agent keeps on disk.
+    #[command(subcommand)]
+    Tools(crate::tools::Tool),
 }
 
 /// Flags of `alloy run`.
@@ -65,6 +68,7 @@ pub fn main_from(arguments: impl IntoIterator<Item: Into<OsString> + Clone>) -> 
     let result = match cli.command {
         Command::Run(flags) => crate::run::run(flags),
         Command::Fmt(flags) => fmt(&flags),
+        Command::Tools(tool) => crate::tools::run(&tool),
     };
     match result {
         Ok(code) => code,

@@ -3,6 +3,7 @@
 //! | module | what |
 //! | --- | --- |
 //! | [`cli`], [`run`] | the command line, and the wiring of `alloy run` |
+//! | [`tools`] | `alloy tools`: looking at what is on disk |
 //! | [`logging`] | what the agent says of itself |
 //! | [`syntax`], [`config`] | text -> tree -> typed values |
 //! | [`graph`] | configuration -> running components |
@@ -17,6 +18,8 @@
 
 pub mod cli;
 pub mod run;
+
+pub mod tools;
 
 pub mod logging;
 

@@ -16,8 +16,9 @@ const CRATES: [&str; 3] = ["alloy-cluster", "alloy-wal", "alloy-bin"];
 const IMPORTS: &[(&str, &[&str])] = &[
     ("lib", &[]),
     ("main", &[]),
-    ("cli", &["ownership", "run", "syntax"]),
+    ("cli", &["ownership", "run", "syntax", "tools"]),
     ("run", &["cli", "components", "graph", "logging", "ownership", "server", "telemetry"]),
+    ("tools", &[]),
     ("logging", &["config"]),
     ("syntax", &[]),
     ("config", &["syntax"]),
@@ -43,7 +44,11 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
         &["alloy-cluster/", "alloy-bin/src/ownership/", "alloy-bin/src/run.rs"],
         "ownership speaks to the cluster",
     ),
-    ("alloy_wal", &["alloy-wal/", "alloy-bin/src/outbox/"], "outbox speaks to the log"),
+    (
+        "alloy_wal",
+        &["alloy-wal/", "alloy-bin/src/outbox/", "alloy-bin/src/tools/"],
+        "outbox speaks to the log; tools look at one from outside, with no agent running",
+    ),
     ("alloy_bin", &["alloy-bin/"], "the libraries know nothing of the agent"),
 ];
 

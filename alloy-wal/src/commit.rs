@@ -7,6 +7,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::sync::{PoisonError, yield_now};
+
 use crate::cursors::Hint;
 use crate::frame::{self, Header};
 use crate::log::Log;
@@ -16,7 +18,12 @@ use crate::segment::{Extent, HEADER_BLOCK, IndexEntry, Segment, SegmentHeader, f
 use crate::staging::{Chunk, MARK_BYTES};
 use crate::storage::{Fill, SegmentFile};
 use crate::wakers;
-use crate::{Error, Position, Result, Watermarks};
+use crate::{Error, Position, Result, Wal, Watermarks};
+
+/// How often a leader gives way to those who are expected in his group. Each costs a microsecond if nobody comes.
+const GATHER_YIELDS: u32 = 4;
+/// A group of so many bytes keeps the device busy for longer than a sync costs anyway: nobody is waited for.
+const GATHER_BYTES: usize = 256 << 10;
 
 /// What a thread may hold alone.
 #[derive(Debug, Clone, Copy)]
@@ -34,12 +41,16 @@ pub(crate) struct Held<'a> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         let mut state = self.log.lock();
-        match self.baton {
-            Baton::Write => state.writing = false,
-            Baton::Sync => state.syncing = false,
-        }
+        let queue = match self.baton {
+            Baton::Write => &mut state.write_queue,
+            Baton::Sync => &mut state.sync_queue,
+        };
+        queue.held = false;
+        let waiting = queue.waiting > 0;
         drop(state);
-        self.log.freed_baton.notify_all();
+        if waiting {
+            self.log.freed(self.baton).notify_all();
+        }
     }
 }
 
@@ -56,28 +67,31 @@ impl Log {
             if done(&state.watermarks) {
                 return Ok(None);
             }
-            let held = match baton {
-                Baton::Write => &mut state.writing,
-                Baton::Sync => &mut state.syncing,
-            };
-            if !*held {
-                *held = true;
+            let queue = state.queue(baton);
+            if !queue.held {
+                queue.held = true;
                 return Ok(Some(Held { log: self, baton }));
             }
-            state = self.wait(state);
+            queue.waiting += 1;
+            state = self.freed(baton).wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.queue(baton).waiting -= 1;
         }
+    }
+
+    /// Waits until everything up to `target` is written, or leads the write.
+    fn write_up_to(&self, target: Position) -> Result<()> {
+        while let Some(_held) = self.take_baton(Baton::Write, |now| now.written >= target)? {
+            self.lead_write()?;
+        }
+        Ok(())
     }
 
     pub(crate) fn write_staged(&self) -> Result<Watermarks> {
         self.free_dropped();
-        let target = self.lock().watermarks.staged;
-        while let Some(_held) = self.take_baton(Baton::Write, |now| now.written >= target)? {
-            self.lead_write()?;
-        }
+        let target = self.watermarks().staged;
+        self.write_up_to(target)?;
         let state = self.lock();
-        let unsynced: usize =
-            state.recent.unsynced(state.watermarks.durable).map(|part| part.bytes.len()).sum();
-        let watermarks = state.watermarks;
+        let (unsynced, watermarks) = (state.unsynced_bytes(), state.watermarks);
         drop(state);
         if unsynced as u64 > self.options.unsynced_bytes_max() {
             return self.sync_staged();
@@ -86,14 +100,36 @@ impl Log {
     }
 
     pub(crate) fn sync_staged(&self) -> Result<Watermarks> {
-        let target = self.lock().watermarks.staged;
+        let target = {
+            let mut state = self.lock();
+            state.sync_callers += 1;
+            state.watermarks.staged
+        };
+        // Not with the sync baton in hand: while another group is being synced, this one is written.
+        self.write_up_to(target)?;
         while let Some(_held) = self.take_baton(Baton::Sync, |now| now.durable >= target)? {
-            while let Some(_held) = self.take_baton(Baton::Write, |now| now.written >= target)? {
-                self.lead_write()?;
-            }
+            self.gather();
+            let gathered = self.watermarks().staged;
+            self.write_up_to(gathered)?;
             self.lead_sync()?;
         }
         Ok(self.lock().watermarks)
+    }
+
+    /// Lets those come who were in the last group: the first of them to be back would else sync alone, and the others wait for two
+    /// syncs in place of one.
+    fn gather(&self) {
+        for _ in 0..GATHER_YIELDS {
+            let state = self.lock();
+            let enough = state.sync_callers >= state.last_group || state.unsynced_bytes() >= GATHER_BYTES;
+            drop(state);
+            if enough {
+                break;
+            }
+            yield_now();
+        }
+        let mut state = self.lock();
+        state.last_group = std::mem::take(&mut state.sync_callers);
     }
 
     /// Writes everything staged. What cannot be written stays staged.
@@ -279,7 +315,7 @@ impl Log {
             state.dirty.retain(|segment| segment.extent().end > durable);
         }
         state.stats.syncs += 1;
-        state.recent.shrink(durable, self.options.cache_bytes);
+        state.shrink_recent(&self.options);
         let woken = state.wakers.take();
         drop(state);
         wakers::wake(woken);
@@ -302,6 +338,9 @@ impl Log {
 /// How many of the chunk's records fit into what is left of the segment, in whole batches.
 fn fitting(chunk: &Chunk, active: &Segment) -> usize {
     let room = active.header.file_bytes.saturating_sub(active.extent().bytes);
+    if chunk.buffer.len() as u64 <= room && active.can_stamp_all(chunk.stamps) {
+        return chunk.entries.len();
+    }
     let mut count = 0;
     for (index, entry) in chunk.entries.iter().enumerate() {
         if entry.frame_end() as u64 > room || !active.can_stamp(entry.stamp_ms) {

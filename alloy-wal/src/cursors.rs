@@ -168,6 +168,38 @@ pub(crate) enum Found {
     Saved(Saved, CursorFile),
 }
 
+/// The file as it was read.
+pub(crate) struct Contents {
+    file: Box<dyn SegmentFile>,
+    bytes: u64,
+    /// The newest whole slot, and the size of the file's slots.
+    pub(crate) newest: Option<(Saved, u32)>,
+}
+
+impl Contents {
+    /// `None` if there is no file.
+    pub(crate) fn read(storage: &dyn Storage, names: &[String]) -> Result<Option<Contents>> {
+        if !names.iter().any(|name| name == CURSORS) {
+            return Ok(None);
+        }
+        let io = |error| Error::io("read", CURSORS, error);
+        let file = storage.open(CURSORS).map_err(io)?;
+        let bytes = file.bytes().map_err(io)?.min(2 * u64::from(SLOT_BYTES_MAX));
+        let mut content = vec![0; bytes as usize];
+        let count = file.read_at(&mut content, 0).map_err(io)?;
+        content.truncate(count);
+        let mut newest: Option<(Saved, u32)> = None;
+        for slot in [&content[..], &content[content.len() / 2..]] {
+            if let Some((saved, slot_bytes)) = Saved::decode(slot)?
+                && newest.as_ref().is_none_or(|(known, _)| known.generation < saved.generation)
+            {
+                newest = Some((saved, slot_bytes));
+            }
+        }
+        Ok(Some(Contents { file, bytes: count as u64, newest }))
+    }
+}
+
 /// The open file, written by one thread at a time.
 pub(crate) struct CursorFile {
     file: Box<dyn SegmentFile>,
@@ -178,38 +210,19 @@ pub(crate) struct CursorFile {
 }
 
 impl CursorFile {
-    /// Reads the newest whole slot.
+    /// Reads the newest whole slot, and makes sure that it is durable.
     pub(crate) fn find(storage: &dyn Storage, names: &[String]) -> Result<Found> {
-        if !names.iter().any(|name| name == CURSORS) {
+        let Some(Contents { file, bytes: length, newest }) = Contents::read(storage, names)? else {
             return Ok(Found::Missing);
-        }
-        let io = |error| Error::io("read", CURSORS, error);
-        let file = storage.open(CURSORS).map_err(io)?;
-        let bytes = file.bytes().map_err(io)?.min(2 * u64::from(SLOT_BYTES_MAX));
-        let mut content = vec![0; bytes as usize];
-        let count = file.read_at(&mut content, 0).map_err(io)?;
-        content.truncate(count);
-        let mut best: Option<(Saved, u32)> = None;
-        for slot in [&content[..], &content[content.len() / 2..]] {
-            if let Some((saved, slot_bytes)) = Saved::decode(slot)?
-                && best.as_ref().is_none_or(|(known, _)| known.generation < saved.generation)
-            {
-                best = Some((saved, slot_bytes));
-            }
-        }
-        Ok(match best {
-            None => Found::Damaged,
-            Some((saved, slot_bytes)) => {
-                let generation = saved.generation;
-                // Written once more: the last process may have died before its sync, or after one that failed.
-                let bytes = saved.encode(slot_bytes);
-                let repeated =
-                    file.write_at(&bytes, offset(generation, slot_bytes)).and_then(|()| file.sync());
-                repeated.map_err(|error| Error::io("sync", CURSORS, error))?;
-                let suspect = content.len() as u64 != 2 * u64::from(slot_bytes);
-                Found::Saved(saved, CursorFile { file, slot_bytes, generation, suspect })
-            }
-        })
+        };
+        let Some((saved, slot_bytes)) = newest else { return Ok(Found::Damaged) };
+        let generation = saved.generation;
+        // Written once more: the last process may have died before its sync, or after one that failed.
+        let bytes = saved.encode(slot_bytes);
+        let repeated = file.write_at(&bytes, offset(generation, slot_bytes)).and_then(|()| file.sync());
+        repeated.map_err(|error| Error::io("sync", CURSORS, error))?;
+        let suspect = length != 2 * u64::from(slot_bytes);
+        Ok(Found::Saved(saved, CursorFile { file, slot_bytes, generation, suspect }))
     }
 
     /// Makes a new file with this content, under the real name only when it is durable.

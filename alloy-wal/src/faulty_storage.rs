@@ -3,7 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::sync::{Mutex, MutexGuard};
 
 use crate::segment::lock;
 use crate::storage::{Fill, SegmentFile, Storage};
@@ -62,6 +65,7 @@ struct Disk {
     fail_at: Option<(u64, io::ErrorKind)>,
     fail_every: Option<(u64, io::ErrorKind)>,
     fail_operation: Option<(Operation, io::ErrorKind, u64)>,
+    bad_sectors: Option<(String, Range<u64>)>,
 }
 
 #[derive(Default)]
@@ -133,6 +137,11 @@ impl FaultyStorage {
     /// The next `times` calls of this sort fail.
     pub fn fail_operation(&self, operation: Operation, kind: io::ErrorKind, times: u64) {
         self.lock().fail_operation = Some((operation, kind, times));
+    }
+
+    /// Reads of these bytes of a file fail until [`heal`](FaultyStorage::heal).
+    pub fn fail_reads(&self, name: &str, bytes: Range<u64>) {
+        self.lock().bad_sectors = Some((name.into(), bytes));
     }
 
     /// Files cannot take more than this together.
@@ -213,6 +222,7 @@ impl Disk {
         self.fail_at = None;
         self.fail_every = None;
         self.fail_operation = None;
+        self.bad_sectors = None;
     }
 
     fn is_alive(&self, epoch: u64) -> bool {
@@ -372,6 +382,14 @@ impl SegmentFile for FaultyFile {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let disk = self.storage.call(Operation::Read)?;
+        let end = offset + buffer.len() as u64;
+        if let Some((name, bad)) = &disk.bad_sectors
+            && disk.names.get(name) == Some(&self.file)
+            && bad.start < end
+            && offset < bad.end
+        {
+            return Err(io::Error::other("bad sector"));
+        }
         let Some(rest) = disk.files[self.file].now.get(offset as usize..) else { return Ok(0) };
         let count = rest.len().min(buffer.len());
         buffer[..count].copy_from_slice(&rest[..count]);

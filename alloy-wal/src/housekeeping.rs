@@ -52,6 +52,7 @@ impl Log {
         let mut state = self.lock();
         let before = state.watermarks;
         state.free_passed();
+        state.staging.pool.trim();
         let mut seal = false;
         if let Some(max_age_ms) = self.options.max_age_ms {
             state.drop_aged(now_ms, max_age_ms);
@@ -92,7 +93,7 @@ impl Log {
 
     /// Makes a spare of the file, or removes it; puts the segment back on the list if that fails.
     fn free(&self, segment: Arc<Segment>) -> Result<()> {
-        drop(segment.take_resume());
+        self.resumes.forget(segment.header.number);
         let segment = match Arc::try_unwrap(segment) {
             // Nobody reads it any more. Its old frames need no erasing: they are valid under the old salt only.
             Ok(segment)

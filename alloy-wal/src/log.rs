@@ -9,12 +9,16 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
+use crate::commit::Baton;
 use crate::consumer::{ConsumerState, Consumers};
 use crate::cursors::{CursorFile, Hint};
 use crate::frame::{PAYLOAD_BYTES_MAX, frame_bytes};
+use crate::reader::Resumes;
 use crate::recovery::{self, Recovery, Spare};
 use crate::retention::Plan;
 use crate::segment::{Segment, lock};
@@ -36,9 +40,12 @@ pub struct Log {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) log_id: u64,
     pub(crate) state: Mutex<State>,
-    /// A baton was put down.
-    pub(crate) freed_baton: Condvar,
+    /// The write baton was put down.
+    freed_write: Condvar,
+    /// The sync baton was put down.
+    freed_sync: Condvar,
     pub(crate) cursor_file: Mutex<CursorFile>,
+    pub(crate) resumes: Resumes,
     recovery: Recovery,
 }
 
@@ -64,8 +71,11 @@ pub(crate) struct State {
     pub(crate) cursor_bytes: u64,
     /// Counts rewrites.
     pub(crate) generation: u64,
-    pub(crate) writing: bool,
-    pub(crate) syncing: bool,
+    pub(crate) write_queue: Queue,
+    pub(crate) sync_queue: Queue,
+    /// Calls to sync since the last one began, and before that.
+    pub(crate) sync_callers: u64,
+    pub(crate) last_group: u64,
     pub(crate) spares: Vec<Spare>,
     /// Spares being made.
     pub(crate) spares_coming: usize,
@@ -80,9 +90,33 @@ pub(crate) struct State {
     pub(crate) wakers: Wakers,
 }
 
+/// Who has a baton, and who wants it.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    pub(crate) held: bool,
+    pub(crate) waiting: u32,
+}
+
 impl State {
+    pub(crate) fn queue(&mut self, baton: Baton) -> &mut Queue {
+        match baton {
+            Baton::Write => &mut self.write_queue,
+            Baton::Sync => &mut self.sync_queue,
+        }
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         self.failed.as_ref().map_or(Ok(()), |error| Err(Error::Failed(error.clone())))
+    }
+
+    /// Bytes written but not durable.
+    pub(crate) fn unsynced_bytes(&self) -> usize {
+        self.recent.unsynced(self.watermarks.durable).map(|part| part.bytes.len()).sum()
+    }
+
+    /// Forgets records that need not be in memory any more.
+    pub(crate) fn shrink_recent(&mut self, options: &Options) {
+        self.recent.shrink(self.watermarks.durable, options, &mut self.staging.pool);
     }
 
     /// The segment that holds `position`, or the first one behind it.
@@ -128,8 +162,10 @@ impl Log {
             hint: Hint { durable: next, ..Hint::default() },
             cursor_bytes: found.cursor_file.bytes(),
             generation: 0,
-            writing: false,
-            syncing: false,
+            write_queue: Queue::default(),
+            sync_queue: Queue::default(),
+            sync_callers: 0,
+            last_group: 0,
             spares: found.spares,
             spares_coming: 0,
             freed: Vec::new(),
@@ -146,8 +182,10 @@ impl Log {
             storage,
             log_id: found.log_id,
             state: Mutex::new(state),
-            freed_baton: Condvar::new(),
+            freed_write: Condvar::new(),
+            freed_sync: Condvar::new(),
             cursor_file: Mutex::new(found.cursor_file),
+            resumes: Resumes::default(),
             recovery: found.report,
         })
     }
@@ -166,13 +204,17 @@ impl Log {
         self.save_cursors()
     }
 
+    #[inline]
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
 
-    /// Waits until some baton is put down.
-    pub(crate) fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        self.freed_baton.wait(state).unwrap_or_else(PoisonError::into_inner)
+    /// Signalled when the baton is put down.
+    pub(crate) fn freed(&self, baton: Baton) -> &Condvar {
+        match baton {
+            Baton::Write => &self.freed_write,
+            Baton::Sync => &self.freed_sync,
+        }
     }
 
     /// The log takes and promises nothing any more.
@@ -194,10 +236,13 @@ fn spare_number(name: &str) -> Option<u64> {
 /// Checks a batch against the limits that no waiting helps; returns the bytes of its frames.
 pub(crate) fn check_batch(batch: &[&[u8]], options: &Options) -> Result<usize> {
     let largest = options.max_record_bytes.min(PAYLOAD_BYTES_MAX);
-    if let Some(record) = batch.iter().find(|record| record.len() > largest) {
-        return Err(Error::TooLarge { bytes: record.len() as u64, limit: largest as u64 });
+    let mut bytes = 0;
+    for record in batch {
+        if record.len() > largest {
+            return Err(Error::TooLarge { bytes: record.len() as u64, limit: largest as u64 });
+        }
+        bytes += frame_bytes(record.len());
     }
-    let bytes: usize = batch.iter().map(|record| frame_bytes(record.len())).sum();
     if bytes as u64 > options.segment_room() {
         return Err(Error::TooLarge { bytes: bytes as u64, limit: options.segment_room() });
     }
@@ -220,6 +265,9 @@ impl Wal for Log {
         state.watermarks.staged = end;
         state.stats.appended_records += batch.len() as u64;
         state.stats.appended_bytes += batch.iter().map(|record| record.len() as u64).sum::<u64>();
+        if state.wakers.is_empty() {
+            return Ok(first..end);
+        }
         let woken = state.wakers.take();
         drop(state);
         wakers::wake(woken);
@@ -319,13 +367,17 @@ impl Wal for Log {
         Stats {
             segments: state.segments.len() as u64,
             disk_bytes: state.segment_bytes() + spares + freed + state.cursor_bytes,
-            memory_bytes: (state.staging.bytes() + state.recent.memory()) as u64,
+            memory_bytes: state.memory_bytes(),
             ..state.stats
         }
     }
 }
 
 impl State {
+    fn memory_bytes(&self) -> u64 {
+        (self.staging.bytes() + self.staging.pool.bytes() + self.recent.memory()) as u64
+    }
+
     fn cursor_of(&self, consumer: &ConsumerState) -> Cursor {
         let low = consumer.acknowledged;
         let written = self.watermarks.written;

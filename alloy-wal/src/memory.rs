@@ -1,8 +1,8 @@
 //! The same log without a disk: for tests, and for those who want the queue but not the files.
 
+use crate::sync::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;

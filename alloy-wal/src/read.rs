@@ -51,14 +51,38 @@ enum Source {
     Segment(Arc<Segment>, Position, bool),
 }
 
+/// What bytes are that the device cannot read.
+#[derive(Debug, Clone, Copy)]
+enum Unreadable {
+    Error,
+    Gap,
+}
+
 impl Log {
+    /// Reads like [`read`](crate::Wal::read), but what the device cannot read is a gap, block by block, and not an error.
+    ///
+    /// `read` never gives up records because of an outage that may pass, so a sector that is lost for good makes it fail for
+    /// ever. The log has no clock to tell the two apart: the caller decides when `read` has failed for long enough.
+    ///
+    /// # Errors
+    /// Those of `read` that are not about reading.
+    pub fn read_over_unreadable(&self, from: Position, limit: Read) -> Result<Vec<Item>> {
+        self.collect(from, limit, Unreadable::Gap)
+    }
+
     pub(crate) fn read_items(&self, from: Position, limit: Read) -> Result<Vec<Item>> {
+        self.collect(from, limit, Unreadable::Error)
+    }
+
+    fn collect(&self, from: Position, limit: Read, unreadable: Unreadable) -> Result<Vec<Item>> {
         let mut collected = Collected { items: Vec::new(), limit, bytes: 0, next: from };
         loop {
             let source = self.lock().next_source(&mut collected, self.options.map);
             let Source::Segment(segment, end, sealed) = source else { return Ok(collected.items) };
             let before = collected.next;
-            if !self.read_segment(&segment, end, sealed, &mut collected)? || collected.next == before {
+            if !self.read_segment(&segment, end, sealed, unreadable, &mut collected)?
+                || collected.next == before
+            {
                 return Ok(collected.items);
             }
         }
@@ -70,9 +94,14 @@ impl Log {
         segment: &Segment,
         end: Position,
         sealed: bool,
+        unreadable: Unreadable,
         collected: &mut Collected,
     ) -> Result<bool> {
-        let mut reader = SegmentReader::resume(segment, collected.next, segment.extent().bytes, sealed);
+        let bytes = segment.extent().bytes;
+        let mut reader = match unreadable {
+            Unreadable::Error => SegmentReader::resume(segment, collected.next, bytes, sealed, &self.resumes),
+            Unreadable::Gap => SegmentReader::over_unreadable(segment, collected.next, bytes),
+        };
         while collected.next < end {
             match reader.step()? {
                 Step::Frame(_, header) if header.kind == Kind::Mark => {}
@@ -85,7 +114,7 @@ impl Log {
                         return Ok(true);
                     }
                     if !collected.wants(header.length) {
-                        reader.leave(position, offset);
+                        reader.leave(position, offset, &self.resumes);
                         return Ok(false);
                     }
                     let stamp_ms = segment.stamp(header.delta_ms);

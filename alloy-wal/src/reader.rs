@@ -1,16 +1,26 @@
 //! Reading the frames of one segment, through a window, over damage.
 
+use crate::sync::Mutex;
 use std::io;
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
 use crate::frame::{self, ALIGNMENT, FRAME_HEADER, Header, Kind};
-use crate::segment::{IndexEntry, Segment};
+use crate::segment::{IndexEntry, Segment, lock};
 use crate::{Error, Position, Result};
 
 /// Bytes read at once. 1 MiB reads come within a third of what the memory gives; larger ones gain nothing.
 const WINDOW_BYTES: u64 = 1 << 20;
+
+/// Readers that stopped in the middle of a segment and are remembered. Each keeps a window and those before it: 3 MiB, more only for
+/// records larger than a window.
+const RESUMES_MAX: usize = 8;
+/// Windows kept to be used again: the records of one read are of two windows as a rule.
+const USED_MAX: usize = 2;
+
+/// Bytes looked at together for being all zero.
+const ZEROS_BYTES: usize = 4096;
 
 /// What comes next in a segment.
 #[derive(Debug)]
@@ -24,11 +34,38 @@ pub(crate) enum Step {
 }
 
 /// Where a reader stopped in the middle of a segment, with the bytes it had: the next read goes on there.
-pub(crate) struct Resume {
+struct Resume {
+    segment: u64,
     position: Position,
     offset: u64,
     window: Bytes,
     window_offset: u64,
+    used: Vec<Bytes>,
+}
+
+/// Where the last readers stopped: one entry for each of as many as read at the same time.
+#[derive(Default)]
+pub(crate) struct Resumes(Mutex<Vec<Resume>>);
+
+impl Resumes {
+    /// Forgets the readers of a segment.
+    pub(crate) fn forget(&self, segment: u64) {
+        lock(&self.0).retain(|left| left.segment != segment);
+    }
+
+    fn take(&self, segment: u64, from: Position) -> Option<Resume> {
+        let mut all = lock(&self.0);
+        let at = all.iter().position(|left| left.segment == segment && left.position == from)?;
+        Some(all.remove(at))
+    }
+
+    fn put(&self, left: Resume) {
+        let mut all = lock(&self.0);
+        if all.len() == RESUMES_MAX {
+            all.remove(0);
+        }
+        all.push(left);
+    }
 }
 
 /// Walks over the frames of a segment.
@@ -43,6 +80,10 @@ pub(crate) struct SegmentReader<'a> {
     map: bool,
     window: Bytes,
     window_offset: u64,
+    /// The windows before, to be used again when nobody holds a record of them any more.
+    used: Vec<Bytes>,
+    /// What the device cannot read counts as zeros, which are no frames.
+    over_unreadable: bool,
 }
 
 impl<'a> SegmentReader<'a> {
@@ -56,29 +97,44 @@ impl<'a> SegmentReader<'a> {
             map,
             window: Bytes::new(),
             window_offset: 0,
+            used: Vec::new(),
+            over_unreadable: false,
         }
     }
 
-    /// Begins at `from`, or before it at a known frame; takes over what the last reader left.
-    pub(crate) fn resume(segment: &'a Segment, from: Position, end: u64, map: bool) -> SegmentReader<'a> {
-        let Some(left) = segment.take_resume() else {
+    /// Begins like `new`, and takes what the device cannot read for damage.
+    pub(crate) fn over_unreadable(segment: &'a Segment, from: Position, end: u64) -> SegmentReader<'a> {
+        SegmentReader { over_unreadable: true, ..SegmentReader::new(segment, segment.find(from), end, false) }
+    }
+
+    /// Begins at `from`, or before it at a known frame; takes over what a reader that stopped there left.
+    pub(crate) fn resume(
+        segment: &'a Segment,
+        from: Position,
+        end: u64,
+        map: bool,
+        resumes: &Resumes,
+    ) -> SegmentReader<'a> {
+        let Some(left) = resumes.take(segment.header.number, from) else {
             return SegmentReader::new(segment, segment.find(from), end, map);
         };
         let here = IndexEntry { position: left.position, offset: left.offset, stamp_ms: 0 };
-        let start = if left.position == from { here } else { segment.find(from) };
-        let reader = SegmentReader::new(segment, start, end, map);
+        let reader = SegmentReader::new(segment, here, end, map);
         // A mapped window of a file that was shortened meanwhile must not be touched.
         let window_end = left.window_offset + left.window.len() as u64;
         if segment.file.bytes().is_ok_and(|bytes| bytes < window_end) {
             return reader;
         }
-        SegmentReader { window: left.window, window_offset: left.window_offset, ..reader }
+        SegmentReader { window: left.window, window_offset: left.window_offset, used: left.used, ..reader }
     }
 
     /// Leaves what it has for the next reader, who will begin with the record at this offset.
-    pub(crate) fn leave(self, position: Position, offset: u64) {
-        let left = Resume { position, offset, window: self.window, window_offset: self.window_offset };
-        self.segment.put_resume(left);
+    pub(crate) fn leave(self, position: Position, offset: u64, resumes: &Resumes) {
+        if self.over_unreadable {
+            return;
+        }
+        let SegmentReader { segment, window, window_offset, used, .. } = self;
+        resumes.put(Resume { segment: segment.header.number, position, offset, window, window_offset, used });
     }
 
     /// The next frame, or what is there instead.
@@ -120,7 +176,15 @@ impl<'a> SegmentReader<'a> {
     /// every opening of a log looks through it once.
     fn candidate(&mut self, mut offset: u64) -> Result<Option<u64>> {
         while let Some(start) = self.fetch(offset, FRAME_HEADER as u64)? {
-            let words = self.window[start..].chunks_exact(ALIGNMENT);
+            let rest = &self.window[start..];
+            // Whole blocks first: compared with vectors, five times as fast as word by word.
+            let blocks = rest.chunks_exact(ZEROS_BYTES);
+            let empty = blocks.take_while(|block| block.iter().fold(0, |all, byte| all | byte) == 0).count();
+            if empty > 0 {
+                offset += (empty * ZEROS_BYTES) as u64;
+                continue;
+            }
+            let words = rest.chunks_exact(ALIGNMENT);
             let zeros = words.take_while(|word| word[4..] == [0; 4]).count();
             if zeros == 0 {
                 return Ok(Some(offset));
@@ -163,22 +227,60 @@ impl<'a> SegmentReader<'a> {
         };
         if !inside(&self.window, self.window_offset) {
             let range = offset..(offset + count.max(WINDOW_BYTES)).min(self.end);
-            self.window = self.load(range).map_err(|error| Error::io("read", &self.segment.name, error))?;
+            let before = std::mem::take(&mut self.window);
+            if !before.is_empty() {
+                self.used.push(before);
+            }
+            let loaded = self.load(range);
+            self.window = loaded.map_err(|error| Error::io("read", &self.segment.name, error))?;
             self.window_offset = offset;
         }
         // The file may be shorter than it should be; then the bytes are damage like any other.
         Ok(inside(&self.window, self.window_offset).then(|| (offset - self.window_offset) as usize))
     }
 
-    fn load(&self, range: Range<u64>) -> io::Result<Bytes> {
+    /// Reads a window, into the memory of an earlier one if nobody holds a record of it any more: fresh memory costs a page
+    /// fault for every 4 KiB.
+    fn load(&mut self, range: Range<u64>) -> io::Result<Bytes> {
         if self.map
             && let Some(window) = self.segment.file.window(range.clone())
         {
+            self.used.clear();
             return Ok(window);
         }
-        let mut buffer = BytesMut::zeroed((range.end - range.start) as usize);
-        let count = self.segment.file.read_at(&mut buffer, range.start)?;
+        let length = (range.end - range.start) as usize;
+        let free = self.used.iter().position(Bytes::is_unique);
+        let used = free.and_then(|at| self.used.swap_remove(at).try_into_mut().ok());
+        self.used.truncate(USED_MAX);
+        let mut buffer = match used {
+            Some(used) if used.capacity() >= length => used,
+            _ => BytesMut::zeroed(length),
+        };
+        buffer.resize(length, 0);
+        let count = match self.segment.file.read_at(&mut buffer, range.start) {
+            Err(_) if self.over_unreadable => self.read_blocks(&mut buffer, range.start),
+            read => read?,
+        };
         buffer.truncate(count);
         Ok(buffer.freeze())
+    }
+
+    /// Reads block by block what cannot be read at once; what still cannot is zeros.
+    fn read_blocks(&self, buffer: &mut [u8], offset: u64) -> usize {
+        let mut end = 0;
+        for (index, block) in buffer.chunks_mut(ZEROS_BYTES).enumerate() {
+            let at = index * ZEROS_BYTES;
+            match self.segment.file.read_at(block, offset + at as u64) {
+                Ok(count) => {
+                    block[count..].fill(0);
+                    end = at + count;
+                }
+                Err(_) => {
+                    block.fill(0);
+                    end = at + block.len();
+                }
+            }
+        }
+        end
     }
 }

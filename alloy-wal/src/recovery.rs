@@ -23,7 +23,7 @@ pub(crate) const SPARE_PREFIX: &str = "spare-";
 /// A segment that is not complete yet ends with it.
 pub(crate) const NEW_SUFFIX: &str = ".new";
 /// What an unreadable segment's name gets, to be looked at by a human.
-const DAMAGED_SUFFIX: &str = ".damaged";
+pub(crate) const DAMAGED_SUFFIX: &str = ".damaged";
 
 /// Bytes written at once when the tail is written once more.
 const REPEAT_BYTES: usize = 1 << 20;

@@ -43,6 +43,11 @@ impl State {
             return Err(Error::Full { limit: Limit::Staging, bytes: options.max_staged_bytes as u64 });
         }
         let plan = self.plan.add(cost, options);
+        if plan.segments == self.plan.segments {
+            // It goes where space is taken already.
+            self.plan = plan;
+            return Ok(());
+        }
         let budget = options.segments_budget();
         let needed = plan.segments * options.segment_bytes;
         while self.segment_bytes() + needed > budget {

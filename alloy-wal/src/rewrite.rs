@@ -78,7 +78,7 @@ impl Log {
         state.generation += 1;
         state.stats.storage_failures += 1;
         state.watermarks.durable = written;
-        state.recent.shrink(written, self.options.cache_bytes);
+        state.shrink_recent(&self.options);
         let woken = state.wakers.take();
         drop(state);
         wakers::wake(woken);
@@ -105,7 +105,8 @@ impl Log {
         let io = |operation| move |error| Error::io(operation, temporary, error);
         for part in parts {
             let buffer = BytesMut::from(&part.bytes[..]);
-            let mut chunk = Chunk { first: part.first, buffer, entries: part.entries.clone() };
+            let entries = part.entries.clone();
+            let mut chunk = Chunk { first: part.first, buffer, entries, stamps: [u64::MAX, 0] };
             let offset = segment.extent().bytes;
             seal_chunk(&mut chunk, segment, offset, segment.base());
             segment.file.write_at(&chunk.buffer, offset).map_err(io("write to"))?;

@@ -10,10 +10,9 @@
 //! 72  zeros                2044  crc32 of the 2,044 bytes before
 //! ```
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::frame::{self, Header, Kind};
-use crate::reader::Resume;
 use crate::storage::SegmentFile;
 use crate::{Error, Position, Result};
 
@@ -134,8 +133,6 @@ pub(crate) struct Segment {
     extent: Mutex<Extent>,
     /// Sparse, sorted; at most one entry per `INDEX_STEP` bytes.
     index: Mutex<Vec<IndexEntry>>,
-    /// Where the last reader stopped. It keeps one window, of a megabyte or of one larger record.
-    resume: Mutex<Option<Resume>>,
     /// Damage up to here is counted.
     damage_counted: Mutex<Position>,
 }
@@ -155,7 +152,6 @@ impl Segment {
             file_bytes,
             extent: Mutex::new(extent),
             index: Mutex::new(vec![start]),
-            resume: Mutex::new(None),
             damage_counted: Mutex::new(header.base),
         }
     }
@@ -189,14 +185,6 @@ impl Segment {
         }
     }
 
-    pub(crate) fn take_resume(&self) -> Option<Resume> {
-        lock(&self.resume).take()
-    }
-
-    pub(crate) fn put_resume(&self, resume: Resume) {
-        *lock(&self.resume) = Some(resume);
-    }
-
     /// How many of the damaged positions are news.
     pub(crate) fn count_damage(&self, positions: &std::ops::Range<Position>) -> u64 {
         let mut counted = lock(&self.damage_counted);
@@ -212,14 +200,20 @@ impl Segment {
 
     /// True if 32 bits can say how far the stamp is from the segment's first: 24 days either way.
     pub(crate) fn can_stamp(&self, stamp_ms: u64) -> bool {
-        self.stamp(self.delta(stamp_ms)) == stamp_ms
+        i32::try_from(stamp_ms.wrapping_sub(self.header.created_ms).cast_signed()).is_ok()
+    }
+
+    /// True if it can stamp everything between the two. Deltas wrap around, so the two must not be far apart either.
+    pub(crate) fn can_stamp_all(&self, [least, most]: [u64; 2]) -> bool {
+        most.saturating_sub(least) <= i32::MAX as u64 && self.can_stamp(least) && self.can_stamp(most)
     }
 
     /// The delta for a stamp. NOTE: clamped where it cannot be said; a new segment is opened before that happens, except when
     /// records are rewritten after a failure.
     pub(crate) fn delta(&self, stamp_ms: u64) -> i32 {
-        let delta = i128::from(stamp_ms) - i128::from(self.header.created_ms);
-        delta.clamp(i32::MIN.into(), i32::MAX.into()) as i32
+        let delta = i32::try_from(stamp_ms.wrapping_sub(self.header.created_ms).cast_signed());
+        let farthest = if stamp_ms > self.header.created_ms { i32::MAX } else { i32::MIN };
+        delta.unwrap_or(farthest)
     }
 
     /// Fills in the mark that opens a write.

@@ -8,13 +8,14 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::frame::{FRAME_HEADER, Kind, frame_bytes};
-use crate::{Item, Position, Record};
+use crate::frame::{ALIGNMENT, FRAME_HEADER, Kind, frame_bytes};
+use crate::pool::Pool;
+use crate::{Item, Options, Position, Record};
 
 /// Bytes of the mark that opens each write: a header and the durable watermark.
 pub(crate) const MARK_BYTES: usize = FRAME_HEADER + 8;
 /// A new chunk's capacity. One chunk is one `pwrite`; larger gained nothing.
-const CHUNK_BYTES: usize = 1 << 20;
+pub(crate) const CHUNK_BYTES: usize = 1 << 20;
 
 /// Where one record is in its chunk.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +40,8 @@ pub(crate) struct Chunk {
     pub(crate) first: Position,
     pub(crate) buffer: BytesMut,
     pub(crate) entries: Vec<Entry>,
+    /// The smallest and the largest stamp.
+    pub(crate) stamps: [u64; 2],
 }
 
 impl Chunk {
@@ -56,7 +59,8 @@ impl Chunk {
         let cut = self.entries.get(count)?.offset;
         let mut entries = self.entries.split_off(count);
         entries.iter_mut().for_each(|entry| entry.offset -= cut);
-        Some(Chunk { first: self.end(), buffer: self.buffer.split_off(cut as usize), entries })
+        let buffer = self.buffer.split_off(cut as usize);
+        Some(Chunk { first: self.end(), buffer, entries, stamps: self.stamps })
     }
 
     pub(crate) fn freeze(self) -> Part {
@@ -94,6 +98,8 @@ pub(crate) struct Staging {
     /// Capacity left over from the last write.
     room: BytesMut,
     bytes: usize,
+    /// Memory for chunks.
+    pub(crate) pool: Pool,
 }
 
 impl Staging {
@@ -118,7 +124,10 @@ impl Staging {
             let offset = chunk.buffer.len();
             chunk.buffer.extend_from_slice(&[0; FRAME_HEADER]);
             chunk.buffer.extend_from_slice(payload);
-            chunk.buffer.resize(offset + frame_bytes(payload.len()), 0);
+            let padding = offset + frame_bytes(payload.len()) - chunk.buffer.len();
+            if padding > 0 {
+                chunk.buffer.extend_from_slice(&[0; ALIGNMENT][..padding]);
+            }
             chunk.entries.push(Entry {
                 offset: offset as u32,
                 length: payload.len() as u32,
@@ -126,17 +135,20 @@ impl Staging {
                 stamp_ms,
             });
         }
+        let [least, most] = chunk.stamps;
+        chunk.stamps = [least.min(stamp_ms), most.max(stamp_ms)];
         self.bytes += batch_bytes;
     }
 
     fn open_chunk(&mut self, first: Position, needed: usize) {
         let mut buffer = std::mem::take(&mut self.room);
         if buffer.capacity() < needed {
-            buffer = BytesMut::with_capacity(needed.max(CHUNK_BYTES));
+            buffer = self.pool.buffer(needed);
         }
         buffer.resize(MARK_BYTES, 0);
         self.bytes += MARK_BYTES;
-        self.chunks.push_back(Chunk { first, buffer, entries: Vec::new() });
+        let entries = self.pool.list();
+        self.chunks.push_back(Chunk { first, buffer, entries, stamps: [u64::MAX, 0] });
     }
 
     /// Hands out everything staged.
@@ -192,10 +204,16 @@ impl Recent {
         self.memory
     }
 
-    /// Forgets the oldest durable parts beyond `limit` bytes.
-    pub(crate) fn shrink(&mut self, durable: Position, limit: usize) {
-        while self.memory > limit && self.parts.front().is_some_and(|part| part.end() <= durable) {
-            self.memory -= self.parts.pop_front().map_or(0, |part| part.memory());
+    /// Forgets the oldest durable parts beyond what the options let it keep. Their memory is kept for what comes next, as
+    /// long as it is no more than these parts may take anyway.
+    pub(crate) fn shrink(&mut self, durable: Position, options: &Options, pool: &mut Pool) {
+        let most = options.cache_bytes + options.unsynced_bytes_max() as usize;
+        while self.memory > options.cache_bytes
+            && self.parts.front().is_some_and(|part| part.end() <= durable)
+        {
+            let Some(part) = self.parts.pop_front() else { return };
+            self.memory -= part.memory();
+            pool.put(part, most.saturating_sub(self.memory));
         }
     }
 

@@ -21,6 +21,10 @@ impl Wakers {
         self.0.push(context.waker().clone());
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Takes them out, to be woken with [`wake`] after unlocking.
     pub(crate) fn take(&mut self) -> Vec<Waker> {
         std::mem::take(&mut self.0)

@@ -212,7 +212,7 @@ pub trait Wal: Send + Sync + 'static {
 
     /// Reads written records from `from` on (clamped to what is there, with a gap in front), as far as `limit` goes.
     /// Empty at the end. May read from the disk. A device that cannot read is an error and not a gap: nothing is given up for
-    /// lost because of an outage.
+    /// lost because of an outage. (`Log::read_over_unreadable` gives up.)
     fn read(&self, from: Position, limit: Read) -> Result<Vec<Item>>;
 
     /// Finds or creates the consumer of that name; creating is durable when this returns.

@@ -180,12 +180,25 @@ fn rot_of_acknowledged_records_at_the_end_is_told_from_a_torn_write() {
 
 #[test]
 fn a_file_shortened_while_the_log_is_open_is_a_gap_and_no_signal() {
+    for map in [false, true] {
+        let directory = filled(320, &small_options());
+        let log = Log::open(directory.path(), Options { map, ..small_options() }).expect("opens");
+        let path = segments(directory.path())[1].clone();
+        OpenOptions::new().write(true).open(path).expect("opens").set_len(4096).expect("shortened");
+        let items = read_all(&log, 0).expect("readable");
+        assert_eq!(items.iter().filter(|item| matches!(item, Item::Gap(_))).count(), 1);
+    }
+}
+
+#[test]
+fn a_file_removed_while_the_log_is_open_stays_readable() {
     let directory = filled(320, &small_options());
     let log = Log::open(directory.path(), small_options()).expect("opens");
-    let path = segments(directory.path())[1].clone();
-    OpenOptions::new().write(true).open(path).expect("opens").set_len(4096).expect("shortened");
+    segments(directory.path()).iter().for_each(|path| fs::remove_file(path).expect("removable"));
     let items = read_all(&log, 0).expect("readable");
-    assert_eq!(items.iter().filter(|item| matches!(item, Item::Gap(_))).count(), 1);
+    assert!(items.len() == 320 && items.iter().all(|item| matches!(item, Item::Record(_))));
+    append(&log, 1).expect("room");
+    log.sync().expect("the disk works");
 }
 
 #[test]

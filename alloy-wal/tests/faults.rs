@@ -4,8 +4,10 @@ mod common;
 
 use std::io::ErrorKind;
 
-use alloy_wal::conformance::{append, read_all};
-use alloy_wal::{Crash, Error, FaultyStorage, Operation, Wal};
+use std::sync::Arc;
+
+use alloy_wal::conformance::{append, payload, read_all, small_options};
+use alloy_wal::{Crash, Error, FaultyStorage, Item, Log, Operation, Options, Read, Wal};
 use common::{Run, assert_records};
 
 #[test]
@@ -177,6 +179,37 @@ fn a_failed_save_of_cursors_is_repeated_in_a_new_file() {
     let log = alloy_wal::Log::open_on(std::sync::Arc::new(storage), run.options.clone()).expect("opens");
     let consumer = log.consumer("consumer", alloy_wal::Start::Oldest).expect("known");
     assert_eq!(log.cursor(consumer).expect("known").acknowledged, 10);
+}
+
+#[test]
+fn a_bad_sector_is_an_error_until_the_caller_gives_it_up_and_then_costs_its_records() {
+    let storage = FaultyStorage::new(1);
+    let options = Options { segment_bytes: 256 << 10, max_bytes: 4 << 20, cache_bytes: 0, ..small_options() };
+    let log = Log::open_on(Arc::new(storage.clone()), options).expect("opens");
+    for _ in 0..20 {
+        append(&log, 50).expect("room");
+        log.sync().expect("the disk works");
+    }
+    let name = "00000000000000000001.wal";
+    storage.fail_reads(name, 40_960..45_056);
+    for _ in 0..5 {
+        assert!(read_all(&log, 0).is_err(), "it may be an outage");
+    }
+    let items = log.read_over_unreadable(0, Read { items: usize::MAX, bytes: usize::MAX }).expect("given up");
+    let lost: Vec<_> = items.iter().filter(|item| matches!(item, Item::Gap(_))).collect();
+    let [Item::Gap(gap)] = lost[..] else { panic!("{lost:?}") };
+    let block = storage.content(name).expect("there")[40_960..45_056].to_vec();
+    let inside = |position: &u64| block.windows(8).any(|bytes| bytes == &payload(*position)[..8]);
+    assert!(
+        gap.positions.clone().count() >= (0..1000).filter(inside).count()
+            && gap.positions.end - gap.positions.start < 200
+    );
+    for item in &items {
+        let Item::Record(record) = item else { continue };
+        assert_eq!(record.payload, payload(record.position));
+    }
+    storage.heal();
+    assert_records(&read_all(&log, 0).expect("the outage is over"), 0..1000);
 }
 
 #[test]

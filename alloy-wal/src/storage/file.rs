@@ -22,8 +22,8 @@ pub struct FileStorage {
     directory: PathBuf,
     /// Held open for syncing names.
     handle: File,
-    /// The lock is released when it is closed.
-    _lock: File,
+    /// The lock is released when it is closed. None if the directory is only looked at.
+    lock: Option<File>,
 }
 
 impl FileStorage {
@@ -50,7 +50,23 @@ impl FileStorage {
         }
         let handle =
             File::open(&directory).map_err(|error| Error::io("open the log directory", &shown, error))?;
-        Ok(FileStorage { directory, handle, _lock: lock })
+        Ok(FileStorage { directory, handle, lock: Some(lock) })
+    }
+
+    /// A directory to be looked at, whether a log has it open or not: takes no lock, creates nothing, and every call that would
+    /// change something is refused.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if there is no such directory.
+    pub fn open_read_only(directory: impl AsRef<Path>) -> Result<FileStorage> {
+        let directory = directory.as_ref().to_path_buf();
+        let handle = File::open(&directory)
+            .map_err(|error| Error::io("open the log directory", directory.display().to_string(), error))?;
+        Ok(FileStorage { directory, handle, lock: None })
+    }
+
+    fn check_writable(&self) -> io::Result<()> {
+        self.lock.as_ref().map(drop).ok_or_else(|| io::ErrorKind::ReadOnlyFilesystem.into())
     }
 }
 
@@ -68,6 +84,7 @@ impl Storage for FileStorage {
     }
 
     fn create(&self, name: &str, bytes: u64, fill: Fill) -> io::Result<Box<dyn SegmentFile>> {
+        self.check_writable()?;
         let path = self.directory.join(name);
         let created = create(&path, bytes, fill);
         if created.is_err() {
@@ -78,19 +95,23 @@ impl Storage for FileStorage {
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn SegmentFile>> {
-        let file = OpenOptions::new().read(true).write(true).open(self.directory.join(name))?;
+        let file =
+            OpenOptions::new().read(true).write(self.lock.is_some()).open(self.directory.join(name))?;
         Ok(Box::new(OpenFile::new(file)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.check_writable()?;
         fs::rename(self.directory.join(from), self.directory.join(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.check_writable()?;
         fs::remove_file(self.directory.join(name))
     }
 
     fn sync_directory(&self) -> io::Result<()> {
+        self.check_writable()?;
         self.handle.sync_all()
     }
 
