@@ -15,7 +15,9 @@ use crate::driver::{Driver, Parts};
 use crate::event::ClusterEvent;
 use crate::link::Incoming;
 use crate::udp::Udp;
-use crate::{Error, Member, Membership, Node, NodeName, Phase, Swim, SwimConfig, Timing, Transport, View};
+use crate::{
+    Error, KeyRing, Member, Membership, Node, NodeName, Phase, Swim, SwimConfig, Timing, Transport, View,
+};
 
 /// Calls that wait for the driver; a message beyond that is dropped and counted.
 const COMMANDS_MAX: usize = 8192;
@@ -53,6 +55,8 @@ pub struct ClusterConfig {
     pub join_timeout: Duration,
     /// How fast failures are found. Default [`Timing::lan`].
     pub timing: Timing,
+    /// Seals packets and streams. Default `None`: they travel in the clear, which an event says once.
+    pub keys: Option<KeyRing>,
 }
 
 impl ClusterConfig {
@@ -69,6 +73,7 @@ impl ClusterConfig {
             rejoin_interval: Duration::from_secs(15),
             join_timeout: Duration::from_secs(3),
             timing: Timing::default(),
+            keys: None,
         }
     }
 }
@@ -186,7 +191,13 @@ fn assemble(
     };
     // Whom this node probes first should differ from node to node and from start to start.
     let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), config.node.incarnation);
-    let swim = SwimConfig { cluster: config.name.clone(), me, timing: config.timing.clone(), seed };
+    let swim = SwimConfig {
+        cluster: config.name.clone(),
+        me,
+        timing: config.timing.clone(),
+        seed,
+        keys: config.keys.clone(),
+    };
     let swim = Swim::new(Instant::now(), swim)?;
     let (commands, command_queue) = mpsc::channel(COMMANDS_MAX);
     let (incoming, incoming_queue) = mpsc::channel(INCOMING_MAX);

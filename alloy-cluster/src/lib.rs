@@ -61,6 +61,7 @@ mod codec;
 #[cfg(feature = "tokio")]
 mod frame;
 mod packet;
+mod seal;
 mod timers;
 
 mod transport;
@@ -94,6 +95,7 @@ pub use membership::{Membership, Solo};
 pub use node::{Node, NodeName};
 pub use rendezvous::Rendezvous;
 pub use ring::Ring;
+pub use seal::KeyRing;
 pub use sharder::{Key, Rank, Sharder};
 pub use swim::{Swim, SwimConfig, SwimStats};
 pub use transport::Transport;

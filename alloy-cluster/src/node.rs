@@ -61,6 +61,13 @@ impl Identity {
         Identity { name: NodeName::from(""), address, incarnation: 0, renewal: 0 }
     }
 
+    /// Stands for this very identity in small packets, on every machine.
+    pub(crate) fn tag(&self) -> u64 {
+        let mut bytes = Vec::with_capacity(160);
+        crate::codec::put_identity(&mut bytes, self);
+        twox_hash::XxHash3_64::oneshot(&bytes)
+    }
+
     pub(crate) fn node(&self) -> Node {
         Node { name: self.name.clone(), address: self.address, incarnation: self.incarnation }
     }
