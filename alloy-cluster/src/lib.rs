@@ -60,6 +60,7 @@ mod swim;
 mod codec;
 #[cfg(feature = "tokio")]
 mod frame;
+mod hint;
 mod packet;
 mod seal;
 mod timers;
@@ -74,6 +75,8 @@ mod counters;
 mod driver;
 #[cfg(feature = "tokio")]
 mod link;
+#[cfg(feature = "tokio")]
+mod link_seal;
 #[cfg(feature = "tokio")]
 mod udp;
 
@@ -91,6 +94,7 @@ pub use event::ClusterEvent;
 pub use handover::{
     Activity, Event, Handover, HandoverOptions, HandoverStats, KeyStatus, Origin, STATE_BYTES_MAX, Version,
 };
+pub use hint::Hint;
 pub use membership::{Membership, Solo};
 pub use node::{Node, NodeName};
 pub use rendezvous::Rendezvous;
