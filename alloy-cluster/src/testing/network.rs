@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -170,6 +171,7 @@ impl Network {
             alone_until,
             rejoin_at: self.now + REJOIN_INTERVAL,
             wake_at: None,
+            last_packet: Bytes::new(),
         };
         self.by_address.insert(address, name.clone());
         self.nodes.insert(name.clone(), node);
@@ -293,6 +295,11 @@ impl Network {
             node.swim.handle_packet(node.clock.local(now), SocketAddr::from(([10, 9, 9, 9], 9)), bytes);
         }
         self.drain(&name);
+    }
+
+    /// A packet that a node was sent lately.
+    pub fn last_packet_to(&self, name: &str) -> Option<&Bytes> {
+        self.nodes.get(&NodeName::from(name)).map(|node| &node.last_packet)
     }
 
     /// Goes on for so long, calling `check` after every step.

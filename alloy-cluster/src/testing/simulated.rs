@@ -29,6 +29,7 @@ pub(super) struct Simulated {
     pub(super) rejoin_at: Instant,
     /// For when it is in the list of those to wake.
     pub(super) wake_at: Option<Instant>,
+    pub(super) last_packet: Bytes,
 }
 
 pub(super) enum Delivery {
@@ -117,7 +118,10 @@ impl Network {
         }
         let local = node.clock.local(now);
         match delivery {
-            Delivery::Packet { from, bytes, .. } => node.swim.handle_packet(local, from, &bytes),
+            Delivery::Packet { from, bytes, .. } => {
+                node.swim.handle_packet(local, from, &bytes);
+                node.last_packet = bytes;
+            }
             // The stream was to a process that is no more.
             Delivery::Message { incarnation, .. } if incarnation != node.incarnation => {}
             Delivery::Message { from, is_state: true, bytes, .. } => {
