@@ -73,7 +73,11 @@ fn faults_orphan_no_key_for_long() {
             let not_before = chaos.last_fault;
             chaos.run(pause, |network| {
                 let (longest, key) = orphans.look(network, not_before);
-                assert!(longest <= AFTER_FAULTS, "seed {seed}: key {key}: {longest:?}\n{}", network.describe());
+                assert!(
+                    longest <= AFTER_FAULTS,
+                    "seed {seed}: key {key}: {longest:?}\n{}",
+                    network.describe()
+                );
             });
         }
     }

@@ -126,7 +126,9 @@ impl Handover {
         };
         for (key, version) in batch.versions {
             let Some(entry) = self.entries.get(&key) else { continue };
-            if entry.successor.as_ref() != Some(from) {
+            // An answer to a batch of an earlier term of ours says nothing about this one.
+            let is_of_this_term = entry.version().is_some_and(|newest| newest.term == version.term);
+            if entry.successor.as_ref() != Some(from) || !is_of_this_term {
                 continue;
             }
             let newest = self.replicas.acknowledged.entry(key).or_default();

@@ -107,7 +107,7 @@ impl Swim {
             self.watch.heard(now, &source);
             // What somebody says who is down, or to an earlier life of this node, is stale.
             if screened.header.dst == me && !self.known.is_down(&source) {
-                self.apply_news(screened.members.iter().filter(|member| member.id().name != me.name));
+                self.apply_news(now, screened.members.iter().filter(|member| member.id().name != me.name));
                 self.apply_about_me(screened.members.iter().filter(|member| *member.id() == me));
             }
             self.known.note(&foca::Member::new(
@@ -127,9 +127,14 @@ impl Swim {
         self.compare(now, digest, &source);
     }
 
-    fn apply_news<'a>(&mut self, members: impl Iterator<Item = &'a foca::Member<Identity>>) {
+    fn apply_news<'a>(&mut self, now: Instant, members: impl Iterator<Item = &'a foca::Member<Identity>>) {
         for member in members {
             if self.known.is_news(member) {
+                if member.state() == State::Alive {
+                    // It has objected to a suspicion, and others have heard it: if this node alone cannot, it must not
+                    // suspect it again at once, and again, and again.
+                    self.watch.heard(now, member.id());
+                }
                 self.apply(member.clone());
             }
         }
