@@ -71,7 +71,8 @@ impl Assignment {
                 moves.push(Move { key, from: owner.cloned(), to: None });
             }
         }
-        let came: Vec<Key> = next.iter().copied().filter(|key| self.keys.binary_search(key).is_err()).collect();
+        let came: Vec<Key> =
+            next.iter().copied().filter(|key| self.keys.binary_search(key).is_err()).collect();
         let (came_owners, came_draws) = self.all_anew(&came);
         let mut came_owners = came.into_iter().zip(came_owners.into_iter().zip(came_draws)).peekable();
         let (mut owners, mut draws) = (Vec::with_capacity(next.len()), Vec::with_capacity(next.len()));

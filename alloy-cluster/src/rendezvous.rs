@@ -21,7 +21,7 @@ impl Sharder for Rendezvous {
             let members = view.members().iter().enumerate();
             members.filter(|(_, member)| member.phase == Phase::Active).map(move |(index, member)| Draw {
                 index,
-                hash: mix(key ^ hashes[index]),
+                hash: number(key ^ hashes[index]),
                 weight: member.weight.max(1),
             })
         };
@@ -51,35 +51,34 @@ impl Sharder for Rendezvous {
 
     fn assign(&self, keys: &[Key], view: &View, owners: &mut [u32], draws: &mut [u32]) {
         let hashes = view.name_hashes();
-        let is_weighted = !has_equal_weights(view);
-        // Only what the loop needs, side by side: 100 members fit into the nearest cache.
+        // Only what the loops need, side by side: 100 members fit into the nearest cache.
         let active: Vec<(u64, u32)> = active(view).map(|index| (hashes[index], index as u32)).collect();
-        let Some((&(first, first_index), others)) = active.split_first() else {
+        if active.is_empty() {
             owners.fill(u32::MAX);
-            return;
-        };
-        for ((key, owner), draw) in keys.iter().zip(owners).zip(draws) {
-            let key = mix(*key);
-            let (mut best, mut index) = (mix(key ^ first), first_index);
-            if is_weighted {
-                let winner = active.iter().map(|(hash, index)| Draw {
-                    index: *index as usize,
-                    hash: mix(key ^ hash),
-                    weight: view.members()[*index as usize].weight.max(1),
-                });
-                if let Some(winner) = winner.reduce(Draw::better) {
-                    (best, index) = (winner.hash, winner.index as u32);
+        } else if has_equal_weights(view) {
+            let lanes = keys.chunks(LANES).zip(owners.chunks_mut(LANES)).zip(draws.chunks_mut(LANES));
+            for ((keys, owners), draws) in lanes {
+                let mut some = [0; LANES];
+                for (lane, key) in some.iter_mut().zip(keys) {
+                    *lane = mix(*key);
                 }
-            } else {
-                for &(hash, other) in others {
-                    let drawn = mix(key ^ hash);
-                    // The members are in the order of their names, and the first of two equal draws wins.
-                    if drawn > best {
-                        (best, index) = (drawn, other);
-                    }
+                let (best, index) = best_of(&some, &active);
+                owners.copy_from_slice(&index[..keys.len()]);
+                for (draw, best) in draws.iter_mut().zip(best) {
+                    *draw = (best >> 32) as u32;
                 }
             }
-            (*owner, *draw) = (index, (best >> 32) as u32);
+        } else {
+            for ((key, owner), draw) in keys.iter().zip(owners).zip(draws) {
+                let key = mix(*key);
+                let drawn = active.iter().map(|(hash, index)| Draw {
+                    index: *index as usize,
+                    hash: number(key ^ hash),
+                    weight: view.members()[*index as usize].weight.max(1),
+                });
+                let winner = drawn.reduce(Draw::better).expect("somebody is active");
+                (*owner, *draw) = (winner.index as u32, (winner.hash >> 32) as u32);
+            }
         }
     }
 
@@ -97,7 +96,7 @@ impl Sharder for Rendezvous {
         for newcomer in active(newcomers) {
             let hash = newcomers.name_hashes()[newcomer];
             for (at, (key, held)) in keys.iter().zip(draws).enumerate() {
-                let drawn = (mix(mix(*key) ^ hash) >> 32) as u32;
+                let drawn = (number(mix(*key) ^ hash) >> 32) as u32;
                 if drawn >= *held {
                     won.push((at, newcomer as u32, drawn));
                 }
@@ -109,6 +108,24 @@ impl Sharder for Rendezvous {
         }
         true
     }
+}
+
+/// Keys that are looked at together: their chains of multiplications do not wait for each other.
+const LANES: usize = 4;
+
+/// For each key the highest draw and who drew it; of two equal draws the first in the order of names.
+fn best_of(keys: &[u64; LANES], active: &[(u64, u32)]) -> ([u64; LANES], [u32; LANES]) {
+    let (mut best, mut index) = ([0; LANES], [active[0].1; LANES]);
+    for &(hash, member) in active {
+        for lane in 0..LANES {
+            let drawn = number(keys[lane] ^ hash);
+            // No branch: which of 100 draws is a record cannot be predicted, and a wrong guess costs more than all else.
+            let is_better = drawn > best[lane];
+            best[lane] = if is_better { drawn } else { best[lane] };
+            index[lane] = if is_better { member } else { index[lane] };
+        }
+    }
+    (best, index)
 }
 
 fn active(view: &View) -> impl Iterator<Item = usize> {
@@ -155,12 +172,18 @@ impl Draw {
 }
 
 /// The finalizer of MurmurHash3 (64 bits), in Stafford's variant 13: each input bit flips half of the output.
-pub(crate) const fn mix(mut value: u64) -> u64 {
+pub(crate) const fn mix(value: u64) -> u64 {
+    let value = number(value);
+    value ^ (value >> 31)
+}
+
+/// The same without its last step, which only touches the lower bits: draws are compared by their upper ones, and there are
+/// 100 of them for each key.
+const fn number(mut value: u64) -> u64 {
     value ^= value >> 30;
     value = value.wrapping_mul(0xbf58_476d_1ce4_e5b9);
     value ^= value >> 27;
-    value = value.wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ (value >> 31)
+    value.wrapping_mul(0x94d0_49bb_1331_11eb)
 }
 
 /// `-log2(hash / 2^64)` with 32 fractional bits, never rising as the hash grows.

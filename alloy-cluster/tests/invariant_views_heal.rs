@@ -4,7 +4,8 @@ mod chaos;
 
 use std::time::Duration;
 
-use alloy_cluster::testing::NetworkOptions;
+use alloy_cluster::Phase;
+use alloy_cluster::testing::{Network, NetworkOptions};
 use chaos::{Chaos, ms, seeds};
 use rand::RngExt;
 
@@ -19,9 +20,13 @@ fn after_any_faults_views_are_equal_and_keys_are_owned() {
             chaos.run(pause, |_| {});
         }
         chaos.heal();
-        let took = chaos
-            .network
-            .run_until("all in order", ms(60_000), |network| network.agrees() && network.is_settled());
+        let all_active = |network: &Network| {
+            let view = network.view("node-0");
+            view.members().iter().all(|member| member.phase == Phase::Active)
+        };
+        let took = chaos.network.run_until("all in order", ms(60_000), |network| {
+            network.agrees() && all_active(network) && network.is_settled()
+        });
         assert!(took < ms(20_000), "{took:?} {}", chaos.describe());
         worst = worst.max(took);
         chaos.network.run_for(ms(2000), |_| {});

@@ -48,6 +48,8 @@ impl Swim {
         if digest == self.view.digest() {
             self.syncs.reset();
             self.syncs.is_told = false;
+            // Gossip has told this node all that this member knows.
+            self.is_joined = true;
             return;
         }
         if self.view_is_stale || self.view.index_of(&source.name).is_none() {
