@@ -35,8 +35,8 @@ const WINDOW: u64 = 128;
 ///
 /// Changing a key without a break takes three steps, each of them on all nodes before the next
 /// ([`Cluster::set_keys`](crate::Cluster::set_keys)): `new(1, old).opens(2, new)`, then `new(2, new).opens(1, old)`, then
-/// `new(2, new)`. Sealing a cluster that runs in the clear: `new(1, key).opens_plain()` on all nodes with the old
-/// version's packets still taken, then `new(1, key)`.
+/// `new(2, new)`. So does sealing a cluster that runs in the clear: `new(1, key).still_plain()`, then
+/// `new(1, key).opens_plain()`, then `new(1, key)`.
 #[derive(Clone)]
 pub struct KeyRing {
     seals: NonZeroU8,
@@ -49,6 +49,8 @@ pub struct KeyRing {
 enum Plain {
     Refused,
     Taken,
+    /// Taken, and sent.
+    Sent,
 }
 
 impl KeyRing {
@@ -74,13 +76,20 @@ impl KeyRing {
         self
     }
 
-    /// The id of the key that seals.
+    /// Seals nothing yet, and takes both: the first step from a cluster that runs in the clear.
+    #[must_use]
+    pub fn still_plain(mut self) -> Self {
+        self.plain = Plain::Sent;
+        self
+    }
+
+    /// The id of the key that seals; 0: none yet.
     pub(crate) fn sealing_id(&self) -> u8 {
-        self.seals.get()
+        if self.plain == Plain::Sent { 0 } else { self.seals.get() }
     }
 
     pub(crate) fn takes_plain(&self) -> bool {
-        self.plain == Plain::Taken
+        self.plain != Plain::Refused
     }
 
     pub(crate) fn has(&self, id: u8) -> bool {
@@ -162,7 +171,7 @@ impl Sealer {
 
     /// Whether this node's packets travel in the clear.
     pub(crate) fn is_open(&self) -> bool {
-        self.ring.is_none()
+        self.key_id() == 0
     }
 
     pub(crate) fn set_keys(&mut self, ring: Option<KeyRing>) {
@@ -176,7 +185,9 @@ impl Sealer {
 
     /// The nonce and the sealed bytes; the plain bytes if there is no key.
     pub(crate) fn seal(&mut self, head: &[u8], plain: &[u8]) -> Vec<u8> {
-        let Some(ring) = &self.ring else { return plain.to_vec() };
+        let Some(ring) = self.ring.as_ref().filter(|ring| ring.sealing_id() != 0) else {
+            return plain.to_vec();
+        };
         self.counter += 1;
         let nonce = Nonce { salt: self.salt, counter: self.counter };
         let sealed = ring.seal(ring.sealing_id(), nonce, head, plain);
