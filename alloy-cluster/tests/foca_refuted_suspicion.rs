@@ -3,7 +3,8 @@
 
 use bytes::{Buf, BufMut};
 use foca::{
-    AccumulatingRuntime, Codec, Config, Foca, Header, Identity, Member, Message, OwnedNotification, State, Timer,
+    AccumulatingRuntime, Codec, Config, Foca, Header, Identity, Member, Message, OwnedNotification, State,
+    Timer,
 };
 use rand::SeedableRng;
 use rand::rngs::StdRng;

@@ -34,7 +34,7 @@ const FORGET_TICK: Duration = Duration::from_secs(30);
 pub struct Handover {
     pub(super) me: NodeName,
     pub(super) options: HandoverOptions,
-    sharder: Arc<dyn Sharder>,
+    pub(super) sharder: Arc<dyn Sharder>,
     pub(super) view: Arc<View>,
     pub(super) entries: BTreeMap<Key, Entry>,
     pub(super) outbox: Outbox,
@@ -165,20 +165,20 @@ impl Handover {
             (new.node.incarnation != old.node.incarnation).then(|| old.node.name.clone())
         });
         let restarted: BTreeSet<NodeName> = restarted.collect();
-        self.view = view;
+        let before = std::mem::replace(&mut self.view, view);
         if is_same {
             return;
         }
         let view = self.view.clone();
         self.outbox.retain(|name| view.member(name).is_some());
-        let keys: Vec<Key> = self.entries.keys().copied().collect();
-        for &key in &keys {
+        for key in self.affected(&before) {
             self.place(now, key);
         }
         if !restarted.is_empty() {
             // A successor that restarted has lost its copies.
             let lost = |entry: &Entry| entry.successor.as_ref().is_some_and(|name| restarted.contains(name));
-            let again: Vec<Key> = keys.into_iter().filter(|key| lost(&self.entries[key])).collect();
+            let again: Vec<Key> =
+                self.entries.iter().filter(|(_, entry)| lost(entry)).map(|(key, _)| *key).collect();
             for key in again {
                 self.replicas.forget_key(key);
                 self.mark_changed(now, key);
