@@ -35,7 +35,8 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// For a local network. First known after 2.1 s on average, by all of 1,000 after 3.5 s; a stall of 1.8 s is forgiven.
+    /// For a local network. A crash is known to the first after 2.2 s on average, to all of 1,000 after 2.8 s; a stall of
+    /// 1.8 s is forgiven; 3.8 packets and 190 bytes a second.
     pub const fn lan() -> Self {
         Timing {
             watch_interval: Duration::from_millis(600),
@@ -49,8 +50,8 @@ impl Timing {
         }
     }
 
-    /// For a local network of machines that are never short of CPU: about twice as fast as [`lan`](Timing::lan), for
-    /// more than twice the packets.
+    /// For a local network of machines that are never short of CPU. A crash is known to the first after 1.0 s, to all of 100
+    /// after 1.3 s; a stall of 0.7 s is forgiven; 9.4 packets and 530 bytes a second.
     pub const fn fast() -> Self {
         Timing {
             watch_interval: Duration::from_millis(250),
@@ -62,7 +63,8 @@ impl Timing {
         }
     }
 
-    /// Over long distances: round trips of up to 500 ms.
+    /// Over long distances: round trips of up to 500 ms. A crash is known to the first after 8 s; a stall of 6.5 s is
+    /// forgiven; 1.7 packets and 90 bytes a second.
     pub const fn wan() -> Self {
         Timing {
             watch_interval: Duration::from_millis(1500),

@@ -13,6 +13,8 @@ use twox_hash::XxHash3_64;
 pub struct NodeName {
     text: Arc<str>,
     hash: u64,
+    /// The first eight bytes, so that most names are put in order without looking at the text.
+    head: u64,
 }
 
 impl NodeName {
@@ -29,7 +31,14 @@ impl NodeName {
 
 impl From<&str> for NodeName {
     fn from(name: &str) -> Self {
-        NodeName { text: name.into(), hash: XxHash3_64::oneshot(name.as_bytes()) }
+        let mut head = [0; 8];
+        let len = name.len().min(8);
+        head[..len].copy_from_slice(&name.as_bytes()[..len]);
+        NodeName {
+            text: name.into(),
+            hash: XxHash3_64::oneshot(name.as_bytes()),
+            head: u64::from_be_bytes(head),
+        }
     }
 }
 
@@ -55,7 +64,7 @@ impl PartialOrd for NodeName {
 
 impl Ord for NodeName {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.text.cmp(&other.text)
+        self.head.cmp(&other.head).then_with(|| self.text.cmp(&other.text))
     }
 }
 

@@ -92,6 +92,7 @@ impl KeyRing {
         self.plain != Plain::Refused
     }
 
+    #[cfg(feature = "tokio")]
     pub(crate) fn has(&self, id: u8) -> bool {
         self.key(id).is_some()
     }

@@ -405,7 +405,7 @@ impl Swim {
     pub(super) fn view_pause(&self) -> Duration {
         match self.foca.num_members() {
             ..64 => Duration::ZERO,
-            members => Duration::from_millis((members / 2).min(400) as u64),
+            members => Duration::from_millis((members * 3 / 4).min(750) as u64),
         }
     }
 

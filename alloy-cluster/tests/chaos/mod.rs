@@ -40,7 +40,7 @@ impl Chaos {
         let names: Vec<String> = (0..NODES).map(|index| format!("node-{index}")).collect();
         for (index, name) in names.iter().enumerate() {
             // Every second seed has two zones.
-            let zone = if seed % 2 == 0 { String::new() } else { format!("zone-{}", index % 2) };
+            let zone = if seed.is_multiple_of(2) { String::new() } else { format!("zone-{}", index % 2) };
             network.start_in(name, &zone);
         }
         network.run_until("settled", ms(60_000), |network| network.agrees() && network.is_settled());
