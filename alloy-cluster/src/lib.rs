@@ -11,6 +11,10 @@
 //! There is no consensus here. While views agree and messages arrive, a key has one owner. During a partition both sides
 //! may act on a key; after it, the owner goes on with the newer state. A crash costs at most the time of detection.
 //!
+//! A node that hears nobody any more takes over nothing for [`Timing::isolation_patience`]; a [`Hint`] of the last view
+//! does the same for a restart. With a [`KeyRing`] packets and streams are sealed. Peers are found by addresses and DNS
+//! names (A and AAAA); SRV records and files are the caller's, who may resolve them into `join`.
+//!
 //! Nothing runs behind the caller's back: [`bind`] gives a handle and a driver, which is one future.
 //!
 //! ```

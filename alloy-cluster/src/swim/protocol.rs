@@ -262,12 +262,12 @@ impl Swim {
         if self.standing != Standing::Member {
             return;
         }
-        self.set_phase(now, Phase::Leaving);
         // Every packet of the two rounds carries the goodbye.
         let mut config = foca_config(&self.timing, 2 * GOODBYE_FAN_OUT);
         config.num_indirect_probes =
             std::num::NonZeroUsize::new(GOODBYE_FAN_OUT.into()).expect("32 is not zero");
         let _only_intervals_are_refused = self.foca.set_config(config);
+        self.set_phase(now, Phase::Leaving);
         // Twice, because one packet may be lost and nobody would miss it.
         let _sent_or_too_long = self.foca.leave_cluster(&mut self.runtime);
         let _sent_or_too_long = self.foca.gossip(&mut self.runtime);

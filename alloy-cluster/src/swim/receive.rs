@@ -106,9 +106,12 @@ impl Swim {
         if !is_renewed {
             self.watch.heard(now, &source);
             // What somebody says who is down, or to an earlier life of this node, is stale.
-            if screened.header.dst == me && !self.known.is_down(&source) {
-                self.apply_news(now, screened.members.iter().filter(|member| member.id().name != me.name));
-                self.apply_about_me(screened.members.iter().filter(|member| *member.id() == me));
+            let is_taken = screened.header.dst == me && !self.known.is_down(&source);
+            let (own, others): (Vec<_>, Vec<_>) =
+                screened.members.iter().partition(|member| *member.id() == source);
+            if is_taken {
+                self.apply_news(now, others.iter().copied().filter(|member| member.id().name != me.name));
+                self.apply_about_me(others.iter().copied().filter(|member| *member.id() == me));
             }
             self.known.note(&foca::Member::new(
                 source.clone(),
@@ -118,6 +121,10 @@ impl Swim {
             // What fails here has been counted or is about another life of ours: nothing has been applied.
             let payload = screened.without_members(payload);
             let _refused = self.foca.handle_data(&payload, &mut self.runtime);
+            // A goodbye comes last: foca does not read on in a packet of somebody who is down.
+            if is_taken {
+                self.apply_news(now, own.into_iter());
+            }
         }
         let is_for_an_older_life = screened.header.dst.name == me.name && screened.header.dst != me;
         if is_for_an_older_life && screened.header.message != Message::Announce {
