@@ -1,5 +1,6 @@
 //! The command line: Alloy's commands and flags, as far as they are here.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -52,7 +53,7 @@ struct FmtFlags {
 }
 
 /// Runs the program with these arguments, the program's name first.
-pub fn main_from(arguments: impl IntoIterator<Item = String>) -> ExitCode {
+pub fn main_from(arguments: impl IntoIterator<Item: Into<OsString> + Clone>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {

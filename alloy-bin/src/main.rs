@@ -6,5 +6,5 @@
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> std::process::ExitCode {
-    alloy_bin::cli::main_from(std::env::args())
+    alloy_bin::cli::main_from(std::env::args_os())
 }

@@ -1,13 +1,14 @@
 //! `alloy run`: the wiring, readable as one page; the order of start and stop.
 
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
+use anyhow::{Context, bail};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::RunFlags;
@@ -34,6 +35,8 @@ pub fn run(flags: RunFlags) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::new()?;
+
     // 1. Everything that can be checked before anything is touched.
     let registrations = registrations();
     let loaded = load(&flags.config)?;
@@ -44,7 +47,7 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
     // 2. The port, the storage, the cluster. The node sees the others and owns nothing yet.
     let listener = Listener::bind(&flags.listen).await?;
     let address = listener.address()?;
-    make_storage(&flags.storage)?;
+    let _locked = open_storage(&flags.storage)?;
     let Joined { ownership, member, links } = ownership::start(&flags.cluster, &hostname, address).await?;
 
     // 3. The components, and the server that shows them.
@@ -72,7 +75,7 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
     tracing::info!(%address, node = ownership.me(), config = %flags.config.display(), "the agent is running");
 
     // 5. Stop: give the keys away, let sources end before what they send to, say goodbye.
-    let signal = stop_signal().await?;
+    let signal = signals.stop().await;
     tracing::info!(signal, "stopping");
     state.ready.store(false, Ordering::Relaxed);
     let handing_over = async {
@@ -85,7 +88,7 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
     };
     tokio::select! {
         () = handing_over => {}
-        signal = stop_signal() => tracing::warn!(signal = signal?, "stopping at once"),
+        signal = signals.stop() => tracing::warn!(signal, "stopping at once"),
     }
     stop_member.cancel();
     stop_server.cancel();
@@ -103,12 +106,35 @@ fn divert(links: Links) -> Divert {
     Divert { magic: Links::MAGIC, take: Arc::new(take) }
 }
 
-/// Waits for SIGTERM or SIGINT.
-async fn stop_signal() -> anyhow::Result<&'static str> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => Ok("SIGTERM"),
-        _ = interrupt.recv() => Ok("SIGINT"),
+/// What the system may ask of the agent.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// From now on these signals do not end the process by themselves.
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Signals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits until the agent is asked to stop.
+    async fn stop(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hang_up.recv() => {
+                    tracing::warn!("SIGHUP: the configuration cannot be reloaded yet; restart the agent to load it");
+                }
+            }
+        }
     }
 }
 
@@ -117,13 +143,22 @@ fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// Makes the storage folder and sees that it can be written: better now than at the first batch.
-fn make_storage(path: &Path) -> anyhow::Result<()> {
+/// Makes the storage folder and sees that it can be written: better now than at the first batch. No other agent may use
+/// it while the returned file is open: two would write over each other's positions.
+fn open_storage(path: &Path) -> anyhow::Result<File> {
     let of = || format!("cannot write to {} (--storage.path)", path.display());
     std::fs::create_dir_all(path).with_context(of)?;
     let probe = path.join(".writable");
     std::fs::write(&probe, b"").with_context(of)?;
-    std::fs::remove_file(&probe).with_context(of)
+    std::fs::remove_file(&probe).with_context(of)?;
+    let lock = File::options().create(true).append(true).open(path.join(".lock")).with_context(of)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => bail!("another agent is using {} (--storage.path)", path.display()),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
 }
 
 /// `alloy_build_info`.

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 
 use crate::syntax::ast::Statement;
-use crate::syntax::{Sources, parse};
+use crate::syntax::{Diagnostics, Sources, parse};
 
 /// A parsed configuration.
 pub struct Loaded {
@@ -17,17 +17,17 @@ pub struct Loaded {
 pub fn load(path: &Path) -> anyhow::Result<Loaded> {
     let mut sources = Sources::default();
     let mut statements = Vec::new();
-    let mut errors = String::new();
+    let mut diagnostics = Diagnostics::default();
     for file in files(path)? {
         let text = std::fs::read_to_string(&file)
             .with_context(|| format!("cannot read the configuration {}", file.display()))?;
         let source = sources.add(file.display().to_string(), text);
-        let (parsed, diagnostics) = parse(&sources, source);
+        let (parsed, found) = parse(&sources, source);
         statements.extend(parsed.statements);
-        errors.push_str(&diagnostics.render(&sources));
+        diagnostics.extend(found);
     }
-    if !errors.is_empty() {
-        bail!("{errors}");
+    if !diagnostics.is_empty() {
+        bail!("{}", diagnostics.render(&sources));
     }
     Ok(Loaded { statements, sources })
 }

@@ -17,3 +17,6 @@ mod shard;
 pub use cluster::{ClusterFlags, Joined, Links, start};
 pub use service::{Owned, Ownership, Peer, Sharing};
 pub use shard::{Origin, Shard, Turn};
+
+#[cfg(test)]
+mod tests;

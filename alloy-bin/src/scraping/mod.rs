@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | `slots.rs` | when: a pure function of the target's key |
 //! | `fetch.rs` | one GET with limits |
-//! | `page.rs` | page -> samples with the target's labels; staleness markers |
+//! | `page.rs` | page -> samples with the target's labels |
+//! | `staleness.rs` | markers for series that are gone |
 //! | `target.rs` | a target's life: slot after slot |
 //!
 //! Invariant: knows no configuration and no cluster; `prometheus.scrape` decides which targets live here.
@@ -12,6 +13,7 @@
 mod fetch;
 mod page;
 mod slots;
+mod staleness;
 mod target;
 
 pub use fetch::{Compression, Fetcher, Limits};

@@ -38,11 +38,8 @@ pub struct Listener {
 impl Listener {
     /// Binds `address` (`host:port`; port 0: a free one).
     pub async fn bind(address: &str) -> anyhow::Result<Self> {
-        let tcp = TcpListener::bind(address).await.with_context(|| {
-            format!(
-                "cannot listen on {address} (--server.http.listen-addr); is another process using the port?"
-            )
-        })?;
+        let of = || format!("cannot listen on {address} (--server.http.listen-addr)");
+        let tcp = TcpListener::bind(address).await.with_context(of)?;
         Ok(Listener { tcp })
     }
 

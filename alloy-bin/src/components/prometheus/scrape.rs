@@ -392,3 +392,6 @@ impl Component for Scrape {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;
