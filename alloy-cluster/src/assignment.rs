@@ -1,6 +1,6 @@
 //! [`Assignment`]: the owner of every key at once, kept up to date with few looks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::{Key, Member, NodeName, Phase, Sharder, View};
@@ -16,51 +16,81 @@ pub struct Move {
     pub to: Option<NodeName>,
 }
 
+/// Nobody.
+const NOBODY: u32 = u32::MAX;
+
 /// Who owns each key of a set, under the last view.
 ///
-/// A join compares each key's owner with the newcomers only, and a leave looks only at the leaver's keys.
-/// Both follow from minimal disruption (contract line 4 of [`Sharder`]): the owner among all is also the
-/// owner among any part of the members that it belongs to. Memory: about 32 bytes per key.
+/// A join compares what each key's owner drew with the newcomers' draws only, and a leave looks only at the leaver's keys.
+/// Both follow from minimal disruption (contract line 4 of [`Sharder`]): the owner among all is also the owner among any
+/// part of the members that it belongs to. Memory: 24 bytes per key.
 pub struct Assignment {
     sharder: Arc<dyn Sharder>,
     view: Arc<View>,
-    owners: BTreeMap<Key, Option<NodeName>>,
+    /// Sorted.
+    keys: Vec<Key>,
+    /// For each key, the place of its owner in `names`.
+    owners: Vec<u32>,
+    /// For each key, the upper half of what its owner drew, if the sharder draws.
+    draws: Vec<u32>,
+    names: Vec<NodeName>,
 }
 
 impl Assignment {
     /// No keys, nobody active.
     pub fn new(sharder: Arc<dyn Sharder>) -> Self {
-        Assignment { sharder, view: Arc::new(View::new(0, Vec::new())), owners: BTreeMap::new() }
+        Assignment {
+            sharder,
+            view: Arc::new(View::new(0, Vec::new())),
+            keys: Vec::new(),
+            owners: Vec::new(),
+            draws: Vec::new(),
+            names: Vec::new(),
+        }
     }
 
     /// The owner of a key of the set.
     pub fn owner(&self, key: Key) -> Option<&NodeName> {
-        self.owners.get(&key)?.as_ref()
+        let index = self.keys.binary_search(&key).ok()?;
+        self.name(self.owners[index])
     }
 
     /// Every key with its owner, in the order of the keys.
     pub fn iter(&self) -> impl Iterator<Item = (Key, Option<&NodeName>)> {
-        self.owners.iter().map(|(key, owner)| (*key, owner.as_ref()))
+        self.keys.iter().zip(&self.owners).map(|(key, owner)| (*key, self.name(*owner)))
     }
 
     /// Replaces the set of keys; the moves are the keys that come and go.
     pub fn set_keys(&mut self, keys: impl IntoIterator<Item = Key>) -> Vec<Move> {
-        let keys: BTreeSet<Key> = keys.into_iter().collect();
+        let mut next: Vec<Key> = keys.into_iter().collect();
+        next.sort_unstable();
+        next.dedup();
         let mut moves = Vec::new();
-        self.owners.retain(|key, owner| {
-            let stays = keys.contains(key);
-            if !stays {
-                moves.push(Move { key: *key, from: owner.take(), to: None });
-            }
-            stays
-        });
-        for key in keys {
-            if let std::collections::btree_map::Entry::Vacant(entry) = self.owners.entry(key) {
-                let owner = owner(&*self.sharder, key, &self.view);
-                moves.push(Move { key, from: None, to: owner.clone() });
-                entry.insert(owner);
+        for (key, owner) in self.iter() {
+            if next.binary_search(&key).is_err() {
+                moves.push(Move { key, from: owner.cloned(), to: None });
             }
         }
+        let came: Vec<Key> =
+            next.iter().copied().filter(|key| self.keys.binary_search(key).is_err()).collect();
+        let (came_owners, came_draws) = self.all_anew(&came);
+        let mut came_owners = came.into_iter().zip(came_owners.into_iter().zip(came_draws)).peekable();
+        let (mut owners, mut draws) = (Vec::with_capacity(next.len()), Vec::with_capacity(next.len()));
+        for &key in &next {
+            let (owner, draw) = match came_owners.next_if(|(came, _)| *came == key) {
+                Some((key, (owner, draw))) => {
+                    moves.push(Move { key, from: None, to: self.name(owner).cloned() });
+                    (owner, draw)
+                }
+                None => {
+                    let index = self.keys.binary_search(&key).expect("it was there or it came");
+                    (self.owners[index], self.draws[index])
+                }
+            };
+            owners.push(owner);
+            draws.push(draw);
+        }
+        (self.keys, self.owners, self.draws) = (next, owners, draws);
         moves
     }
 
@@ -76,35 +106,125 @@ impl Assignment {
         if came.is_empty() && gone.is_empty() {
             return Vec::new();
         }
-        // One small view per owner: the owner and the newcomers.
-        let mut contests: BTreeMap<NodeName, View> = BTreeMap::new();
-        let mut moves = Vec::new();
-        for (&key, current) in &mut self.owners {
-            let next = match current {
-                Some(name) if !gone.contains(name) => {
-                    if came.is_empty() {
-                        continue;
-                    }
-                    let contest = contests.entry(name.clone()).or_insert_with(|| {
-                        let mut members = came.clone();
-                        members.extend(self.view.member(name).cloned());
-                        View::new(0, members)
-                    });
-                    owner(&*self.sharder, key, contest)
-                }
-                _ => owner(&*self.sharder, key, &self.view),
-            };
-            if *current != next {
-                moves.push(Move { key, from: current.take(), to: next.clone() });
-                *current = next;
-            }
+        let mut moved = self.give_away(&gone);
+        if !came.is_empty() {
+            let newcomers = View::new(0, came);
+            let places: Vec<u32> = newcomers.members().iter().map(|m| self.place_of(&m.node.name)).collect();
+            self.contest(&newcomers, &places, &mut moved);
         }
+        // A key may have moved twice: away from one that is gone, and then to one that came.
+        moved.sort_by_key(|(index, _)| *index);
+        moved.dedup_by_key(|(index, _)| *index);
+        let moves = moved.into_iter().filter(|(index, from)| self.owners[*index] != *from);
+        let moves = moves.map(|(index, from)| Move {
+            key: self.keys[index],
+            from: self.name(from).cloned(),
+            to: self.name(self.owners[index]).cloned(),
+        });
+        let moves = moves.collect();
+        self.forget_names();
         moves
     }
-}
 
-fn owner(sharder: &dyn Sharder, key: Key, view: &View) -> Option<NodeName> {
-    sharder.owner(key, view).map(|index| view.members()[index].node.name.clone())
+    fn name(&self, place: u32) -> Option<&NodeName> {
+        self.names.get(place as usize)
+    }
+
+    fn place_of(&mut self, name: &NodeName) -> u32 {
+        let place = self.names.iter().position(|known| known == name).unwrap_or_else(|| {
+            self.names.push(name.clone());
+            self.names.len() - 1
+        });
+        place as u32
+    }
+
+    /// Owners and draws of these keys under the whole view.
+    fn all_anew(&mut self, keys: &[Key]) -> (Vec<u32>, Vec<u32>) {
+        let view = self.view.clone();
+        let places: Vec<u32> = view.members().iter().map(|member| self.place_of(&member.node.name)).collect();
+        let (mut owners, mut draws) = (vec![NOBODY; keys.len()], vec![0; keys.len()]);
+        self.sharder.assign(keys, &view, &mut owners, &mut draws);
+        for owner in &mut owners {
+            *owner = places.get(*owner as usize).copied().unwrap_or(NOBODY);
+        }
+        (owners, draws)
+    }
+
+    /// Finds new owners for the keys of those who are gone and of nobody; says which, and who owned them.
+    fn give_away(&mut self, gone: &BTreeSet<NodeName>) -> Vec<(usize, u32)> {
+        let mut is_gone: Vec<bool> = self.names.iter().map(|name| gone.contains(name)).collect();
+        // The owners' places end here: whatever is beyond is nobody.
+        is_gone.push(true);
+        let nobody = is_gone.len() - 1;
+        let place = |owner: u32| (owner as usize).min(nobody);
+        let lost = self.owners.iter().enumerate().filter(|(_, owner)| is_gone[place(**owner)]);
+        let lost: Vec<(usize, u32)> = lost.map(|(index, owner)| (index, *owner)).collect();
+        let keys: Vec<Key> = lost.iter().map(|(index, _)| self.keys[*index]).collect();
+        let (owners, draws) = self.all_anew(&keys);
+        for ((index, _), (owner, draw)) in lost.iter().zip(owners.into_iter().zip(draws)) {
+            (self.owners[*index], self.draws[*index]) = (owner, draw);
+        }
+        lost
+    }
+
+    /// Gives the newcomers what they win from the owners of today.
+    fn contest(&mut self, newcomers: &View, places: &[u32], moved: &mut Vec<(usize, u32)>) {
+        let mut won = Vec::new();
+        if self.sharder.outdraw(&self.keys, &self.draws, newcomers, &self.view, &mut won) {
+            for (index, newcomer, draw) in won {
+                let mut place = places[newcomer as usize];
+                if self.owners[index] == place {
+                    continue;
+                }
+                if draw == self.draws[index] {
+                    // On equal halves the whole draws decide.
+                    let Some(winner) = self.sharder.owner(self.keys[index], &self.view) else { continue };
+                    place = self.place_of(&self.view.members()[winner].node.name.clone());
+                }
+                if self.owners[index] != place {
+                    moved.push((index, self.owners[index]));
+                    (self.owners[index], self.draws[index]) = (place, draw);
+                }
+            }
+            return;
+        }
+        // One small view per owner: the owner and the newcomers.
+        let mut contests: Vec<Option<(View, Vec<u32>)>> = vec![None; self.names.len()];
+        for index in 0..self.keys.len() {
+            let owner = self.owners[index];
+            let Some(name) = self.name(owner).cloned() else { continue };
+            if contests[owner as usize].is_none() {
+                let mut members = newcomers.members().to_vec();
+                members.extend(self.view.member(&name).cloned());
+                let contest = View::new(0, members);
+                let places = contest.members().iter().map(|m| self.place_of(&m.node.name)).collect();
+                contests[owner as usize] = Some((contest, places));
+            }
+            let Some((contest, places)) = &contests[owner as usize] else { continue };
+            let (mut next, mut draw) = ([NOBODY], [0]);
+            self.sharder.assign(&self.keys[index..=index], contest, &mut next, &mut draw);
+            let next = places.get(next[0] as usize).copied().unwrap_or(NOBODY);
+            if next != owner {
+                moved.push((index, owner));
+                (self.owners[index], self.draws[index]) = (next, draw[0]);
+            }
+        }
+    }
+
+    /// Names whose nodes are gone for good are dropped once they are the most.
+    fn forget_names(&mut self) {
+        if self.names.len() <= 2 * self.view.members().len() + 64 {
+            return;
+        }
+        let names: Vec<NodeName> =
+            self.names.iter().filter(|name| self.view.member(name).is_some()).cloned().collect();
+        let place = |old: &NodeName| names.iter().position(|name| name == old).map_or(NOBODY, |at| at as u32);
+        let places: Vec<u32> = self.names.iter().map(place).collect();
+        for owner in &mut self.owners {
+            *owner = places.get(*owner as usize).copied().unwrap_or(NOBODY);
+        }
+        self.names = names;
+    }
 }
 
 fn active(view: &View) -> impl Iterator<Item = &Member> {

@@ -15,7 +15,10 @@ use crate::driver::{Driver, Parts};
 use crate::event::ClusterEvent;
 use crate::link::Incoming;
 use crate::udp::Udp;
-use crate::{Error, Member, Membership, Node, NodeName, Phase, Swim, SwimConfig, Timing, Transport, View};
+use crate::{
+    Error, Hint, KeyRing, Member, Membership, Node, NodeName, Phase, Swim, SwimConfig, Timing, Transport,
+    View,
+};
 
 /// Calls that wait for the driver; a message beyond that is dropped and counted.
 const COMMANDS_MAX: usize = 8192;
@@ -53,6 +56,11 @@ pub struct ClusterConfig {
     pub join_timeout: Duration,
     /// How fast failures are found. Default [`Timing::lan`].
     pub timing: Timing,
+    /// Who was there when this node last looked. They are asked, too, and a node that finds none of them waits for
+    /// [`Timing::isolation_patience`] instead of `join_timeout` before it becomes active. Default: nobody.
+    pub hint: Hint,
+    /// Seals packets and streams. Default `None`: they travel in the clear, which an event says once.
+    pub keys: Option<KeyRing>,
 }
 
 impl ClusterConfig {
@@ -69,6 +77,8 @@ impl ClusterConfig {
             rejoin_interval: Duration::from_secs(15),
             join_timeout: Duration::from_secs(3),
             timing: Timing::default(),
+            hint: Hint::default(),
+            keys: None,
         }
     }
 }
@@ -186,7 +196,13 @@ fn assemble(
     };
     // Whom this node probes first should differ from node to node and from start to start.
     let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), config.node.incarnation);
-    let swim = SwimConfig { cluster: config.name.clone(), me, timing: config.timing.clone(), seed };
+    let swim = SwimConfig {
+        cluster: config.name.clone(),
+        me,
+        timing: config.timing.clone(),
+        seed,
+        keys: config.keys.clone(),
+    };
     let swim = Swim::new(Instant::now(), swim)?;
     let (commands, command_queue) = mpsc::channel(COMMANDS_MAX);
     let (incoming, incoming_queue) = mpsc::channel(INCOMING_MAX);
@@ -211,6 +227,8 @@ pub(crate) enum Command {
     Leave(oneshot::Sender<()>),
     Send { to: NodeName, channel: String, payload: Bytes },
     Accept(TcpStream),
+    SetKeys(Option<KeyRing>, oneshot::Sender<()>),
+    Tell(ClusterEvent),
 }
 
 /// The handle to a running node. Cheap to clone; all clones are the same node.
@@ -256,6 +274,27 @@ impl Cluster {
     pub async fn accept(&self, stream: TcpStream) {
         // Fails only after the driver has ended: then the stream is closed, as it should be.
         let _ended = self.commands.send(Command::Accept(stream)).await;
+    }
+
+    /// Replaces the keys while the node runs; see [`KeyRing`] for how a cluster changes them without a break. Returns once
+    /// they are in use.
+    pub async fn set_keys(&self, keys: Option<KeyRing>) {
+        self.ask(|done| Command::SetKeys(keys, done)).await;
+    }
+
+    /// Waits until there are so many members, this node included, for at most so long. What happens below that is the
+    /// caller's choice: the view then is the error, and [`ClusterEvent::TooSmall`] tells it.
+    pub async fn wait_for_size(&self, wanted: usize, patience: Duration) -> Result<Arc<View>, Arc<View>> {
+        let mut views = self.views.clone();
+        let is_enough = |view: &Arc<View>| view.members().len() >= wanted;
+        if let Ok(Ok(view)) = tokio::time::timeout(patience, views.wait_for(is_enough)).await {
+            return Ok(view.clone());
+        }
+        let view = self.view();
+        let event = ClusterEvent::TooSmall { members: view.members().len(), wanted };
+        // Fails only after the driver has ended: then nobody listens.
+        let _ended = self.commands.send(Command::Tell(event)).await;
+        Err(view)
     }
 
     /// What has been counted.

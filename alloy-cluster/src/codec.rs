@@ -13,7 +13,7 @@ use crate::node::Identity;
 use crate::{NodeName, Phase};
 
 /// The longest name of a node and of a zone, and the longest metadata: together they and the header of a packet
-/// stay below the 1,372 bytes of a payload (header 2 * 160, attributes 160 + 80 + 512 + 32).
+/// stay below the 1,332 bytes of a sealed payload (header 2 * 160, attributes 160 + 80 + 512 + 32).
 pub(crate) const NAME_BYTES_MAX: usize = 128;
 pub(crate) const ZONE_BYTES_MAX: usize = 64;
 pub(crate) const METADATA_BYTES_MAX: usize = 512;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -19,6 +18,7 @@ use crate::counters::Counters;
 use crate::event::ClusterEvent;
 use crate::frame::{Frame, Hello};
 use crate::link::{Incoming, LinkEvent, Outgoing, Receiver, receive_all};
+use crate::link_seal::LinkKeys;
 use crate::packet::{PACKET_BYTES_MAX, cluster_hash};
 use crate::{NodeName, Phase, Swim, Transport, View};
 
@@ -59,7 +59,8 @@ pub struct Driver {
     events: mpsc::Sender<ClusterEvent>,
     view: watch::Sender<Arc<View>>,
     counters: Arc<Counters>,
-    hello: Bytes,
+    hello: Hello,
+    keys: LinkKeys,
     receiver: Receiver,
     link_events: mpsc::Receiver<LinkEvent>,
     tasks: JoinSet<()>,
@@ -75,6 +76,9 @@ pub struct Driver {
     is_lonely_told: bool,
     started: Instant,
     join_timeout: Duration,
+    /// Whom the last life knew, and how long they are waited for.
+    hint: Vec<SocketAddr>,
+    isolation_patience: Duration,
     /// Whether `join` has led to anybody but this node, or may yet.
     has_candidates: bool,
     is_looked_up: bool,
@@ -87,10 +91,17 @@ impl Driver {
         let Parts { swim, transport, listener, commands, incoming, events, view, counters } = parts;
         let cluster = cluster_hash(&config.name);
         let name = config.node.name.clone();
-        let hello = Hello { cluster, incarnation: config.node.incarnation, name: name.clone() };
+        let hello = Hello { key_id: 0, cluster, incarnation: config.node.incarnation, name: name.clone() };
+        let keys = LinkKeys::new(config.keys);
         let (link_sender, link_events) = mpsc::channel(LINK_EVENTS_MAX);
-        let receiver =
-            Receiver { me: name, cluster, driver: link_sender, caller: incoming, counters: counters.clone() };
+        let receiver = Receiver {
+            me: name,
+            cluster,
+            keys: keys.clone(),
+            driver: link_sender,
+            caller: incoming,
+            counters: counters.clone(),
+        };
         Driver {
             swim,
             transport,
@@ -99,7 +110,8 @@ impl Driver {
             events,
             view,
             counters,
-            hello: hello.encode(),
+            hello,
+            keys,
             receiver,
             link_events,
             tasks: JoinSet::new(),
@@ -115,6 +127,8 @@ impl Driver {
             is_lonely_told: false,
             started: Instant::now(),
             join_timeout: config.join_timeout,
+            hint: config.hint.members().iter().map(|(_, address)| *address).collect(),
+            isolation_patience: config.timing.isolation_patience,
             has_candidates: false,
             is_looked_up: false,
             waiting: Vec::new(),
@@ -128,7 +142,7 @@ impl Driver {
         self.started = rejoin_at;
         self.drain().await;
         loop {
-            let ready_at = (!self.waiting.is_empty()).then(|| self.started + self.join_timeout);
+            let ready_at = (!self.waiting.is_empty()).then(|| self.started + self.patience());
             let due =
                 [self.swim.poll_deadline(), ready_at].into_iter().flatten().fold(rejoin_at, Instant::min);
             tokio::select! {
@@ -204,6 +218,12 @@ impl Driver {
                 self.push_frame(&to, Frame::Message { channel, payload });
             }
             Command::Accept(stream) => self.receive_link(stream),
+            Command::SetKeys(keys, done) => {
+                self.keys.replace(keys.clone());
+                self.swim.set_keys(keys);
+                let _gone = done.send(());
+            }
+            Command::Tell(event) => self.tell(event),
             Command::Leave(_) => unreachable!("the loop takes it"),
         }
     }
@@ -241,7 +261,8 @@ impl Driver {
             Some(address) if *to != self.receiver.me => {
                 let is_open = self.outgoing.get(to).is_some_and(|(queue, _)| queue.address == address);
                 if !is_open {
-                    let (queue, task) = Outgoing::new(address, self.hello.clone(), self.counters.clone());
+                    let (queue, task) =
+                        Outgoing::new(address, self.hello.clone(), self.keys.clone(), self.counters.clone());
                     let task = self.tasks.spawn(task);
                     if let Some((_, older)) = self.outgoing.insert(to.clone(), (queue, task)) {
                         older.abort();
@@ -277,6 +298,9 @@ impl Driver {
             return;
         }
         self.is_looked_up = true;
+        if !self.swim.is_joined() && !self.hint.is_empty() {
+            self.swim.handle_join(Instant::now(), &self.hint);
+        }
         for address in self.join.clone() {
             let port = self.port;
             self.lookups.spawn(async move {
@@ -303,14 +327,24 @@ impl Driver {
         }
     }
 
+    /// How long this node waits for others before it goes ahead without them.
+    fn patience(&self) -> Duration {
+        if self.hint.is_empty() { self.join_timeout } else { self.join_timeout.max(self.isolation_patience) }
+    }
+
     /// Lets this node become active, if somebody waits for that and nobody else has to be waited for.
     fn activate(&mut self) {
-        let is_ready = self.swim.is_joined()
-            || self.started.elapsed() >= self.join_timeout
-            || self.join.is_empty()
-            || (self.is_looked_up && self.lookups.is_empty() && !self.has_candidates);
+        let is_late = self.started.elapsed() >= self.patience();
+        let has_nobody_to_wait_for = self.hint.is_empty()
+            && (self.join.is_empty()
+                || (self.is_looked_up && self.lookups.is_empty() && !self.has_candidates));
+        let is_ready = self.swim.is_joined() || is_late || has_nobody_to_wait_for;
         if self.waiting.is_empty() || !is_ready {
             return;
+        }
+        if !self.swim.is_joined() && !self.hint.is_empty() {
+            self.tell(ClusterEvent::StartedAlone { known: self.hint.len() });
+            self.hint.clear();
         }
         self.swim.set_phase(Instant::now(), Phase::Active);
         self.publish_view();

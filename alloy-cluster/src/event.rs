@@ -1,6 +1,7 @@
 //! What happened in the cluster, for logs and people. Decisions follow the view, not these.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::{Node, NodeName, Phase};
 
@@ -30,6 +31,35 @@ pub enum ClusterEvent {
     NameTaken(Node),
     /// Packets of a cluster with another name arrive, and are refused. Told once per address and minute.
     ForeignCluster(SocketAddr),
+    /// No packet of anybody comes any more, though there were others: this node keeps to its view, works on what it owns,
+    /// and takes over nothing, for this long at most.
+    Isolated {
+        /// How many others there were.
+        others: usize,
+        /// How long it waits for them ([`Timing::isolation_patience`](crate::Timing::isolation_patience)).
+        patience: Duration,
+    },
+    /// After [`Isolated`](ClusterEvent::Isolated) somebody is heard again.
+    Reconnected,
+    /// A node that knew others in its last life ([`Hint`](crate::Hint)) finds none of them, and owns everything from now on.
+    StartedAlone {
+        /// How many others it knew.
+        known: usize,
+    },
+    /// [`Cluster::wait_for_size`](crate::Cluster::wait_for_size) has waited in vain.
+    TooSmall {
+        /// How many members there are.
+        members: usize,
+        /// How many were waited for.
+        wanted: usize,
+    },
+    /// A member sees another view than this node for longer than 10 s, though they exchange all they know.
+    ViewsDiffer {
+        /// Who.
+        with: NodeName,
+    },
+    /// There is no key: packets and streams travel in the clear. Told once.
+    InTheClear,
     /// None of the addresses to join answers, or one does not resolve. Tried again at every rejoin interval.
     JoinFailed {
         /// What was tried, as configured.

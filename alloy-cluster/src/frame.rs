@@ -1,11 +1,11 @@
 //! What travels on a link: a hello, then frames. Pure.
 //!
 //! ```text
-//! hello: | magic (4) | version | key id | cluster (u64) | incarnation (u64) | sender's name (text) |
+//! hello: | magic (4) | version | key id | cluster (u64) | incarnation (u64) | sender's name (text) | salt (16) if sealed |
 //! frame: | length of the rest (u32) | 0 state   |                  payload |
 //!        |                          | 1 message | channel (text) | payload |
 //! ```
-//! Little-endian. The magic begins with a byte that no HTTP request begins with, so that links can share a port
+//! Little-endian. With a key id that is not 0, all of a frame but the length is sealed (`link_seal.rs`). The magic begins with a byte that no HTTP request begins with, so that links can share a port
 //! with an HTTP server that looks at the first four bytes.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -19,15 +19,19 @@ pub const LINK_MAGIC: [u8; 4] = [0xA1, b'L', b'N', b'K'];
 /// The longest frame: the full state of 20,000 members, or a batch of states with room to spare.
 pub(crate) const FRAME_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// What sealing adds to a frame.
+pub(crate) const FRAME_TAG_BYTES: usize = 16;
+
 /// The bytes of a hello before the name's.
 pub(crate) const HELLO_HEAD_BYTES: usize = 23;
 
 const VERSION: u8 = 1;
-const KEY_ID_PLAIN: u8 = 0;
 
 /// Who is at the other end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hello {
+    /// 0: in the clear, without a salt.
+    pub(crate) key_id: u8,
     pub(crate) cluster: u64,
     pub(crate) incarnation: u64,
     pub(crate) name: NodeName,
@@ -37,7 +41,7 @@ impl Hello {
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = BytesMut::new();
         out.put_slice(&LINK_MAGIC);
-        out.put_slice(&[VERSION, KEY_ID_PLAIN]);
+        out.put_slice(&[VERSION, self.key_id]);
         out.put_u64_le(self.cluster);
         out.put_u64_le(self.incarnation);
         put_text(&mut out, self.name.as_str());
@@ -45,15 +49,15 @@ impl Hello {
     }
 
     pub(crate) fn decode(mut bytes: &[u8]) -> Result<Self, CodecError> {
-        let is_ours =
-            bytes.strip_prefix(&LINK_MAGIC).and_then(|rest| rest.strip_prefix(&[VERSION, KEY_ID_PLAIN]));
+        let is_ours = bytes.strip_prefix(&LINK_MAGIC).and_then(|rest| rest.strip_prefix(&[VERSION]));
         bytes = is_ours.ok_or(CodecError::Malformed)?;
+        let key_id = take_u8(&mut bytes)?;
         let (cluster, incarnation) = (take_u64(&mut bytes)?, take_u64(&mut bytes)?);
         let name = take_name(&mut bytes)?;
         if bytes.has_remaining() {
             Err(CodecError::Malformed)
         } else {
-            Ok(Hello { cluster, incarnation, name })
+            Ok(Hello { key_id, cluster, incarnation, name })
         }
     }
 }
@@ -108,7 +112,7 @@ mod tests {
 
     #[test]
     fn hello_and_frames_survive_the_wire() {
-        let hello = Hello { cluster: 1, incarnation: 2, name: "node".into() };
+        let hello = Hello { key_id: 3, cluster: 1, incarnation: 2, name: "node".into() };
         assert_eq!(Hello::decode(&hello.encode()), Ok(hello.clone()));
         assert_eq!(hello.encode().len(), HELLO_HEAD_BYTES + 4);
         for frame in [

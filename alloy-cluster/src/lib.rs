@@ -11,6 +11,10 @@
 //! There is no consensus here. While views agree and messages arrive, a key has one owner. During a partition both sides
 //! may act on a key; after it, the owner goes on with the newer state. A crash costs at most the time of detection.
 //!
+//! A node that hears nobody any more takes over nothing for [`Timing::isolation_patience`]; a [`Hint`] of the last view
+//! does the same for a restart. With a [`KeyRing`] packets and streams are sealed. Peers are found by addresses and DNS
+//! names (A and AAAA); SRV records and files are the caller's, who may resolve them into `join`.
+//!
 //! Nothing runs behind the caller's back: [`bind`] gives a handle and a driver, which is one future.
 //!
 //! ```
@@ -60,7 +64,9 @@ mod swim;
 mod codec;
 #[cfg(feature = "tokio")]
 mod frame;
+mod hint;
 mod packet;
+mod seal;
 mod timers;
 
 mod transport;
@@ -73,6 +79,8 @@ mod counters;
 mod driver;
 #[cfg(feature = "tokio")]
 mod link;
+#[cfg(feature = "tokio")]
+mod link_seal;
 #[cfg(feature = "tokio")]
 mod udp;
 
@@ -90,10 +98,12 @@ pub use event::ClusterEvent;
 pub use handover::{
     Activity, Event, Handover, HandoverOptions, HandoverStats, KeyStatus, Origin, STATE_BYTES_MAX, Version,
 };
+pub use hint::Hint;
 pub use membership::{Membership, Solo};
 pub use node::{Node, NodeName};
 pub use rendezvous::Rendezvous;
 pub use ring::Ring;
+pub use seal::KeyRing;
 pub use sharder::{Key, Rank, Sharder};
 pub use swim::{Swim, SwimConfig, SwimStats};
 pub use transport::Transport;

@@ -28,4 +28,29 @@ pub trait Sharder: Send + Sync + 'static {
         self.rank(key, view, 1, &mut out);
         out.first().copied()
     }
+
+    /// The owners of many keys at once: for each its index in [`View::members`], or `u32::MAX` if nobody is active. A
+    /// sharder in which the owner is who drew the highest number may put the upper halves of these into `draws`; both are as
+    /// long as `keys`. The same as asking for each, which the default does.
+    fn assign(&self, keys: &[Key], view: &View, owners: &mut [u32], draws: &mut [u32]) {
+        let _does_not_draw = draws;
+        for (key, owner) in keys.iter().zip(owners) {
+            *owner = self.owner(*key, view).map_or(u32::MAX, |index| index as u32);
+        }
+    }
+
+    /// Who of the newcomers draws at least as high as the owners of today, whose draws came from
+    /// [`assign`](Sharder::assign): index of the key, index of the newcomer in its view, its draw. `false`: this sharder does
+    /// not draw, or not with these members (`all`, newcomers included), and each key has to be asked for.
+    fn outdraw(
+        &self,
+        keys: &[Key],
+        draws: &[u32],
+        newcomers: &View,
+        all: &View,
+        won: &mut Vec<(usize, u32, u32)>,
+    ) -> bool {
+        let _does_not_draw = (keys, draws, newcomers, all, won);
+        false
+    }
 }

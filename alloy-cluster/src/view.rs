@@ -63,8 +63,7 @@ impl View {
             .sort_by(|a, b| a.node.name.cmp(&b.node.name).then(b.node.incarnation.cmp(&a.node.incarnation)));
         members.dedup_by(|a, b| a.node.name == b.node.name);
         let digest = digest(&members);
-        let name_hashes =
-            members.iter().map(|member| XxHash3_64::oneshot(member.node.name.as_str().as_bytes())).collect();
+        let name_hashes = members.iter().map(|member| member.node.name.hash()).collect();
         View { epoch, members, name_hashes, digest }
     }
 

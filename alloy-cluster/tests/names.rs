@@ -12,7 +12,8 @@ fn address(port: u16) -> SocketAddr {
 fn swim(now: Instant, cluster: &str, name: &str, incarnation: u64, port: u16) -> Swim {
     let node = Node { name: name.into(), address: address(port), incarnation };
     let me = Member { node, phase: Phase::Active, zone: "".into(), weight: 100, metadata: [].into() };
-    let config = SwimConfig { cluster: cluster.into(), me, timing: Timing::lan(), seed: u64::from(port) };
+    let config =
+        SwimConfig { cluster: cluster.into(), me, timing: Timing::lan(), seed: u64::from(port), keys: None };
     Swim::new(now, config).expect("the names are short")
 }
 
@@ -65,7 +66,7 @@ fn packets_of_another_cluster_are_refused_and_told_once() {
     }
     assert_eq!(*swims[0].view(), before);
     assert_eq!(swims[0].stats().foreign, 5);
-    assert_eq!(events(&mut swims[0]), [ClusterEvent::ForeignCluster(address(1))]);
+    assert_eq!(events(&mut swims[0]), [ClusterEvent::InTheClear, ClusterEvent::ForeignCluster(address(1))]);
 }
 
 #[test]

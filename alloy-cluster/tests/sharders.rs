@@ -88,6 +88,32 @@ fn ranks_are_what_they_always_were() {
     assert_eq!(lines, expected, "now:\n{lines}");
 }
 
+/// The bulk way gives what each key's own way gives, and a chain of joins and leaves ends where a new start ends.
+#[test]
+fn many_joins_and_leaves_end_where_a_new_start_ends() {
+    let names: Vec<String> = (0..40).map(|index| format!("node-{index}")).collect();
+    let mut assignment = Assignment::new(Arc::new(Rendezvous));
+    assignment.set_keys((0..20_000).map(|key: Key| key.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+    for step in 0..60_usize {
+        let here = names.iter().enumerate().filter(|(index, _)| (index * 7 + step * 11) % 13 > 3);
+        let members = here.map(|(index, name)| {
+            // For a while they have different weights.
+            let weight = if (20..30).contains(&step) { 100 + 10 * (index % 3) as u16 } else { 100 };
+            member(name, "", weight)
+        });
+        let view = Arc::new(View::new(step as u64, members.collect()));
+        let moves = assignment.set_view(view.clone());
+        for step in &moves {
+            assert_ne!(step.from, step.to);
+            assert_eq!(step.to.as_ref(), assignment.owner(step.key));
+        }
+        for (key, owner) in assignment.iter().step_by(7) {
+            let expected = Rendezvous.owner(key, &view).map(|index| &view.members()[index].node.name);
+            assert_eq!(owner, expected, "step {step}, key {key:x}");
+        }
+    }
+}
+
 #[test]
 fn assignment_follows_the_view_with_the_moves_it_says() {
     let views = [

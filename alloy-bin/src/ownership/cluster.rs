@@ -186,6 +186,14 @@ fn log(event: &ClusterEvent) {
         ClusterEvent::JoinFailed { address, reason } => {
             tracing::warn!(address, reason, "cannot join; trying again")
         }
+        ClusterEvent::Isolated { others, patience } => {
+            tracing::warn!(others, ?patience, "nobody is heard any more; this node keeps to what it owns");
+        }
+        ClusterEvent::Reconnected => tracing::info!("the others are heard again"),
+        ClusterEvent::ViewsDiffer { with } => {
+            tracing::warn!(member = %with, "a member has seen other members than this node for more than 10 s");
+        }
+        ClusterEvent::InTheClear => tracing::info!("the cluster has no key; its packets travel in the clear"),
         other => tracing::info!(event = ?other, "the cluster has changed"),
     }
 }

@@ -34,7 +34,7 @@ const FORGET_TICK: Duration = Duration::from_secs(30);
 pub struct Handover {
     pub(super) me: NodeName,
     pub(super) options: HandoverOptions,
-    sharder: Arc<dyn Sharder>,
+    pub(super) sharder: Arc<dyn Sharder>,
     pub(super) view: Arc<View>,
     pub(super) entries: BTreeMap<Key, Entry>,
     pub(super) outbox: Outbox,
@@ -165,20 +165,20 @@ impl Handover {
             (new.node.incarnation != old.node.incarnation).then(|| old.node.name.clone())
         });
         let restarted: BTreeSet<NodeName> = restarted.collect();
-        self.view = view;
+        let before = std::mem::replace(&mut self.view, view);
         if is_same {
             return;
         }
         let view = self.view.clone();
         self.outbox.retain(|name| view.member(name).is_some());
-        let keys: Vec<Key> = self.entries.keys().copied().collect();
-        for &key in &keys {
+        for key in self.affected(&before) {
             self.place(now, key);
         }
         if !restarted.is_empty() {
             // A successor that restarted has lost its copies.
             let lost = |entry: &Entry| entry.successor.as_ref().is_some_and(|name| restarted.contains(name));
-            let again: Vec<Key> = keys.into_iter().filter(|key| lost(&self.entries[key])).collect();
+            let again: Vec<Key> =
+                self.entries.iter().filter(|(_, entry)| lost(entry)).map(|(key, _)| *key).collect();
             for key in again {
                 self.replicas.forget_key(key);
                 self.mark_changed(now, key);
@@ -282,12 +282,35 @@ impl Handover {
 
     /// What is known about a key.
     pub fn status(&self, key: Key) -> Option<KeyStatus> {
-        self.entries.get(&key).map(|entry| status_of(key, entry))
+        self.entries.get(&key).map(|entry| self.status_of(key, entry))
     }
 
     /// What is known about every key, in the order of the keys.
     pub fn statuses(&self) -> impl Iterator<Item = KeyStatus> {
-        self.entries.iter().map(|(key, entry)| status_of(*key, entry))
+        self.entries.iter().map(|(key, entry)| self.status_of(*key, entry))
+    }
+
+    fn status_of(&self, key: Key, entry: &Entry) -> KeyStatus {
+        let acts = matches!(entry.role, Role::Acting | Role::Stopping { .. });
+        KeyStatus {
+            key,
+            owner: entry.owner.clone(),
+            successor: entry.successor.clone(),
+            activity: match &entry.role {
+                Role::Idle => Activity::Idle,
+                Role::Claiming(_) => Activity::Claiming,
+                Role::Acting => Activity::Acting,
+                Role::Stopping { .. } => Activity::Stopping,
+            },
+            since: entry.since,
+            misplaced_since: entry.misplaced_since,
+            replicated: if acts { self.replicas.acknowledged(key) } else { None },
+            waiting_for: match &entry.role {
+                Role::Claiming(claim) => claim.waiting.clone(),
+                Role::Idle | Role::Acting | Role::Stopping { .. } => Vec::new(),
+            },
+            version: entry.version(),
+        }
     }
 
     /// The newest state known here, with its version: what to write to disk for
@@ -368,6 +391,8 @@ impl Handover {
             let is_idle = matches!(entry.role, Role::Idle);
             entry.wanted || !is_idle || now < entry.since + forget_after
         });
+        let entries = &self.entries;
+        self.replicas.forget_keys(|key| !entries.contains_key(key));
         self.unknown = self.entries.values().filter(|entry| !entry.wanted).count();
         self.schedule_forgetting(now);
     }
@@ -380,24 +405,5 @@ impl Entry {
         version.sequence += 1;
         let copy = Copy { version, writer: me, state: Some(state) };
         self.copy = Some(Held { copy, source: Source::Own });
-    }
-}
-
-fn status_of(key: Key, entry: &Entry) -> KeyStatus {
-    let (activity, waiting_for) = match &entry.role {
-        Role::Idle => (Activity::Idle, Vec::new()),
-        Role::Claiming(claim) => (Activity::Claiming, claim.waiting.clone()),
-        Role::Acting => (Activity::Acting, Vec::new()),
-        Role::Stopping { .. } => (Activity::Stopping, Vec::new()),
-    };
-    KeyStatus {
-        key,
-        owner: entry.owner.clone(),
-        successor: entry.successor.clone(),
-        activity,
-        since: entry.since,
-        misplaced_since: entry.misplaced_since,
-        waiting_for,
-        version: entry.version(),
     }
 }

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `types.rs` | options, events, origins, versions, status |
 //! | `machine.rs` | [`Handover`]: what the caller puts in and takes out |
+//! | `affected.rs` | which keys a new view concerns |
 //! | `claims.rs` | how a key changes hands: who is asked, who answers what, when to start without an answer |
 //! | `replicas.rs` | copies of the state on the successor |
 //! | `outbox.rs` | what waits for each peer, gathered into bulk messages |
@@ -21,6 +22,7 @@
 //! A key may be idle here because another node acts on it: every node holds the same table and looks at it with
 //! its own view.
 
+mod affected;
 mod claims;
 mod machine;
 mod outbox;

@@ -18,6 +18,7 @@ const BATCHES_MAX: usize = 256;
 pub(super) struct Replicas {
     changed: BTreeSet<Key>,
     sent: BTreeMap<Key, (Version, Instant)>,
+    acknowledged: BTreeMap<Key, Version>,
     batches: BTreeMap<u64, Batch>,
     next_batch: u64,
     flushed_at: Option<Instant>,
@@ -30,9 +31,22 @@ struct Batch {
 }
 
 impl Replicas {
+    /// The newest version of the key's state that its successor has.
+    pub(super) fn acknowledged(&self, key: Key) -> Option<Version> {
+        self.acknowledged.get(&key).copied()
+    }
+
     /// What was sent of a key does not count any more: it has another successor, or another owner.
     pub(super) fn forget_key(&mut self, key: Key) {
         self.sent.remove(&key);
+        self.acknowledged.remove(&key);
+    }
+}
+
+impl Replicas {
+    /// Keys that are not known any more.
+    pub(super) fn forget_keys(&mut self, is_gone: impl Fn(&Key) -> bool) {
+        self.acknowledged.retain(|key, _| !is_gone(key));
     }
 }
 
@@ -112,7 +126,14 @@ impl Handover {
         };
         for (key, version) in batch.versions {
             let Some(entry) = self.entries.get(&key) else { continue };
-            if entry.successor.as_ref() == Some(from) && entry.version() == Some(version) {
+            // An answer to a batch of an earlier term of ours says nothing about this one.
+            let is_of_this_term = entry.version().is_some_and(|newest| newest.term == version.term);
+            if entry.successor.as_ref() != Some(from) || !is_of_this_term {
+                continue;
+            }
+            let newest = self.replicas.acknowledged.entry(key).or_default();
+            *newest = version.max(*newest);
+            if entry.version() == Some(version) {
                 self.replicas.changed.remove(&key);
             }
         }

@@ -135,6 +135,8 @@ pub struct KeyStatus {
     pub since: Instant,
     /// Since when this node acts on it though another owns it, if so.
     pub misplaced_since: Option<Instant>,
+    /// While this node acts on it: the newest version that its successor has acknowledged. A crash costs what came after.
+    pub replicated: Option<Version>,
     /// Whose answers a claim waits for.
     pub waiting_for: Vec<NodeName>,
     /// The version of the newest state that is known here.

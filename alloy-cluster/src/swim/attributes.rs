@@ -47,11 +47,40 @@ impl AttributeStore {
         std::mem::take(&mut self.shared().changed)
     }
 
+    /// Whether they are newer than those that are known.
+    pub(super) fn is_news(&self, attributes: &Attributes) -> bool {
+        self.shared().is_news(attributes)
+    }
+
+    /// Keeps them, and tells nobody.
+    pub(super) fn insert(&self, attributes: Attributes) {
+        let mut shared = self.shared();
+        if shared.is_news(&attributes) {
+            shared.newest.insert(attributes.name.clone(), attributes);
+            shared.changed = true;
+        }
+    }
+
+    /// Looks at the attributes of many at once.
+    pub(super) fn with<T>(&self, look: impl FnOnce(&HashMap<NodeName, Attributes>) -> T) -> T {
+        look(&self.shared().newest)
+    }
+
     /// Forgets the attributes of names that are not known any more, once there are too many.
     pub(super) fn prune(&self, is_known: impl Fn(&NodeName) -> bool) {
         let mut shared = self.shared();
         if shared.newest.len() >= ATTRIBUTES_MAX / 2 {
             shared.newest.retain(|name, _| is_known(name));
+        }
+    }
+}
+
+impl Shared {
+    fn is_news(&self, attributes: &Attributes) -> bool {
+        let version = |attributes: &Attributes| (attributes.incarnation, attributes.version);
+        match self.newest.get(&attributes.name) {
+            Some(known) => version(attributes) > version(known),
+            None => self.newest.len() < ATTRIBUTES_MAX,
         }
     }
 }
@@ -83,12 +112,7 @@ impl foca::BroadcastHandler<Identity> for AttributeStore {
             return Ok(None);
         }
         let mut shared = self.shared();
-        let version = |attributes: &Attributes| (attributes.incarnation, attributes.version);
-        let is_news = match shared.newest.get(&attributes.name) {
-            Some(known) => version(&attributes) > version(known),
-            None => shared.newest.len() < ATTRIBUTES_MAX,
-        };
-        if !is_news {
+        if !shared.is_news(&attributes) {
             return Ok(None);
         }
         let name = attributes.name.clone();

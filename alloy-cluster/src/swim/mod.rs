@@ -3,16 +3,22 @@
 //! | file | purpose |
 //! | --- | --- |
 //! | `protocol.rs` | [`Swim`]: time and packets in, packets, messages, events and deadlines out |
+//! | `duties.rs` | what a node does unasked: beats, questions, accusations, attempts to reach the lost |
 //! | `receive.rs` | what comes in: packets and states of peers, news about our own name |
 //! | `roster.rs` | members and attributes as a view, and what changed |
 //! | `runtime.rs` | how foca is configured, and what it puts out |
 //! | `screen.rs` | looks through a packet before foca sees it: whole or refused, and news about our own name |
 //! | `suspicion.rs` | who is suspected since when, asked again until the last moment |
-//! | `watch.rs` | each node watches the next two, so that detection has a bound |
+//! | `watch.rs` | each node tells two others that it lives, so that detection has a bound |
+//! | `isolation.rs` | a node that hears nobody takes over nothing for a while |
+//! | `known.rs` | what foca was last told of each name: most of what comes is no news |
 //! | `attributes.rs` | phase, weight, zone and metadata of the members, spread as versioned broadcasts |
 //! | `sync.rs` | the full state as a stream message |
 
 mod attributes;
+mod duties;
+mod isolation;
+mod known;
 mod protocol;
 mod receive;
 mod roster;

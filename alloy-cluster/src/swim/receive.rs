@@ -1,6 +1,5 @@
 //! What comes in: packets and states of peers, foreign and broken ones, news about our own name.
 
-use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,15 +23,16 @@ impl Swim {
         if self.standing != Standing::Member {
             return;
         }
-        match packet::open(self.cluster, bytes) {
+        match packet::open(&mut self.sealer, self.cluster, bytes) {
             Ok(packet) => match packet.kind {
-                PacketKind::Swim => self.handle_swim(now, packet.digest, packet.payload),
-                PacketKind::Accuse => self.handle_accusation(now, packet.payload),
-                PacketKind::Watch => self.handle_watch(now, packet.digest, packet.payload),
-                PacketKind::Watched => self.handle_watched(now, packet.digest, packet.payload),
+                PacketKind::Swim => self.handle_swim(now, packet.digest, &packet.payload),
+                PacketKind::Accuse => self.handle_accusation(now, &packet.payload),
+                PacketKind::Watch => self.handle_watch(now, packet.digest, &packet.payload),
+                PacketKind::Beat => self.handle_beat(now, packet.digest, &packet.payload),
             },
             Err(PacketError::Malformed) => self.stats.malformed += 1,
             Err(PacketError::Foreign) => self.handle_foreign(now, from),
+            Err(PacketError::Unsealed) => self.stats.unsealed += 1,
         }
     }
 
@@ -45,24 +45,35 @@ impl Swim {
             self.stats.malformed += 1;
             return;
         };
+        self.hear(now);
+        // A newcomer is told of everybody, whom the others know already: it does not pass that on.
+        let news = state.members.iter().filter(|member| self.known.is_news(member)).count();
+        let is_passed_on = news * 4 <= self.view.members().len() + 4;
         for member in state.members.into_iter().take(ATTRIBUTES_MAX) {
-            let me = self.foca.identity().clone();
+            let me = self.foca.identity();
             if member.id().name == me.name {
-                if *member.id() != me {
+                if member.id() != me {
                     self.handle_namesake(now, &member.id().clone(), member.state());
                 }
+            } else if self.known.is_news(&member) {
+                self.apply_from_state(now, member, is_passed_on);
+            }
+        }
+        for attributes in state.attributes {
+            if attributes.name == self.mine.name || !self.attributes.is_news(&attributes) {
                 continue;
             }
-            self.apply_from_state(now, member);
-        }
-        for attributes in state.attributes.iter().filter(|attributes| attributes.name != self.mine.name) {
-            let mut bytes = Vec::new();
-            attributes.encode(&mut bytes);
-            let _known_or_new = self.foca.add_broadcast(&bytes);
+            if is_passed_on {
+                let mut bytes = Vec::new();
+                attributes.encode(&mut bytes);
+                let _known_or_new = self.foca.add_broadcast(&bytes);
+            } else {
+                self.attributes.insert(attributes);
+            }
         }
         if state.kind == SyncKind::Ask {
             let answer = self.full_state(SyncKind::Answer);
-            self.messages.push_back((from.clone(), answer));
+            self.push_message(from.clone(), answer);
         }
         self.is_joined = true;
         self.settle(now);
@@ -75,7 +86,6 @@ impl Swim {
             return;
         };
         let source = screened.header.src.clone();
-        let mut payload = Cow::Borrowed(payload);
         if source.name == me.name {
             // Our own packet that came back: one of the addresses to join is ours.
             if source != me {
@@ -85,20 +95,36 @@ impl Swim {
         }
         let namesakes: Vec<_> =
             screened.namesakes(&me).map(|(identity, state)| (identity.clone(), state)).collect();
-        if !namesakes.is_empty() {
-            payload = screened.without_namesakes(&me, &payload).into();
-        }
         for (identity, state) in namesakes {
             self.handle_namesake(now, &identity, state);
         }
         if self.standing != Standing::Member || !self.has_room_for(&screened.members, &source) {
             return;
         }
+        self.hear(now);
         let is_renewed = *self.foca.identity() != me;
         if !is_renewed {
             self.watch.heard(now, &source);
+            // What somebody says who is down, or to an earlier life of this node, is stale.
+            let is_taken = screened.header.dst == me && !self.known.is_down(&source);
+            let (own, others): (Vec<_>, Vec<_>) =
+                screened.members.iter().partition(|member| *member.id() == source);
+            if is_taken {
+                self.apply_news(now, others.iter().copied().filter(|member| member.id().name != me.name));
+                self.apply_about_me(others.iter().copied().filter(|member| *member.id() == me));
+            }
+            self.known.note(&foca::Member::new(
+                source.clone(),
+                screened.header.src_incarnation,
+                State::Alive,
+            ));
             // What fails here has been counted or is about another life of ours: nothing has been applied.
+            let payload = screened.without_members(payload);
             let _refused = self.foca.handle_data(&payload, &mut self.runtime);
+            // A goodbye comes last: foca does not read on in a packet of somebody who is down.
+            if is_taken {
+                self.apply_news(now, own.into_iter());
+            }
         }
         let is_for_an_older_life = screened.header.dst.name == me.name && screened.header.dst != me;
         if is_for_an_older_life && screened.header.message != Message::Announce {
@@ -108,10 +134,23 @@ impl Swim {
         self.compare(now, digest, &source);
     }
 
-    /// A member that sees another view than this node is asked for all it knows.
-    fn compare(&mut self, now: Instant, digest: u64, source: &Identity) {
-        if digest != self.view.digest() && self.view.member(&source.name).is_some() {
-            self.sync_with(now, source);
+    fn apply_news<'a>(&mut self, now: Instant, members: impl Iterator<Item = &'a foca::Member<Identity>>) {
+        for member in members {
+            if self.known.is_news(member) {
+                if member.state() == State::Alive {
+                    // It has objected to a suspicion, and others have heard it: if this node alone cannot, it must not
+                    // suspect it again at once, and again, and again.
+                    self.watch.heard(now, member.id());
+                }
+                self.apply(member.clone());
+            }
+        }
+    }
+
+    /// News about this node itself: foca objects to a suspicion, and comes back from a death.
+    fn apply_about_me<'a>(&mut self, members: impl Iterator<Item = &'a foca::Member<Identity>>) {
+        for member in members.filter(|member| member.state() != State::Alive) {
+            let _sent = self.foca.apply_many(std::iter::once(member.clone()), true, &mut self.runtime);
         }
     }
 
@@ -163,7 +202,9 @@ impl Swim {
             return;
         };
         if accused == *self.foca.identity() && accuser.name != accused.name {
-            self.apply(foca::Member::new(accused, incarnation, State::Suspect));
+            self.hear(now);
+            let suspicion = foca::Member::new(accused, incarnation, State::Suspect);
+            self.apply_about_me(std::iter::once(&suspicion));
             // The announcement carries our incarnation, which is now newer than the suspicion.
             let _sent_or_too_long = self.foca.announce(accuser, &mut self.runtime);
             self.settle(now);
@@ -182,8 +223,9 @@ impl Swim {
         };
         let me = self.foca.identity().clone();
         if asked == me && source.name != me.name {
+            self.hear(now);
             self.watch.heard(now, &source);
-            self.send_watch(PacketKind::Watched, &source);
+            self.send_beat(&source);
             self.compare(now, digest, &source);
         } else if asked.name == me.name && source.name != me.name {
             self.greet(now, &source);
@@ -191,14 +233,18 @@ impl Swim {
         }
     }
 
-    fn handle_watched(&mut self, now: Instant, digest: u64, mut payload: &[u8]) {
-        let asker = codec::take_identity(&mut payload);
-        let (Ok(asker), Ok(source)) = (asker, codec::take_identity(&mut payload)) else {
+    /// Somebody says that it lives.
+    fn handle_beat(&mut self, now: Instant, digest: u64, mut payload: &[u8]) {
+        let to = codec::take_u64(&mut payload);
+        let (Ok(to), Ok(source)) = (to, codec::take_u64(&mut payload)) else {
             self.stats.malformed += 1;
             return;
         };
-        if asker == *self.foca.identity() {
-            self.watch.heard(now, &source);
+        // Whoever does not know this life of ours yet is asked once it is in doubt.
+        if to == self.foca.identity().tag()
+            && let Some(source) = self.watch.heard_tag(now, source)
+        {
+            self.hear(now);
             self.compare(now, digest, &source);
         }
     }
@@ -217,22 +263,26 @@ impl Swim {
 
     /// A peer's word about a member. That somebody we hear is down is only taken as a suspicion: the peer may have
     /// been cut off from it, and down cannot be taken back.
-    fn apply_from_state(&mut self, now: Instant, member: foca::Member<Identity>) {
-        let known = self.foca.iter_membership_state().find(|known| known.id() == member.id());
-        let lives = known.is_some_and(|known| known.state() != State::Down);
+    fn apply_from_state(&mut self, now: Instant, member: foca::Member<Identity>, is_passed_on: bool) {
+        let known = self.known.of(member.id());
         match member.state() {
-            State::Alive => self.apply(member),
+            State::Alive => self.apply_quietly(member, is_passed_on),
             State::Suspect if known.is_none() => {
-                self.apply(foca::Member::new(member.id().clone(), member.incarnation(), State::Alive));
+                let member = foca::Member::new(member.id().clone(), member.incarnation(), State::Alive);
+                self.apply_quietly(member, is_passed_on);
             }
             State::Suspect => {}
-            State::Down if lives && !self.is_leaving(&member.id().name) => {
-                let incarnation = known.map_or(0, |known| known.incarnation());
-                let identity = member.id().clone();
-                self.apply(foca::Member::new(identity.clone(), incarnation, State::Suspect));
-                self.suspect(now, identity, incarnation);
-            }
-            State::Down => self.apply(member),
+            State::Down => match known.map(|known| (known.state(), known.incarnation())) {
+                Some((State::Alive | State::Suspect, incarnation)) if !self.is_leaving(&member.id().name) => {
+                    self.suspect(now, member.id().clone(), incarnation);
+                }
+                _ => self.apply(member),
+            },
         }
+    }
+
+    fn apply_quietly(&mut self, member: foca::Member<Identity>, is_passed_on: bool) {
+        self.known.note(&member);
+        let _sent = self.foca.apply_many(std::iter::once(member), is_passed_on, &mut self.runtime);
     }
 }

@@ -1,14 +1,14 @@
 //! Looks through a packet of the protocol before foca sees it.
 //!
 //! Foca applies the first half of a packet before it notices that the second is broken, and answers news about
-//! its own name by declaring the other holder of the name down. So a packet is decoded whole here first, and
-//! what it says about other lives of our own name is taken out.
+//! its own name by declaring the other holder of the name down. So a packet is decoded whole here first; what it says
+//! about members is taken out, and applied if it is news.
 
 use bytes::{Buf, BufMut};
 use foca::{Codec as _, Header, Member, Message, State};
 
 use crate::NodeName;
-use crate::codec::{Attributes, Codec, CodecError, put_member};
+use crate::codec::{Attributes, Codec, CodecError};
 use crate::node::Identity;
 
 /// A packet that decodes to the last byte.
@@ -51,16 +51,11 @@ impl Screened {
         members.filter(move |(identity, _)| identity.name == me.name && *identity != me)
     }
 
-    /// The packet without what it says about other lives of our own name.
-    pub(super) fn without_namesakes(&self, me: &Identity, payload: &[u8]) -> Vec<u8> {
-        let kept: Vec<_> =
-            self.members.iter().filter(|member| member.id().name != me.name || member.id() == me).collect();
+    /// The packet without what it says about members.
+    pub(super) fn without_members(&self, payload: &[u8]) -> Vec<u8> {
         let mut packet = payload[..self.header_bytes].to_vec();
-        if self.header_bytes < self.broadcasts_at || !kept.is_empty() {
-            packet.put_u16(kept.len() as u16);
-        }
-        for member in kept {
-            put_member(&mut packet, member);
+        if self.header_bytes < self.broadcasts_at {
+            packet.put_u16(0);
         }
         packet.extend_from_slice(&payload[self.broadcasts_at..]);
         packet

@@ -58,12 +58,26 @@ impl Suspicions {
         self.by_name.values().map(|suspicion| suspicion.deadline.min(suspicion.accuse_at)).min()
     }
 
-    /// This node itself was stalled: whatever it missed meanwhile is not the suspects' fault.
-    pub(super) fn grant(&mut self, now: Instant) {
+    /// Whatever this node missed until now is not the suspects' fault: they have this long more.
+    pub(super) fn grant(&mut self, now: Instant, patience: Duration) {
+        for suspicion in self.by_name.values_mut() {
+            suspicion.accuse_at = now;
+            suspicion.deadline = now + patience;
+        }
+    }
+
+    /// The least time that a suspect is granted after this node was stalled: two questions.
+    pub(super) fn grant_after_stall(&mut self, now: Instant) {
         for suspicion in self.by_name.values_mut() {
             suspicion.accuse_at = now;
             suspicion.deadline = suspicion.deadline.max(now + 2 * ACCUSE_INTERVAL);
         }
+    }
+
+    /// Judges a suspect later than it was due.
+    pub(super) fn postpone(&mut self, suspicion: Suspicion, deadline: Instant) {
+        let accuse_at = suspicion.deadline + ACCUSE_INTERVAL;
+        self.by_name.insert(suspicion.identity.name.clone(), Suspicion { deadline, accuse_at, ..suspicion });
     }
 
     /// What is due; suspicions that no longer stand are dropped.

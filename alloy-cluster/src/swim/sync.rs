@@ -1,16 +1,85 @@
-//! The full state as a stream message: every member with its state, and every member's attributes.
+//! The full state as a stream message: every member with its state, and every member's attributes; and when to ask for it.
+//!
+//! A node asks the first member it hears of, so that a join into 1,000 nodes does not wait for gossip, and a member that
+//! sees another view for longer than gossip needs.
 //!
 //! ```text
 //! | version (1) | kind: 0 ask, 1 answer | member count (u32) | members ... | attribute count (u32) | attributes ... |
 //! ```
 
+use std::time::{Duration, Instant};
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use foca::Member;
 
+use super::protocol::Swim;
+use crate::ClusterEvent;
 use crate::codec::{Attributes, CodecError, put_member, take_member, take_u8, take_u32};
 use crate::node::Identity;
 
 const VERSION: u8 = 1;
+
+/// Between two exchanges that this node asks for, in a cluster of up to 100; longer by as much as there are more members.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Views that differ for so many gossip intervals will not be made equal by gossip.
+const GOSSIP_INTERVALS: u32 = 5;
+/// Views that differ for so long, though the full state is exchanged, are worth an event.
+const DISAGREEMENT: Duration = Duration::from_secs(10);
+
+/// What has been asked, and why it may be asked again.
+#[derive(Default)]
+pub(super) struct Syncs {
+    asked: Option<Instant>,
+    /// Since when other digests than ours come, and none that is ours.
+    differ_since: Option<Instant>,
+    is_told: bool,
+}
+
+impl Syncs {
+    /// A member sees the same as this node, or this node's view has changed.
+    pub(super) fn reset(&mut self) {
+        self.differ_since = None;
+    }
+}
+
+impl Swim {
+    /// Looks at the view's digest in a packet of a member.
+    pub(super) fn compare(&mut self, now: Instant, digest: u64, source: &Identity) {
+        if digest == self.view.digest() {
+            self.syncs.reset();
+            self.syncs.is_told = false;
+            // Gossip has told this node all that this member knows.
+            self.is_joined = true;
+            return;
+        }
+        if self.view_is_stale || self.view.index_of(&source.name).is_none() {
+            return;
+        }
+        let since = *self.syncs.differ_since.get_or_insert(now);
+        if now >= since + DISAGREEMENT && !self.syncs.is_told {
+            self.syncs.is_told = true;
+            self.stats.disagreements += 1;
+            self.push_event(ClusterEvent::ViewsDiffer { with: source.name.clone() });
+        }
+        let is_stranger = self.attributes.of(&source.name, source.incarnation).is_none();
+        let is_lasting = now >= since + self.timing.gossip_interval * GOSSIP_INTERVALS;
+        let pause = PAUSE * (self.view.members().len() as u32).div_ceil(100);
+        let is_early = self.syncs.asked.is_some_and(|at| now < at + pause);
+        if (is_stranger || is_lasting) && !is_early {
+            self.syncs.asked = Some(now);
+            self.stats.syncs += 1;
+            let state = self.full_state(SyncKind::Ask);
+            self.push_message(source.name.clone(), state);
+        }
+    }
+
+    pub(super) fn full_state(&self, kind: SyncKind) -> Bytes {
+        let me = self.foca.identity();
+        let others = self.foca.iter_membership_state().filter(|member| member.id().name != me.name);
+        let members = others.cloned().chain([Member::alive(me.clone())]).collect();
+        FullState { kind, members, attributes: self.attributes.all() }.encode()
+    }
+}
 
 /// Whether the receiver shall send its own state back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

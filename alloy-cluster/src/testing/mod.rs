@@ -3,13 +3,22 @@
 //! | file | purpose |
 //! | --- | --- |
 //! | `network.rs` | [`Network`]: many nodes, latency, loss, partitions, pauses and crashes, in one thread and by seed |
+//! | `simulated.rs` | one of its nodes, and what becomes of what it sends and receives |
+//! | `clock.rs` | a node's clock, which may run faster or slower than the true time |
 //! | `worker.rs` | what each simulated node does with its keys: counts, so that every lost step shows |
+//! | `bytes.rs` | ways for bytes from anywhere to reach the decoders, for fuzzers |
 //! | `conformance.rs` | one function per trait that tests each line of its contract |
 
+mod bytes;
+mod clock;
 mod conformance;
 mod network;
+mod simulated;
 mod worker;
 
+#[cfg(feature = "tokio")]
+pub use bytes::decode_link;
+pub use bytes::{envelope, fuzzed_node};
 pub use conformance::{check_membership, check_sharder, check_transport};
 pub use network::{Network, NetworkOptions};
 pub use worker::Started;

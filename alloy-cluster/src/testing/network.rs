@@ -1,6 +1,6 @@
 //! [`Network`]: many nodes, latency, loss, partitions, pauses and crashes, in one thread, in virtual time, by seed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,10 +10,12 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::clock::Clock;
+use super::simulated::{Delivery, Simulated};
 use super::worker::{Started, Worker};
 use crate::timers::Timers;
 use crate::{
-    ClusterEvent, Handover, HandoverOptions, Key, Member, Node, NodeName, Phase, Rendezvous, Swim,
+    ClusterEvent, Handover, HandoverOptions, Key, KeyRing, Member, Node, NodeName, Phase, Rendezvous, Swim,
     SwimConfig, Timing, View,
 };
 
@@ -21,7 +23,9 @@ use crate::{
 const JOIN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How often a node asks those it finds in its list of addresses, which here are all.
-const REJOIN_INTERVAL: Duration = Duration::from_secs(5);
+pub(super) const REJOIN_INTERVAL: Duration = Duration::from_secs(5);
+/// How many addresses a node finds in that list at a time.
+const ADDRESSES_MAX: usize = 16;
 
 /// How the network behaves.
 #[derive(Debug, Clone)]
@@ -32,12 +36,18 @@ pub struct NetworkOptions {
     pub latency: Range<Duration>,
     /// Of 1,000 packets so many are lost.
     pub lost_packets: u32,
+    /// Of 1,000 packets so many come twice, the second time up to 2 s late.
+    pub doubled_packets: u32,
+    /// How much faster or slower the clock of a node may be, in thousandths: its seconds are so much shorter or longer.
+    pub clock_skew: u32,
     /// Of 1,000 stream messages so many come twice or late, after ones sent later.
     pub disturbed_messages: u32,
     /// How long a key takes to stop, at most.
     pub stop_takes_max: Duration,
     /// Times of the failure detector.
     pub timing: Timing,
+    /// Seals the packets.
+    pub keys: Option<KeyRing>,
 }
 
 impl NetworkOptions {
@@ -47,17 +57,23 @@ impl NetworkOptions {
             seed,
             latency: Duration::from_micros(200)..Duration::from_millis(5),
             lost_packets: 0,
+            doubled_packets: 0,
+            clock_skew: 0,
             disturbed_messages: 0,
             stop_takes_max: Duration::from_millis(300),
             timing: Timing::lan(),
+            keys: None,
         }
     }
 
-    /// A bad one: 5 % loss, latencies up to 50 ms, streams that repeat and reorder.
+    /// A bad one: 5 % loss, 2 % that come twice, latencies up to 50 ms, streams that repeat and reorder, clocks that are
+    /// up to 2 % off.
     pub fn bad(seed: u64) -> Self {
         NetworkOptions {
             latency: Duration::from_millis(1)..Duration::from_millis(50),
             lost_packets: 50,
+            doubled_packets: 20,
+            clock_skew: 20,
             disturbed_messages: 50,
             ..NetworkOptions::healthy(seed)
         }
@@ -66,36 +82,22 @@ impl NetworkOptions {
 
 /// A simulated cluster. Each node has a [`Swim`], a [`Handover`], and a worker that counts on every key it acts on.
 pub struct Network {
-    options: NetworkOptions,
-    now: Instant,
-    rng: StdRng,
-    nodes: BTreeMap<NodeName, Simulated>,
-    travelling: Timers<Delivery>,
-    last_message: BTreeMap<(NodeName, NodeName), Instant>,
-    cut: BTreeSet<(NodeName, NodeName)>,
+    pub(super) options: NetworkOptions,
+    pub(super) now: Instant,
+    pub(super) rng: StdRng,
+    pub(super) nodes: BTreeMap<NodeName, Simulated>,
+    pub(super) by_address: HashMap<SocketAddr, NodeName>,
+    pub(super) travelling: Timers<Delivery>,
+    /// When to look after which node; entries that are out of date are looked at in vain.
+    pub(super) wakes: Timers<NodeName>,
+    pub(super) last_message: HashMap<(NodeName, NodeName), Instant>,
+    pub(super) cut: HashSet<(NodeName, NodeName)>,
+    pub(super) slow: BTreeMap<NodeName, Duration>,
+    pub(super) started: Vec<Started>,
+    pub(super) newest: BTreeMap<Key, u64>,
+    pub(super) state_bytes: u64,
     keys: Vec<Key>,
-    started: Vec<Started>,
-    newest: BTreeMap<Key, u64>,
-    next_port: u16,
-}
-
-struct Simulated {
-    swim: Swim,
-    handover: Handover,
-    worker: Worker,
-    address: SocketAddr,
-    incarnation: u64,
-    paused: Option<Vec<Delivery>>,
-    epoch: u64,
-    events: Vec<ClusterEvent>,
-    /// Until when it waits for somebody before it becomes active.
-    alone_until: Option<Instant>,
-    rejoin_at: Instant,
-}
-
-enum Delivery {
-    Packet { from: SocketAddr, to: SocketAddr, bytes: Bytes },
-    Message { from: NodeName, to: NodeName, incarnation: u64, is_state: bool, bytes: Bytes },
+    next_port: u32,
 }
 
 impl Network {
@@ -107,12 +109,16 @@ impl Network {
             now: Instant::now(),
             rng,
             nodes: BTreeMap::new(),
+            by_address: HashMap::new(),
             travelling: Timers::new(),
-            last_message: BTreeMap::new(),
-            cut: BTreeSet::new(),
-            keys: (0..keys).collect(),
+            wakes: Timers::new(),
+            last_message: HashMap::new(),
+            cut: HashSet::new(),
+            slow: BTreeMap::new(),
             started: Vec::new(),
             newest: BTreeMap::new(),
+            state_bytes: 0,
+            keys: (0..keys).collect(),
             next_port: 1,
         }
     }
@@ -131,9 +137,13 @@ impl Network {
     /// The same, in a zone.
     pub fn start_in(&mut self, name: &str, zone: &str) {
         let name = NodeName::from(name);
-        let address = SocketAddr::from(([10, 0, 0, 1], self.next_port));
+        self.crash(name.as_str());
+        let [_, high, middle, low] = self.next_port.to_be_bytes();
+        let address = SocketAddr::from(([10, high, middle, low], 7946));
         let incarnation = u64::from(self.next_port);
         self.next_port += 1;
+        let skew = i64::from(self.options.clock_skew);
+        let clock = Clock::new(self.now, self.rng.random_range(-skew..=skew));
         let node = Node { name: name.clone(), address, incarnation };
         let me = Member { node, phase: Phase::Joining, zone: zone.into(), weight: 100, metadata: [].into() };
         let config = SwimConfig {
@@ -141,36 +151,46 @@ impl Network {
             me,
             timing: self.options.timing.clone(),
             seed: self.rng.random(),
+            keys: self.options.keys.clone(),
         };
         let swim = Swim::new(self.now, config).expect("the names of tests are short");
         let sharder = Arc::new(Rendezvous);
         let mut handover = Handover::new(name.clone(), HandoverOptions::default(), sharder);
         handover.set_keys(self.now, self.keys.iter().copied());
-        let worker = Worker::new(name.clone(), self.now);
-        let events = Vec::new();
         let alone_until = Some(if self.nodes.is_empty() { self.now } else { self.now + JOIN_TIMEOUT });
         let node = Simulated {
             swim,
             handover,
-            worker,
+            worker: (!self.keys.is_empty()).then(|| Worker::new(name.clone(), self.now)),
             address,
             incarnation,
+            clock,
             paused: None,
             epoch: 0,
-            events,
+            events: Vec::new(),
             alone_until,
             rejoin_at: self.now + REJOIN_INTERVAL,
+            wake_at: None,
+            last_packet: Bytes::new(),
         };
+        self.by_address.insert(address, name.clone());
         self.nodes.insert(name.clone(), node);
         self.rejoin(&name);
     }
 
-    /// A node asks all that run to take it in, as it would find them in a list of addresses.
+    /// A node asks all that run to take it in, as it would find them in a list of addresses: 16 of them, if there are
+    /// more.
     pub fn rejoin(&mut self, name: &NodeName) {
-        let addresses: Vec<_> = self.nodes.values().map(|node| node.address).collect();
+        let count = self.nodes.len();
+        let addresses: Vec<_> = if count <= ADDRESSES_MAX {
+            self.nodes.values().map(|node| node.address).collect()
+        } else {
+            let all: Vec<_> = self.nodes.values().map(|node| node.address).collect();
+            (0..ADDRESSES_MAX).map(|_| all[self.rng.random_range(0..count)]).collect()
+        };
         let now = self.now;
         if let Some(node) = self.nodes.get_mut(name) {
-            node.swim.handle_join(now, &addresses);
+            node.swim.handle_join(node.clock.local(now), &addresses);
         }
         self.drain(name);
     }
@@ -181,14 +201,16 @@ impl Network {
         let now = self.now;
         if let Some(node) = self.nodes.get_mut(&name) {
             node.alone_until = None;
-            node.swim.set_phase(now, phase);
+            node.swim.set_phase(node.clock.local(now), phase);
         }
         self.drain(&name);
     }
 
     /// A node stops without a word.
     pub fn crash(&mut self, name: &str) {
-        self.nodes.remove(&NodeName::from(name));
+        if let Some(node) = self.nodes.remove(&NodeName::from(name)) {
+            self.by_address.remove(&node.address);
+        }
     }
 
     /// A node says goodbye and stops.
@@ -196,10 +218,10 @@ impl Network {
         let name = NodeName::from(name);
         let now = self.now;
         if let Some(node) = self.nodes.get_mut(&name) {
-            node.swim.handle_leave(now);
+            node.swim.handle_leave(node.clock.local(now));
         }
         self.drain(&name);
-        self.nodes.remove(&name);
+        self.crash(name.as_str());
     }
 
     /// A node stalls: what arrives waits.
@@ -214,6 +236,29 @@ impl Network {
         let waiting = self.nodes.get_mut(&NodeName::from(name)).and_then(|node| node.paused.take());
         for delivery in waiting.into_iter().flatten() {
             self.deliver(delivery);
+        }
+        self.drain(&NodeName::from(name));
+    }
+
+    /// A node is slow: what arrives at it takes up to so much longer.
+    pub fn slow(&mut self, name: &str, at_most: Duration) {
+        self.slow.insert(name.into(), at_most);
+    }
+
+    /// Nothing gets from the one to the other; the way back stays open.
+    pub fn cut(&mut self, from: &str, to: &str) {
+        self.cut.insert((from.into(), to.into()));
+    }
+
+    /// Changes how many packets are lost, of 1,000.
+    pub fn set_lost_packets(&mut self, lost: u32) {
+        self.options.lost_packets = lost;
+    }
+
+    /// Changes the keys of one node.
+    pub fn set_keys(&mut self, name: &str, keys: Option<KeyRing>) {
+        if let Some(node) = self.nodes.get_mut(&NodeName::from(name)) {
+            node.swim.set_keys(keys);
         }
     }
 
@@ -232,7 +277,9 @@ impl Network {
     /// Everything gets through again, without loss or disturbance, and who stalled goes on.
     pub fn heal(&mut self) {
         self.cut.clear();
+        self.slow.clear();
         self.options.lost_packets = 0;
+        self.options.doubled_packets = 0;
         self.options.disturbed_messages = 0;
         let names: Vec<NodeName> = self.nodes.keys().cloned().collect();
         for name in names {
@@ -245,9 +292,14 @@ impl Network {
         let name = NodeName::from(name);
         let now = self.now;
         if let Some(node) = self.nodes.get_mut(&name) {
-            node.swim.handle_packet(now, SocketAddr::from(([10, 9, 9, 9], 9)), bytes);
+            node.swim.handle_packet(node.clock.local(now), SocketAddr::from(([10, 9, 9, 9], 9)), bytes);
         }
         self.drain(&name);
+    }
+
+    /// A packet that a node was sent lately.
+    pub fn last_packet_to(&self, name: &str) -> Option<&Bytes> {
+        self.nodes.get(&NodeName::from(name)).map(|node| &node.last_packet)
     }
 
     /// Goes on for so long, calling `check` after every step.
@@ -295,6 +347,14 @@ impl Network {
         &self.nodes[&NodeName::from(name)].events
     }
 
+    /// What all nodes that run have sent since they started: datagrams, their bytes, and the bytes of full states.
+    pub fn traffic(&self) -> (u64, u64, u64) {
+        let stats = self.nodes.values().map(|node| node.swim.stats());
+        let (packets, bytes) = stats
+            .fold((0, 0), |(packets, bytes), stats| (packets + stats.packets_sent, bytes + stats.bytes_sent));
+        (packets, bytes, self.state_bytes)
+    }
+
     /// Every start so far, in order.
     pub fn started(&self) -> &[Started] {
         &self.started
@@ -317,7 +377,7 @@ impl Network {
     pub fn actors(&self) -> BTreeMap<Key, Vec<NodeName>> {
         let mut actors: BTreeMap<Key, Vec<NodeName>> = self.keys.iter().map(|key| (*key, vec![])).collect();
         for (name, node) in &self.nodes {
-            for key in node.worker.keys() {
+            for key in node.worker.iter().flat_map(Worker::keys) {
                 actors.entry(key).or_default().push(name.clone());
             }
         }
@@ -358,139 +418,5 @@ impl Network {
             }
         }
         text
-    }
-
-    /// Does the next thing, if it is due before the end.
-    fn step(&mut self, end: Instant) -> bool {
-        let awake = self.nodes.iter().filter(|(_, node)| node.paused.is_none());
-        let due = awake.map(|(name, node)| (node.deadline(), name)).min();
-        let next_node = due.map(|(at, name)| (at, name.clone()));
-        let next_delivery = self.travelling.next();
-        let at = next_node.iter().map(|(at, _)| *at).chain(next_delivery).min();
-        let Some(at) = at.filter(|at| *at <= end) else { return false };
-        self.now = self.now.max(at);
-        if next_delivery == Some(at) {
-            if let Some(delivery) = self.travelling.pop_due(self.now) {
-                self.deliver(delivery);
-            }
-        } else if let Some((_, name)) = next_node {
-            self.wake(&name);
-        }
-        true
-    }
-
-    fn wake(&mut self, name: &NodeName) {
-        let now = self.now;
-        let Some(node) = self.nodes.get_mut(name) else { return };
-        if node.rejoin_at <= now {
-            node.rejoin_at = now + REJOIN_INTERVAL;
-            return self.rejoin(&name.clone());
-        }
-        node.swim.handle_timeout(now);
-        node.handover.handle_timeout(now);
-        let newest = &mut self.newest;
-        node.worker.work(now, &mut node.handover, |key, count| {
-            let known = newest.entry(key).or_default();
-            *known = count.max(*known);
-        });
-        self.drain(name);
-    }
-
-    fn deliver(&mut self, delivery: Delivery) {
-        let name = match &delivery {
-            Delivery::Packet { to, .. } => {
-                let found = self.nodes.iter().find(|(_, node)| node.address == *to);
-                found.map(|(name, _)| name.clone())
-            }
-            Delivery::Message { to, .. } => Some(to.clone()),
-        };
-        let Some(name) = name else { return };
-        let now = self.now;
-        let Some(node) = self.nodes.get_mut(&name) else { return };
-        if let Some(waiting) = &mut node.paused {
-            waiting.push(delivery);
-            return;
-        }
-        match delivery {
-            Delivery::Packet { from, bytes, .. } => node.swim.handle_packet(now, from, &bytes),
-            // The stream was to a process that is no more.
-            Delivery::Message { incarnation, .. } if incarnation != node.incarnation => {}
-            Delivery::Message { from, is_state: true, bytes, .. } => {
-                node.swim.handle_message(now, &from, &bytes);
-            }
-            Delivery::Message { from, bytes, .. } => node.handover.handle_message(now, &from, &bytes),
-        }
-        self.drain(&name);
-    }
-
-    /// Takes everything out of a node and puts it on its way.
-    fn drain(&mut self, name: &NodeName) {
-        let Some(mut node) = self.nodes.remove(name) else { return };
-        let stop_takes_max = self.options.stop_takes_max;
-        let is_ready = |until: &mut Instant| node.swim.is_joined() || *until <= self.now;
-        if node.alone_until.take_if(|until| is_ready(until)).is_some() {
-            node.swim.set_phase(self.now, Phase::Active);
-        }
-        loop {
-            if node.epoch != node.swim.view().epoch() {
-                node.epoch = node.swim.view().epoch();
-                node.handover.set_view(self.now, node.swim.view().clone());
-            }
-            let Some(event) = node.handover.poll_event() else { break };
-            let stop_takes = self.rng.random_range(Duration::ZERO..=stop_takes_max);
-            self.started.extend(node.worker.handle_event(self.now, event, stop_takes));
-        }
-        while let Some(event) = node.swim.poll_event() {
-            node.events.push(event);
-        }
-        while let Some((to, bytes)) = node.swim.poll_packet() {
-            self.send_packet(name, node.address, to, bytes);
-        }
-        while let Some((to, bytes)) = node.swim.poll_message() {
-            self.send_message(name, to, true, bytes);
-        }
-        while let Some((to, bytes)) = node.handover.poll_message() {
-            self.send_message(name, to, false, bytes);
-        }
-        self.nodes.insert(name.clone(), node);
-    }
-
-    fn send_packet(&mut self, from: &NodeName, from_address: SocketAddr, to: SocketAddr, bytes: Bytes) {
-        let receiver = self.nodes.iter().find(|(_, node)| node.address == to).map(|(name, _)| name.clone());
-        let Some(receiver) = receiver else { return };
-        let is_lost = self.rng.random_range(0..1000) < self.options.lost_packets;
-        if !is_lost && !self.cut.contains(&(from.clone(), receiver)) {
-            let at = self.now + self.rng.random_range(self.options.latency.clone());
-            self.travelling.push(at, Delivery::Packet { from: from_address, to, bytes });
-        }
-    }
-
-    fn send_message(&mut self, from: &NodeName, to: NodeName, is_state: bool, bytes: Bytes) {
-        let pair = (from.clone(), to.clone());
-        let Some(incarnation) = self.nodes.get(&to).map(|node| node.incarnation) else { return };
-        if self.cut.contains(&pair) {
-            return;
-        }
-        let latency = self.rng.random_range(self.options.latency.clone());
-        let message =
-            |bytes| Delivery::Message { from: from.clone(), to: to.clone(), incarnation, is_state, bytes };
-        if self.rng.random_range(0..1000) < self.options.disturbed_messages {
-            let late = self.now + latency + self.rng.random_range(Duration::ZERO..Duration::from_secs(3));
-            self.travelling.push(late, message(bytes.clone()));
-            if self.rng.random_bool(0.5) {
-                return;
-            }
-        }
-        let last = self.last_message.entry(pair).or_insert(self.now);
-        *last = (*last).max(self.now + latency);
-        self.travelling.push(*last, message(bytes));
-    }
-}
-
-impl Simulated {
-    fn deadline(&self) -> Instant {
-        let deadlines = [self.swim.poll_deadline(), self.handover.poll_deadline(), self.alone_until];
-        let always = self.worker.deadline().min(self.rejoin_at);
-        deadlines.into_iter().flatten().fold(always, Instant::min)
     }
 }
