@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::RunFlags;
@@ -35,6 +35,8 @@ pub fn run(flags: RunFlags) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::new()?;
+
     // 1. Everything that can be checked before anything is touched.
     let registrations = registrations();
     let loaded = load(&flags.config)?;
@@ -73,7 +75,7 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
     tracing::info!(%address, node = ownership.me(), config = %flags.config.display(), "the agent is running");
 
     // 5. Stop: give the keys away, let sources end before what they send to, say goodbye.
-    let signal = stop_signal().await?;
+    let signal = signals.stop().await;
     tracing::info!(signal, "stopping");
     state.ready.store(false, Ordering::Relaxed);
     let handing_over = async {
@@ -86,7 +88,7 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
     };
     tokio::select! {
         () = handing_over => {}
-        signal = stop_signal() => tracing::warn!(signal = signal?, "stopping at once"),
+        signal = signals.stop() => tracing::warn!(signal, "stopping at once"),
     }
     stop_member.cancel();
     stop_server.cancel();
@@ -104,12 +106,35 @@ fn divert(links: Links) -> Divert {
     Divert { magic: Links::MAGIC, take: Arc::new(take) }
 }
 
-/// Waits for SIGTERM or SIGINT.
-async fn stop_signal() -> anyhow::Result<&'static str> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => Ok("SIGTERM"),
-        _ = interrupt.recv() => Ok("SIGINT"),
+/// What the system may ask of the agent.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// From now on these signals do not end the process by themselves.
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Signals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits until the agent is asked to stop.
+    async fn stop(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hang_up.recv() => {
+                    tracing::warn!("SIGHUP: the configuration cannot be reloaded yet; restart the agent to load it");
+                }
+            }
+        }
     }
 }
 

@@ -17,26 +17,26 @@ struct World(TempDir);
 
 impl World {
     fn new() -> World {
-        World(tempfile::tempdir().unwrap())
+        World(tempfile::tempdir().expect("a temporary folder"))
     }
 
     fn write(&self, file: &str, text: impl AsRef<[u8]>) -> &World {
         let path = self.0.path().join(file);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
+        std::fs::create_dir_all(path.parent().expect("the folder")).expect("a writable folder");
+        std::fs::write(path, text).expect("a writable folder");
         self
     }
 
     /// An agent whose standard error goes to the file `log`.
     fn start<S: AsRef<OsStr>>(&self, arguments: &[S], log: &str) -> Child {
-        let stderr = std::fs::File::create(self.0.path().join(log)).unwrap();
+        let stderr = std::fs::File::create(self.0.path().join(log)).expect("a writable folder");
         let mut command = Command::new(env!("CARGO_BIN_EXE_alloy"));
         command.args(arguments).current_dir(self.0.path()).env_remove("RUST_BACKTRACE");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().unwrap()
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().expect("it starts")
     }
 
     fn read(&self, file: &str) -> String {
-        std::fs::read_to_string(self.0.path().join(file)).unwrap()
+        std::fs::read_to_string(self.0.path().join(file)).expect("a file that was made")
     }
 
     /// Its exit code and what it wrote to standard error.
@@ -56,11 +56,11 @@ impl World {
 fn wait(agent: &mut Child) -> ExitStatus {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        if let Some(status) = agent.try_wait().unwrap() {
+        if let Some(status) = agent.try_wait().expect("a child") {
             return status;
         }
         if Instant::now() > deadline {
-            agent.kill().unwrap();
+            agent.kill().expect("a child");
             panic!("it runs, or hangs");
         }
         std::thread::sleep(Duration::from_millis(5));

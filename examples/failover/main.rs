@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
+use tokio::signal::unix::{SignalKind, signal};
 
 use cluster::{Cluster, Configuration};
 use report::{Act, Evidence, Millis, Report};
@@ -46,6 +47,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     if arguments.get(1).is_some_and(|first| first == "run") {
+        end_with_the_parent();
         return alloy_bin::cli::main_from(arguments);
     }
     match demonstrate() {
@@ -72,8 +74,12 @@ fn demonstrate() -> anyhow::Result<Report> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = interrupted.clone();
     runtime.spawn(async move {
-        // Without a handler Ctrl-C just ends this process, and the agents would stay.
-        if tokio::signal::ctrl_c().await.is_ok() {
+        // Ctrl-C, or the terminal is closed: the agents end in an orderly way and the temporary folder goes.
+        if let Ok(mut hangup) = signal(SignalKind::hangup()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = hangup.recv() => {}
+            }
             flag.store(true, Ordering::Relaxed);
         }
     });
@@ -238,6 +244,15 @@ impl Story {
         });
         std::thread::sleep(Duration::from_millis(200));
         Ok(())
+    }
+}
+
+/// An agent of this demonstration does not outlive it, however it ends.
+fn end_with_the_parent() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+    {
+        eprintln!("this agent will stay if the demonstration is killed: {error}");
     }
 }
 

@@ -29,4 +29,4 @@ pub use content_type::{ContentTypeError, Format, Protocol, accept_header};
 pub use exposition::{LabelPair, ParseError, Series, parse};
 pub use loki_push::{LOKI_PUSH_HEADERS, LokiPushEncoder};
 pub use remote_write::{REMOTE_WRITE_HEADERS, RemoteWriteEncoder};
-pub use snappy::{Splice, SpliceError, compress, join};
+pub use snappy::{Splice, SpliceError, compress, decompress, join};

@@ -23,6 +23,11 @@ pub fn compress(plain: &[u8]) -> Vec<u8> {
     block
 }
 
+/// What is in a block; `None` if it is not one.
+pub fn decompress(block: &[u8]) -> Option<Vec<u8>> {
+    snap::raw::Decoder::new().decompress_vec(block).ok()
+}
+
 /// Joins the blocks into one; see [`Splice`].
 pub fn join(blocks: &[Bytes]) -> Result<Bytes, SpliceError> {
     let mut splice = Splice::new();

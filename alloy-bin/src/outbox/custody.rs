@@ -28,6 +28,8 @@ const PAGE_BYTES: u64 = 4096;
 /// How long the thread waits after a failed write (a full disk) before it tries again.
 const FAILED_WAIT: Duration = Duration::from_millis(500);
 
+/// Between two lines about data that is refused.
+const REFUSAL_INTERVAL: Duration = Duration::from_secs(60);
 /// Why a closed log takes nothing.
 const CLOSED: &str = "the log is closed";
 
@@ -41,6 +43,10 @@ pub(super) struct Custody {
     keeper_thread: Mutex<Option<JoinHandle<()>>>,
     /// The thread has ended: nothing that is only staged will ever be written.
     ended: CancellationToken,
+    /// When it was last said that data is refused.
+    refusal_said: Mutex<Option<Instant>>,
+    /// What goes into one batch of the log, which has to fit into a segment.
+    batch_bytes: usize,
     figures: Figures,
 }
 
@@ -79,6 +85,8 @@ impl Custody {
             keeper,
             keeper_thread: Mutex::new(Some(handle)),
             ended,
+            refusal_said: Mutex::default(),
+            batch_bytes: (options.log.segment_bytes / 2) as usize,
             figures: Figures::default(),
         })
     }
@@ -87,16 +95,40 @@ impl Custody {
         &self.figures
     }
 
-    /// Stages the pieces and waits until they are in the file.
+    /// Stages the pieces and waits until they are in the file. Pieces that do not fit into one batch of the log are taken
+    /// group by group: what is refused after the first is counted and lost, as the source can't give back a part.
     pub(super) async fn accept(&self, pieces: &[Piece]) -> Result<(), Error> {
-        let items: u64 = pieces.iter().map(|piece| u64::from(piece.items)).sum();
-        let accepted = async { self.written(self.append(pieces)?).await };
-        accepted.await.inspect_err(|_| add(&self.figures.refused_items, items))?;
-        add(&self.figures.accepted_items, items);
-        for piece in pieces {
-            self.figures.newest_accepted_ms.fetch_max(piece.newest_ms, Ordering::Relaxed);
+        let items = |pieces: &[Piece]| pieces.iter().map(|piece| u64::from(piece.items)).sum::<u64>();
+        let mut rest = pieces;
+        while !rest.is_empty() {
+            let (group, behind) = rest.split_at(first_group(rest, self.batch_bytes));
+            let accepted = async { self.written(self.append(group)?).await };
+            if let Err(error) = accepted.await {
+                self.refused(items(rest), &error);
+                return if rest.len() == pieces.len() { Err(error) } else { Ok(()) };
+            }
+            add(&self.figures.accepted_items, items(group));
+            let newest_ms = group.iter().map(|piece| piece.newest_ms).max().unwrap_or(i64::MIN);
+            self.figures.newest_accepted_ms.fetch_max(newest_ms, Ordering::Relaxed);
+            rest = behind;
         }
         Ok(())
+    }
+
+    /// Counts, and says it now and then: a full log refuses and takes in turns, for hours.
+    fn refused(&self, items: u64, error: &Error) {
+        add(&self.figures.refused_items, items);
+        let mut said = self.refusal_said.lock().expect("no code panics while holding it");
+        if said.is_none_or(|said| said.elapsed() >= REFUSAL_INTERVAL) {
+            *said = Some(Instant::now());
+            let refused_items = self.figures.refused_items.load(Ordering::Relaxed);
+            tracing::warn!(
+                endpoint = &*self.keeper.endpoint,
+                reason = %error,
+                refused_items,
+                "the log refuses data"
+            );
+        }
     }
 
     /// Stages the pieces; returns the position behind them.
@@ -302,6 +334,16 @@ impl Keeper {
         }
         *trouble = now;
     }
+}
+
+/// How many of the pieces go into one batch: as many as fit, and one at least.
+fn first_group(pieces: &[Piece], batch_bytes: usize) -> usize {
+    let mut bytes = 0;
+    let fits = |piece: &&Piece| {
+        bytes += piece.body.len();
+        bytes <= batch_bytes
+    };
+    pieces.iter().take_while(fits).count().max(1)
 }
 
 /// Wakes a thread as an executor wakes a task.

@@ -189,6 +189,10 @@ async fn send(batch: &[Pending], custody: &Custody, client: &Client, options: &O
     }
 }
 
+/// The longest that an endpoint can make us wait by `Retry-After`. One that errs by a few digits must not stop delivery
+/// until the log is full.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
+
 /// Doubling waits, with the upper half of each wait by chance so that many agents do not come back at once.
 struct Backoff {
     retry: Retry,
@@ -207,6 +211,42 @@ impl Backoff {
         self.wait = (wait * 2).min(self.retry.max_backoff);
         let chance =
             f64::from(std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), self.failures) as u32);
-        wait.mul_f64(0.5 + 0.5 * chance / f64::from(u32::MAX)).max(after.unwrap_or_default())
+        wait.mul_f64(0.5 + 0.5 * chance / f64::from(u32::MAX))
+            .max(after.unwrap_or_default().min(RETRY_AFTER_MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::options::OnTooManyRequests;
+    use super::*;
+
+    fn backoff(min: u64, max: u64) -> Backoff {
+        Backoff::new(Retry {
+            min_backoff: Duration::from_millis(min),
+            max_backoff: Duration::from_millis(max),
+            on_too_many_requests: OnTooManyRequests::Retry,
+        })
+    }
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_their_upper_half_is_chance() {
+        let mut backoff = backoff(100, 1000);
+        let mut varied = false;
+        for full in [100, 200, 400, 800].into_iter().chain([1000; 30]).map(Duration::from_millis) {
+            let wait = backoff.next(None);
+            assert!(full / 2 <= wait && wait <= full, "{wait:?} of {full:?}");
+            varied |= wait > full / 2 + full / 8 && wait < full - full / 8;
+        }
+        assert!(varied, "thirty-four waits all at the edge of their range");
+    }
+
+    #[test]
+    fn the_endpoint_can_make_a_wait_longer_but_not_endless() {
+        assert!(backoff(100, 1000).next(Some(Duration::ZERO)) >= Duration::from_millis(50), "never shorter");
+        let seconds = |after| backoff(100, 1000).next(Some(Duration::from_secs(after))).as_secs();
+        assert_eq!(seconds(7), 7);
+        assert_eq!(seconds(1_000_000_000), 600);
+        assert_eq!(seconds(u64::MAX), 600);
     }
 }

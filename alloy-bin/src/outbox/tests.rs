@@ -182,6 +182,20 @@ async fn what_was_accepted_is_delivered_in_order_and_in_full_requests() {
 }
 
 #[tokio::test]
+async fn a_page_that_is_larger_than_a_segment_is_taken_in_parts() {
+    let world = World::new().await;
+    let outbox = world.open().await;
+    let sending = send(&outbox);
+    let pieces: Vec<Piece> = (0..240).map(large_record).collect();
+    let bytes: usize = pieces.iter().map(|piece| piece.body.len()).sum();
+    assert!(bytes as u64 > world.options.log.segment_bytes, "{bytes} bytes would fit into one batch");
+    bounded(outbox.accept(&pieces)).await.expect("there is room");
+    bounded(outbox.flush(PATIENCE)).await;
+    assert_eq!(world.counts(|counts| counts.samples == 480).await.out_of_order_samples, 0);
+    drop(sending);
+}
+
+#[tokio::test]
 async fn a_record_that_is_refused_for_good_costs_only_itself() {
     let world = World::new().await;
     let outbox = world.open().await;
@@ -338,6 +352,47 @@ async fn a_full_log_refuses_and_takes_again_when_the_endpoint_is_back() {
     eventually("the log has room again", async || outbox.accept(&[large_record(next)]).await.ok()).await;
     sending.stop().await;
     assert_eq!(arrived(&world.receiver, 7), Vec::from_iter(0..=next));
+}
+
+/// What is said on this thread.
+#[derive(Clone, Default)]
+struct Said(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Said {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_refuses_says_so_once_and_not_for_each_batch() {
+    let mut world = World::new().await;
+    world.options.log.segment_bytes = 64 << 10;
+    world.options.log.max_bytes = 256 << 10;
+    let outbox = world.open().await;
+    let said = Said::default();
+    let writer = said.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    // NOTE: while there is only one, a thread without it that comes by first decides for all that nobody listens.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
+    let _guard = tracing::subscriber::set_default(subscriber);
+    for number in 0..100 {
+        let _ = bounded(outbox.accept(&[large_record(number)])).await;
+    }
+    let refused = count(&outbox.figures().refused_items);
+    assert!((50..90).contains(&refused), "{refused}");
+    let said = String::from_utf8(said.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<&str> = said.lines().filter(|line| line.contains("the log refuses data")).collect();
+    assert_eq!(lines.len(), 1, "{said}");
+    assert!(
+        lines[0].contains("WARN") && lines[0].contains("the log is full") && lines[0].contains("test"),
+        "{said}"
+    );
 }
 
 #[tokio::test]

@@ -147,6 +147,9 @@ impl MemberTask {
             let Some(mut events) = events else { return };
             while let Some(event) = events.recv().await {
                 log(&event);
+                if let ClusterEvent::NameTaken(node) = &event {
+                    ownership.withdraw(node.address);
+                }
             }
         };
         tokio::select! {

@@ -1,7 +1,8 @@
 //! The agent's share in its cluster: carries views, messages and time to the shards, and answers who owns what.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use alloy_cluster::{
@@ -44,6 +45,8 @@ struct Inner {
     sharder: Arc<dyn Sharder>,
     shards: Mutex<Shards>,
     work: Arc<Notify>,
+    /// Why this node works on nothing any more, if so.
+    withdrawn: OnceLock<String>,
 }
 
 /// By component.
@@ -87,7 +90,14 @@ impl Ownership {
         sharder: Arc<dyn Sharder>,
         peers: Option<Cluster>,
     ) -> Self {
-        let inner = Inner { membership, peers, sharder, shards: Mutex::default(), work: Arc::default() };
+        let inner = Inner {
+            membership,
+            peers,
+            sharder,
+            shards: Mutex::default(),
+            work: Arc::default(),
+            withdrawn: OnceLock::new(),
+        };
         Ownership { inner: Arc::new(inner) }
     }
 
@@ -118,7 +128,9 @@ impl Ownership {
                 Some(message) = receive(&mut incoming) => self.deliver(&message),
                 () = self.inner.work.notified() => {}
                 () = tokio::time::sleep_until(deadline.into()) => {
-                    self.each(Sharing::Clustered, |core| core.change(|handover, now| handover.handle_timeout(now)));
+                    // Also the shards of one node have timers: a deadline that nobody handles would come again at once.
+                    let shards: Vec<_> = self.shards().values().cloned().collect();
+                    shards.iter().for_each(|core| core.change(|handover, now| handover.handle_timeout(now)));
                 }
             }
             self.send();
@@ -150,6 +162,18 @@ impl Ownership {
     /// Tells the cluster that this node goes.
     pub async fn leave(&self) {
         self.inner.membership.leave().await;
+    }
+
+    /// Why this node works on nothing any more, if so: another one runs under its name.
+    pub fn withdrawn(&self) -> Option<&str> {
+        self.inner.withdrawn.get().map(String::as_str)
+    }
+
+    /// Another node runs under this one's name, and is the newer.
+    pub(super) fn withdraw(&self, other: SocketAddr) {
+        let reason =
+            format!("another node runs under the name {} at {other} (--cluster.node-name)", self.me());
+        let _ = self.inner.withdrawn.set(reason);
     }
 
     /// This node's name.

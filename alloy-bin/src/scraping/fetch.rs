@@ -12,6 +12,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+use crate::formats::{compress, decompress};
+
 /// The largest read buffer of a kept connection. hyper keeps what it has grown to for as long as the connection
 /// lives: some 80 KiB without this limit, some 34 KiB with it.
 const READ_BUFFER_BYTES: usize = 16 << 10;
@@ -45,9 +47,42 @@ pub enum Compression {
 /// A target's page.
 pub struct Fetched {
     /// Unpacked.
-    pub body: Bytes,
+    pub body: Vec<u8>,
     /// `Content-Type`.
     pub content_type: Option<String>,
+    /// As it was received, if that was packed.
+    packed: Option<Vec<u8>>,
+}
+
+impl Fetched {
+    /// The page in few bytes.
+    pub(super) fn pack(self) -> Packed {
+        self.packed.map_or_else(|| Packed::plain(&self.body), Packed::Gzip)
+    }
+}
+
+/// A page in few bytes.
+pub(super) enum Packed {
+    /// As the target sent it.
+    Gzip(Vec<u8>),
+    /// As one raw block.
+    Snappy(Vec<u8>),
+}
+
+impl Packed {
+    /// Packs a page that came as it is.
+    pub(super) fn plain(body: &[u8]) -> Self {
+        Packed::Snappy(compress(body))
+    }
+
+    /// The page.
+    pub(super) fn unpack(&self) -> anyhow::Result<Vec<u8>> {
+        match self {
+            // It was within the limit when it came.
+            Packed::Gzip(packed) => unpack(packed, usize::MAX),
+            Packed::Snappy(block) => decompress(block).context("a block of our own"),
+        }
+    }
 }
 
 impl Default for Fetcher {
@@ -103,8 +138,11 @@ impl Fetcher {
             }
             body.extend_from_slice(&data);
         }
-        let body = if gzip { unpack(&body, limits.body_bytes)? } else { body };
-        Ok(Fetched { body: body.into(), content_type })
+        if !gzip {
+            return Ok(Fetched { body, content_type, packed: None });
+        }
+        body.shrink_to_fit();
+        Ok(Fetched { body: unpack(&body, limits.body_bytes)?, content_type, packed: Some(body) })
     }
 }
 
@@ -114,7 +152,7 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
 
 fn unpack(packed: &[u8], limit: usize) -> anyhow::Result<Vec<u8>> {
     let mut body = Vec::with_capacity(packed.len().saturating_mul(4).min(limit));
-    let read = GzDecoder::new(packed).take(limit as u64 + 1).read_to_end(&mut body);
+    let read = GzDecoder::new(packed).take((limit as u64).saturating_add(1)).read_to_end(&mut body);
     read.context("the page is not valid gzip")?;
     if body.len() > limit {
         bail!("the page is larger than {limit} bytes when unpacked (body_size_limit)");

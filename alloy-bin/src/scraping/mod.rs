@@ -3,18 +3,23 @@
 //! | file | what |
 //! | --- | --- |
 //! | `slots.rs` | when: a pure function of the target's key |
+//! | `slot_file.rs` | the last slot of each target, for a restart |
 //! | `fetch.rs` | one GET with limits |
-//! | `page.rs` | page -> samples with the target's labels; staleness markers |
+//! | `page.rs` | page -> samples with the target's labels |
+//! | `staleness.rs` | markers for series that are gone |
 //! | `target.rs` | a target's life: slot after slot |
 //!
 //! Invariant: knows no configuration and no cluster; `prometheus.scrape` decides which targets live here.
 
 mod fetch;
 mod page;
+mod slot_file;
 mod slots;
+mod staleness;
 mod target;
 
 pub use fetch::{Compression, Fetcher, Limits};
 pub use page::{LabelPolicy, PageError, TargetLabels, TimestampPolicy};
+pub use slot_file::SlotFile;
 pub use slots::{Begin, Slots};
-pub use target::{Ended, ScrapeFigures, Settings, Spec, SpecError, live};
+pub use target::{Ended, ScrapeFigures, Settings, Spec, SpecError, live, now_ms};

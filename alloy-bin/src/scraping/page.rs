@@ -1,10 +1,9 @@
-//! A target's page -> samples with the target's labels, and markers for series that are gone.
+//! A target's page -> samples with the target's labels.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 
 use crate::formats::{Format, LabelPair, ParseError, parse};
-use crate::telemetry::{STALE_NAN, SampleBatch};
+use crate::telemetry::SampleBatch;
 
 /// The labels that every sample of a target gets, sorted by name: its public labels, `instance` and `job`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +70,7 @@ pub enum PageError {
 }
 
 /// How a page is read.
+#[derive(Clone, Copy)]
 pub(super) struct Reading<'a> {
     pub(super) target: &'a TargetLabels,
     pub(super) format: Format,
@@ -149,32 +149,6 @@ fn reuse<'b>(mut scratch: Vec<(&str, &str)>) -> Vec<(&'b str, &'b str)> {
     scratch.into_iter().map(|_| unreachable!("it is empty")).collect()
 }
 
-/// The series of the last page, to find those that are gone.
-#[derive(Debug, Default)]
-pub(super) struct Staleness {
-    last: SampleBatch,
-}
-
-impl Staleness {
-    /// Adds a marker to `page` for each series that the page before had and this one has not, and remembers this one.
-    /// Returns how many series are new. Series with a time of their own are left alone, as Prometheus leaves them.
-    pub(super) fn follow(&mut self, page: &mut SampleBatch, slot_ms: i64) -> usize {
-        let own = |batch: &SampleBatch| -> HashSet<u64> {
-            batch.iter().map(|sample| sample.labels.fingerprint()).collect()
-        };
-        let (before, now) = (own(&self.last), own(page));
-        let mut remembered = SampleBatch::new(page.lane());
-        for sample in page.iter().filter(|sample| sample.timestamp_ms == slot_ms) {
-            remembered.push(sample.labels.iter(), slot_ms, 0.0);
-        }
-        for sample in self.last.iter().filter(|sample| !now.contains(&sample.labels.fingerprint())) {
-            page.push(sample.labels.iter(), slot_ms, STALE_NAN);
-        }
-        self.last = remembered;
-        now.difference(&before).count()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,26 +205,5 @@ mod tests {
                 .contains("\"x\" stands twice")
         );
         assert!(read("a 1\n<html>\n", LabelPolicy::Target).expect_err("garbage").contains("line 2"));
-    }
-
-    #[test]
-    fn a_series_that_is_gone_gets_one_marker() {
-        let page = |names: &[&str]| {
-            let mut batch = SampleBatch::new(0);
-            names.iter().for_each(|name| batch.push([("__name__", *name)], 10, 1.0));
-            batch
-        };
-        let stale =
-            |batch: &SampleBatch| batch.iter().filter(|s| s.value.to_bits() == STALE_NAN.to_bits()).count();
-        let mut staleness = Staleness::default();
-        let mut first = page(&["a", "b"]);
-        assert_eq!((staleness.follow(&mut first, 10), stale(&first)), (2, 0));
-        let mut second = page(&["b", "c"]);
-        assert_eq!((staleness.follow(&mut second, 10), stale(&second)), (1, 1));
-        let mut third = page(&["b", "c"]);
-        assert_eq!((staleness.follow(&mut third, 10), stale(&third)), (0, 0));
-        let mut gone = SampleBatch::new(0);
-        staleness.follow(&mut gone, 10);
-        assert_eq!(stale(&gone), 2, "a target that is gone ends all its series");
     }
 }

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use http::Uri;
 use tokio_util::sync::CancellationToken;
 
-use super::fetch::{Fetcher, Limits};
-use super::page::{LabelPolicy, Reading, Staleness, TargetLabels, TimestampPolicy};
+use super::fetch::{Fetcher, Limits, Packed};
+use super::page::{LabelPolicy, Reading, TargetLabels, TimestampPolicy};
 use super::slots::{Begin, Slots};
+use super::staleness::Staleness;
 use crate::formats::{Format, Protocol};
 use crate::graph::Fanout;
 use crate::telemetry::{SampleBatch, Target};
@@ -223,21 +224,19 @@ impl Life {
     /// One slot: whatever happens, `up` and its like are written.
     async fn scrape(&mut self, slot_ms: i64) {
         let started = Instant::now();
-        let page = self.page(slot_ms).await;
+        let scraped = self.page(slot_ms).await;
         let seconds = started.elapsed().as_secs_f64();
-        self.note(page.as_ref().err());
-        let up = if page.is_ok() { 1.0 } else { 0.0 };
-        let mut batch = page.unwrap_or_else(|_| SampleBatch::new(self.spec.key));
+        self.note(scraped.as_ref().err());
+        let up = if scraped.is_ok() { 1.0 } else { 0.0 };
+        let (mut batch, page) = match scraped {
+            Ok((batch, page)) => (batch, Some(page)),
+            Err(_) => (SampleBatch::new(self.spec.key), None),
+        };
         let samples = batch.len();
-        let added = self.staleness.follow(&mut batch, slot_ms);
-        let own = [
-            ("scrape_duration_seconds", seconds),
-            ("scrape_samples_post_metric_relabeling", samples as f64),
-            ("scrape_samples_scraped", samples as f64),
-            ("scrape_series_added", added as f64),
-            ("up", up),
-        ];
-        for (name, value) in own {
+        let reading = reading(&self.spec, &self.settings, slot_ms);
+        let added = self.staleness.follow(&mut batch, page, reading);
+        let own = [seconds, samples as f64, samples as f64, added as f64, up];
+        for (name, value) in OWN_SERIES.into_iter().zip(own) {
             self.spec.labels.push_own(&mut batch, name, slot_ms, value);
         }
         if let Err(error) = self.receivers.offer(&batch).await {
@@ -247,20 +246,12 @@ impl Life {
         self.figures.samples.fetch_add(samples as u64, Ordering::Relaxed);
     }
 
-    async fn page(&self, slot_ms: i64) -> anyhow::Result<SampleBatch> {
+    async fn page(&self, slot_ms: i64) -> anyhow::Result<(SampleBatch, (Packed, Format))> {
         let fetched =
             self.fetcher.fetch(&self.spec.url, &self.settings.accept, &self.settings.limits).await?;
         let format = Format::from_content_type(fetched.content_type.as_deref(), self.settings.fallback)?;
-        let reading = Reading {
-            target: &self.spec.labels,
-            format,
-            labels: self.settings.labels,
-            timestamps: self.settings.timestamps,
-            sample_limit: self.settings.sample_limit,
-            lane: self.spec.key,
-            slot_ms,
-        };
-        Ok(reading.read(&fetched.body)?)
+        let batch = Reading { format, ..reading(&self.spec, &self.settings, slot_ms) }.read(&fetched.body)?;
+        Ok((batch, (fetched.pack(), format)))
     }
 
     /// Counts, and says it once when a target begins to fail and once when it is well again.
@@ -285,22 +276,38 @@ impl Life {
     /// Markers for everything that the target had.
     fn farewell(&mut self, at_ms: i64) -> SampleBatch {
         let mut batch = SampleBatch::new(self.spec.key);
-        self.staleness.follow(&mut batch, at_ms);
-        for name in [
-            "scrape_duration_seconds",
-            "scrape_samples_post_metric_relabeling",
-            "scrape_samples_scraped",
-            "scrape_series_added",
-            "up",
-        ] {
+        self.staleness.follow(&mut batch, None, reading(&self.spec, &self.settings, at_ms));
+        for name in OWN_SERIES {
             self.spec.labels.push_own(&mut batch, name, at_ms, crate::telemetry::STALE_NAN);
         }
         batch
     }
 }
 
+/// What is said of each scrape, beside what its page says.
+const OWN_SERIES: [&str; 5] = [
+    "scrape_duration_seconds",
+    "scrape_samples_post_metric_relabeling",
+    "scrape_samples_scraped",
+    "scrape_series_added",
+    "up",
+];
+
+/// How pages of the target are read in a slot; the format is the page's own.
+fn reading<'a>(spec: &'a Spec, settings: &Settings, slot_ms: i64) -> Reading<'a> {
+    Reading {
+        target: &spec.labels,
+        format: Format::Text,
+        labels: settings.labels,
+        timestamps: settings.timestamps,
+        sample_limit: settings.sample_limit,
+        lane: spec.key,
+        slot_ms,
+    }
+}
+
 /// Milliseconds since the Unix epoch.
-fn now_ms() -> i64 {
+pub fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64)
 }
 

@@ -43,7 +43,9 @@ pub fn router(state: Arc<State>) -> Router {
 }
 
 async fn ready(Extract(state): Extract<Arc<State>>) -> Response {
-    if state.ready.load(Ordering::Relaxed) {
+    if let Some(reason) = state.ownership.withdrawn() {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("Alloy is not ready: {reason}.\n")).into_response()
+    } else if state.ready.load(Ordering::Relaxed) {
         (StatusCode::OK, "Alloy is ready.\n").into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "Alloy is not ready.\n").into_response()

@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
 
-use super::{Fingerprint, Identity, Intent, Position};
+use super::journal::path_hash;
+use super::{Fingerprint, Identity, Intent, Noted, Position};
 
 /// The file's name in the component's folder.
 const FILE: &str = "bookmarks.json";
@@ -19,6 +20,10 @@ const VERSION: u32 = 1;
 
 /// How long the position of a file is kept that nobody follows here: it may come back, or its labels have changed.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How many positions of the journal are kept although nobody follows their files: half of its slots, so that there always
+/// is room for those who do.
+const RECOVERED_MAX: usize = 1 << 17;
 
 /// How far one file is delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +40,8 @@ pub struct Bookmark {
 #[derive(Debug, Default)]
 pub struct Bookmarks {
     files: BTreeMap<u64, Bookmark>,
+    /// What the last process noted after its last save, of files that this one has not followed yet.
+    recovered: BTreeMap<u64, Noted>,
     is_changed: bool,
 }
 
@@ -70,18 +77,45 @@ impl Bookmarks {
             // For people to look at. If it can't be moved, the next save replaces it.
             let _ = fs::rename(&path, folder.join(format!("{FILE}.damaged")));
         }
-        Ok(Bookmarks { files: result?, is_changed: false })
+        Ok(Bookmarks { files: result?, ..Bookmarks::default() })
+    }
+
+    /// Adds what the last process noted after its last save.
+    ///
+    /// A file's times only grow, also when it is rotated or truncated, so they tell which is newer. A journal that is older
+    /// than the bookmarks is one that could not be written any more.
+    pub fn recover(&mut self, noted: Vec<Noted>) {
+        let is_news = |noted: &Noted| match self.files.get(&noted.key) {
+            Some(saved) if path_hash(&saved.path) == noted.path_hash => {
+                noted.position != saved.position && noted.position.last_ns >= saved.position.last_ns
+            }
+            _ => true,
+        };
+        let mut news: Vec<Noted> = noted.into_iter().filter(is_news).collect();
+        news.sort_by_key(|noted| std::cmp::Reverse(noted.position.last_ns));
+        news.truncate(RECOVERED_MAX);
+        self.recovered = news.into_iter().map(|noted| (noted.key, noted)).collect();
+    }
+
+    /// What was added by [`Bookmarks::recover`] and is not replaced yet.
+    pub fn recovered(&self) -> impl ExactSizeIterator<Item = Noted> {
+        self.recovered.values().copied()
     }
 
     /// The position of that target, or else the newest one of that path: labels may have changed, the file has not.
     pub fn find(&self, key: u64, path: &str) -> Option<Position> {
-        let newest = || {
-            self.files
-                .values()
-                .filter(|bookmark| bookmark.path == path)
-                .max_by_key(|bookmark| (bookmark.followed_s, bookmark.position.offset))
-        };
-        self.files.get(&key).filter(|own| own.path == path).or_else(newest).map(|bookmark| bookmark.position)
+        let hash = path_hash(path);
+        let saved = self.files.get(&key).filter(|own| own.path == path);
+        let noted = self.recovered.get(&key).filter(|own| own.path_hash == hash);
+        if saved.is_some() || noted.is_some() {
+            return newer(saved, noted);
+        }
+        let saved = self.files.values().filter(|bookmark| bookmark.path == path);
+        let noted = self.recovered.values().filter(|noted| noted.path_hash == hash);
+        newer(
+            saved.max_by_key(|bookmark| (bookmark.followed_s, bookmark.position.offset)),
+            noted.max_by_key(|noted| noted.position.last_ns),
+        )
     }
 
     /// All of them.
@@ -91,6 +125,7 @@ impl Bookmarks {
 
     /// Notes a position. It must be in custody; it is saved only after it is durable.
     pub fn set(&mut self, key: u64, bookmark: Bookmark) {
+        self.recovered.remove(&key);
         self.is_changed |= self.files.get(&key).is_none_or(|old| old.position != bookmark.position);
         self.files.insert(key, bookmark);
     }
@@ -108,6 +143,12 @@ impl Bookmarks {
     pub fn handle_failed_save(&mut self) {
         self.is_changed = true;
     }
+}
+
+/// The newer of a saved and a noted position.
+fn newer(saved: Option<&Bookmark>, noted: Option<&Noted>) -> Option<Position> {
+    let (saved, noted) = (saved.map(|saved| saved.position), noted.map(|noted| noted.position));
+    noted.filter(|noted| saved.is_none_or(|saved| saved.last_ns <= noted.last_ns)).or(saved)
 }
 
 /// Positions to save, as text.
@@ -261,6 +302,42 @@ mod tests {
         assert_eq!(offset(7, "/b"), Some(11));
         assert_eq!(offset(8, "/b"), Some(11));
         assert_eq!(offset(8, "/c"), None);
+    }
+
+    #[test]
+    fn what_was_noted_after_the_last_save_counts_until_it_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut bookmarks = saved(folder.path());
+        let noted = |key, path: &str, offset, last_ns| Noted {
+            key,
+            path_hash: path_hash(path),
+            position: Position { last_ns, ..bookmark(path, offset, 0).position },
+        };
+        bookmarks.set(9, Bookmark { position: noted(9, "/c", 50, 5).position, ..bookmark("/c", 50, 5) });
+        let journal = vec![
+            noted(u64::MAX, "/a", 10, 0),
+            noted(7, "/b", 20, 3),
+            noted(8, "/b", 30, 4),
+            noted(9, "/c", 40, 4),
+            noted(10, "/d", 60, 0),
+        ];
+        bookmarks.recover(journal);
+        let offset =
+            |bookmarks: &Bookmarks, key, path: &str| bookmarks.find(key, path).map(|found| found.offset);
+        let keys: Vec<u64> = bookmarks.recovered().map(|noted| noted.key).collect();
+        assert_eq!(keys, [7, 8, 10], "what is saved, or older, is no news");
+        assert_eq!(
+            offset(&bookmarks, 7, "/b"),
+            Some(20),
+            "its own, not the one that has read more of the same path"
+        );
+        assert_eq!(offset(&bookmarks, 8, "/b"), Some(30));
+        assert_eq!(offset(&bookmarks, 99, "/b"), Some(30), "labels have changed: the newest");
+        assert_eq!(offset(&bookmarks, 9, "/c"), Some(50));
+        assert_eq!(offset(&bookmarks, 10, "/d"), Some(60), "it was never saved");
+        assert_eq!(offset(&bookmarks, 10, "/e"), None);
+        bookmarks.set(7, bookmark("/b", 5, 6));
+        assert_eq!(offset(&bookmarks, 7, "/b"), Some(5));
     }
 
     #[test]

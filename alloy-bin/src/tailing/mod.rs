@@ -8,8 +8,11 @@
 //! | `disk.rs` | the thin edge: stat, open, read, rotated siblings |
 //! | `ledger.rs` | who reads which file, so that a rotated one is not read again under its new name |
 //! | `tail.rs` | one path over all its rotations: the follower on the disk |
-//! | `pool.rs` | many tails: cheap sweeps over idle files, a bounded number of readers, back-pressure |
-//! | `bookmarks.rs` | the positions of one component, saved atomically |
+//! | `pool.rs` | many tails: cheap sweeps over idle files, a bounded number of readers |
+//! | `reader.rs` | one file's turn: read, deliver, wait while there is no room |
+//! | `bookmarks.rs` | the positions of one component, saved atomically: what counts after a power loss |
+//! | `journal.rs` | the positions since then: what counts after the death of the process alone |
+//! | `recovery.rs` | both as the last life left them |
 //! | `paths.rs` | globs to paths, walking only below the longest literal prefix |
 //! | `metrics.rs` | counters that the component exports |
 //!
@@ -21,24 +24,30 @@
 //! ```
 //!
 //! Nothing of a file is kept in memory between reads: a partial line is read again when the file has grown.
-//! Invariant: a position moves only after the batch is in custody, and is saved only once the batch is durable.
+//! Invariant: a position moves only after the batch is in custody, and is saved only once the batch is durable. It is in
+//! the journal before the next batch is offered.
 
 mod bookmarks;
 mod disk;
 mod follower;
 mod identity;
+mod journal;
 mod ledger;
 mod metrics;
 mod paths;
 mod pool;
 mod position;
+mod reader;
+mod recovery;
 mod tail;
 
 pub use bookmarks::{Bookmark, Bookmarks, LoadError};
 pub use follower::{Chunk, Ending, Follower, Growth, Limits};
 pub use identity::{Fingerprint, Identity};
+pub use journal::{Boot, Journal, Noted};
 pub use metrics::{FileMetrics, Metrics};
 pub use paths::{Pattern, PatternError};
 pub use pool::{Event, Pool, PoolOptions, Source};
 pub use position::{Intent, Position};
+pub use recovery::Recovery;
 pub use tail::{Begin, Step, Tail};

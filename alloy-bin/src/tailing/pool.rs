@@ -10,7 +10,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
@@ -18,21 +18,16 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::disk::{self, Seen};
-use super::follower::{Chunk, Limits};
+use super::follower::Limits;
 use super::ledger::{Claims, Ledger};
-use super::tail::{Begin, Step, Tail};
-use super::{Metrics, Position};
+use super::reader::{Done, Outcome, Reader, Shared};
+use super::tail::{Begin, Tail};
+use super::{Journal, Metrics, Position};
 use crate::graph::Fanout;
-use crate::telemetry::{Labels, LogBatch, LogEntry, LogStream};
+use crate::telemetry::{Labels, LogBatch};
 
 /// How many files are read at once.
 const READERS_MAX: usize = 64;
-
-/// How many blocks a reader delivers before others get its place.
-const BLOCKS_PER_TURN: usize = 16;
-
-/// How long a batch that is refused may hold up a stop. It stays undelivered then, and is noted as under way.
-const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// How long the rest of a file that is no longer a target is read.
 const FINISH_MAX: Duration = Duration::from_secs(30);
@@ -93,15 +88,6 @@ pub struct Pool {
 /// What a sweep saw.
 type Looks = Vec<(u64, io::Result<Seen>)>;
 
-/// What readers share.
-struct Shared {
-    id: Arc<str>,
-    options: PoolOptions,
-    fanout: Fanout<LogBatch>,
-    metrics: Arc<Metrics>,
-    events: mpsc::Sender<Event>,
-}
-
 struct File {
     path: PathBuf,
     labels: Labels,
@@ -128,29 +114,22 @@ enum Leaving {
     Now,
 }
 
-/// What a reader gives back.
-struct Done {
-    key: u64,
-    tail: Tail,
-    outcome: Outcome,
-    /// It was to read the rest.
-    was_finishing: bool,
-}
-
-enum Outcome {
-    CaughtUp { has_read: bool },
-    More,
-    Failed(io::Error),
-}
-
 impl Pool {
     /// An empty pool. It works while [`Pool::next`] is polled.
-    pub fn new(id: Arc<str>, options: PoolOptions, fanout: Fanout<LogBatch>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        id: Arc<str>,
+        options: PoolOptions,
+        fanout: Fanout<LogBatch>,
+        metrics: Arc<Metrics>,
+        journal: Option<Arc<Journal>>,
+    ) -> Self {
         // Each reader waits for room before it goes on, so few places are enough.
         let (sender, events) = mpsc::channel(READERS_MAX);
-        let shared = Arc::new(Shared { id, options, fanout, metrics, events: sender });
+        let is_journal_failure_said = Arc::default();
+        let shared =
+            Shared { id, options, fanout, metrics, journal, is_journal_failure_said, events: sender };
         Pool {
-            shared,
+            shared: Arc::new(shared),
             files: BTreeMap::new(),
             ledger: Arc::default(),
             ready: VecDeque::new(),
@@ -221,9 +200,7 @@ impl Pool {
 
     /// Delivers to these from now on, at this pace. A batch that the old receivers refuse is offered to the new ones.
     pub fn reconfigure(&mut self, options: PoolOptions, fanout: Fanout<LogBatch>) {
-        let Shared { id, metrics, events, .. } = &*self.shared;
-        let (id, metrics, events) = (Arc::clone(id), Arc::clone(metrics), events.clone());
-        self.shared = Arc::new(Shared { id, options, fanout, metrics, events });
+        self.shared = Arc::new(Shared { options, fanout, ..Shared::clone(&self.shared) });
         for file in self.files.values_mut().filter(|file| file.leaving != Leaving::Now) {
             std::mem::take(&mut file.stop).cancel();
         }
@@ -394,102 +371,4 @@ async fn join<T>(task: &mut Option<JoinHandle<T>>) -> T {
 /// What a task of ours gave. None is aborted, so the only error is its panic, which goes on here.
 fn finished<T>(result: Result<T, tokio::task::JoinError>) -> T {
     result.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
-}
-
-/// Reads one file for one turn.
-struct Reader {
-    key: u64,
-    shared: Arc<Shared>,
-    labels: Labels,
-    stop: CancellationToken,
-    is_finishing: bool,
-}
-
-impl Reader {
-    async fn read(self, tail: Tail) -> Option<Done> {
-        let (key, was_finishing) = (self.key, self.is_finishing);
-        let (tail, outcome) = self.turn(tail).await?;
-        Some(Done { key, tail, outcome, was_finishing })
-    }
-
-    async fn turn(&self, mut tail: Tail) -> Option<(Tail, Outcome)> {
-        let mut has_read = false;
-        for _ in 0..BLOCKS_PER_TURN {
-            if self.stop.is_cancelled() {
-                return Some((tail, Outcome::More));
-            }
-            let (returned, step) = self.step(tail).await?;
-            tail = returned;
-            let chunk = match step {
-                Ok(Step::Batch(chunk)) => chunk,
-                Ok(Step::Idle) => return Some((tail, Outcome::CaughtUp { has_read })),
-                Err(error) => return Some((tail, Outcome::Failed(error))),
-            };
-            has_read = true;
-            self.tell(&tail).await;
-            if !self.deliver(&tail, &chunk).await {
-                return Some((tail, Outcome::More));
-            }
-            tail.handle_accepted(&chunk);
-            self.tell(&tail).await;
-        }
-        Some((tail, Outcome::More))
-    }
-
-    /// A step on a blocking thread; `None` if the runtime is shutting down.
-    async fn step(&self, mut tail: Tail) -> Option<(Tail, io::Result<Step>)> {
-        let (now, is_finishing) = (Instant::now(), self.is_finishing);
-        let task = tokio::task::spawn_blocking(move || {
-            let step = match tail.step(now, now_ns()) {
-                Ok(Step::Idle) if is_finishing => tail.last_step(now_ns()),
-                step => step,
-            };
-            (tail, step)
-        });
-        match task.await {
-            Ok(done) => Some(done),
-            Err(error) if error.is_cancelled() => None,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
-    }
-
-    async fn tell(&self, tail: &Tail) {
-        if let Some(position) = tail.position() {
-            // The pool may be gone already, and with it all interest in progress.
-            let _ = self.shared.events.send(Event::Progress { key: self.key, position }).await;
-        }
-    }
-
-    /// Offers the chunk until it is in custody. Gives up only if the file is to stop and the receivers have no room.
-    async fn deliver(&self, tail: &Tail, chunk: &Chunk) -> bool {
-        let batch = batch(self.key, &self.labels, chunk);
-        let said = std::sync::atomic::AtomicBool::new(false);
-        let refused = |error: &crate::graph::ConsumeError| {
-            self.shared.metrics.refused.fetch_add(1, Relaxed);
-            if !said.swap(true, Relaxed) {
-                tracing::warn!(component = %self.shared.id, path = %tail.path().display(), %error,
-                    "lines wait, the receiver has no room");
-            }
-        };
-        let give_up = async {
-            self.stop.cancelled().await;
-            tokio::time::sleep(STOP_GRACE).await;
-        };
-        tokio::select! {
-            biased;
-            () = self.shared.fanout.deliver(&batch, refused) => true,
-            () = give_up => false,
-        }
-    }
-}
-
-fn batch(key: u64, labels: &Labels, chunk: &Chunk) -> LogBatch {
-    let entry = |(line, timestamp_ns)| LogEntry { timestamp_ns, line };
-    let entries = chunk.lines.iter().cloned().zip(chunk.base_ns..).map(entry).collect();
-    LogBatch { streams: vec![LogStream { labels: labels.clone(), entries }], lane: key }
-}
-
-fn now_ns() -> i64 {
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX)
 }

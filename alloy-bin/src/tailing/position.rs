@@ -32,10 +32,10 @@ pub struct Intent {
 /// The first byte of an encoded position.
 const VERSION: u8 = 1;
 
-/// Version, identity, fingerprint, offset, timestamp, presence of the intent, intent.
-const ENCODED_BYTES: usize = 1 + 16 + 12 + 8 + 8 + 1 + 16;
-
 impl Position {
+    /// Version, identity, fingerprint, offset, timestamp, presence of the intent, intent.
+    pub(super) const ENCODED_BYTES: usize = 1 + 16 + 12 + 8 + 8 + 1 + 16;
+
     /// The beginning of that file.
     pub fn beginning(identity: Identity, last_ns: i64) -> Self {
         Position { identity, last_ns, ..Position::default() }
@@ -44,7 +44,7 @@ impl Position {
     /// The compact form: 62 bytes, little endian, the version first.
     pub fn encode(&self) -> Bytes {
         let intent = self.intent.unwrap_or(Intent { to: 0, base_ns: 0 });
-        let mut out = BytesMut::with_capacity(ENCODED_BYTES);
+        let mut out = BytesMut::with_capacity(Self::ENCODED_BYTES);
         out.put_u8(VERSION);
         out.put_u64_le(self.identity.device);
         out.put_u64_le(self.identity.inode);
@@ -60,7 +60,7 @@ impl Position {
 
     /// Reads the compact form; `None` if it is of another version or makes no sense.
     pub fn decode(mut encoded: &[u8]) -> Option<Self> {
-        if encoded.len() != ENCODED_BYTES || encoded.get_u8() != VERSION {
+        if encoded.len() != Self::ENCODED_BYTES || encoded.get_u8() != VERSION {
             return None;
         }
         let identity = Identity { device: encoded.get_u64_le(), inode: encoded.get_u64_le() };
@@ -72,6 +72,21 @@ impl Position {
         let position =
             Position { identity, fingerprint, offset, last_ns, intent: has_intent.then_some(intent) };
         position.is_sound().then_some(position)
+    }
+
+    /// Whether this position is further than the other one, that another node may have come to. Both may be used: neither
+    /// leaves out a line, and the further one repeats fewer.
+    ///
+    /// Offsets are compared within one file only. Between two (the path's file was rotated or truncated) the time of the
+    /// last line decides, because who goes on from a position goes on behind its time.
+    pub fn is_beyond(&self, other: &Position) -> bool {
+        let is_same_file =
+            self.identity.inode == other.identity.inode && self.fingerprint == other.fingerprint;
+        if !is_same_file {
+            return self.last_ns > other.last_ns;
+        }
+        // Without the intent, what was under way would come again with other times.
+        (self.offset, self.intent.is_some()) > (other.offset, other.intent.is_some())
     }
 
     /// Whether the parts fit each other: the fingerprint is of delivered bytes, the intent lies behind them.
@@ -100,6 +115,32 @@ mod tests {
         for position in [plain, underway, Position::default()] {
             assert_eq!(Position::decode(&position.encode()), Some(position));
         }
+    }
+
+    #[test]
+    fn of_two_positions_the_further_one_is_known() {
+        let check = |further: Position, other: Position| {
+            assert!(further.is_beyond(&other), "{further:?} {other:?}");
+            assert!(!other.is_beyond(&further), "{further:?} {other:?}");
+        };
+        let at = |inode, offset, last_ns| Position {
+            identity: Identity { device: 1, inode },
+            fingerprint: Fingerprint { hash: inode, bytes: 4 },
+            offset,
+            last_ns,
+            intent: None,
+        };
+        let intent = Some(Intent { to: 20, base_ns: 6 });
+        check(at(1, 9, 5), at(1, 8, 5));
+        // Who had no position has read the file again, and later: there is no need to follow it back.
+        check(at(1, 9, 5), at(1, 8, 7));
+        check(Position { intent, ..at(1, 9, 5) }, at(1, 9, 5));
+        // Rotated.
+        check(at(2, 0, 6), at(1, 9, 5));
+        // Truncated: the first bytes are others.
+        let rewritten = Position { fingerprint: Fingerprint { hash: 3, bytes: 2 }, ..at(1, 4, 6) };
+        check(rewritten, at(1, 9, 5));
+        assert!(!at(1, 9, 5).is_beyond(&at(1, 9, 5)));
     }
 
     #[test]

@@ -131,6 +131,14 @@ impl Process {
         get(self.start.address, path)
     }
 
+    /// The most memory that it ever had, as the kernel counts it.
+    pub fn memory_bytes_max(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).context("no VmHWM")?;
+        Ok(kib.trim().parse::<u64>()? << 10)
+    }
+
     /// The last lines of its output.
     pub fn last_words(&self, lines: usize) -> String {
         let text = std::fs::read_to_string(&self.start.log).unwrap_or_default();

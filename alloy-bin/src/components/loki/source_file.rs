@@ -1,6 +1,6 @@
 //! `loki.source.file`: follows log files and hands their lines on, each once, shared among the cluster's members.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
@@ -19,11 +19,12 @@ use crate::config::{Body, ConversionError, Decode, FromValue, Value};
 use crate::graph::{Component, Context, Fanout, Health, LogsReceiver};
 use crate::ownership::{Origin, Ownership, Shard, Sharing, Turn};
 use crate::tailing::{
-    Begin, Bookmark, Bookmarks, Event, Limits, Metrics, Pool, PoolOptions, Position, Source,
+    Begin, Bookmark, Bookmarks, Boot, Event, Journal, Limits, Metrics, Pool, PoolOptions, Position, Recovery,
+    Source,
 };
 use crate::telemetry::{Collect, Labels, LogBatch, Page, Target};
 
-/// How often bookmarks are saved if they have changed. A crash costs at most what was read since.
+/// How often bookmarks are saved if they have changed. A power loss costs at most what was read since.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 /// How long the last save waits for the receivers to be durable. Without it some lines are sent again.
@@ -132,6 +133,8 @@ pub struct SourceFile {
 struct Base {
     id: Arc<str>,
     storage: PathBuf,
+    /// The boot in which the journal can be trusted.
+    boot: Option<Boot>,
     health: Health,
     metrics: Arc<Metrics>,
 }
@@ -144,7 +147,7 @@ impl Component for SourceFile {
 
     fn build(arguments: Arguments, context: Context) -> anyhow::Result<Self> {
         let Context { id, storage, ownership, health, .. } = context;
-        let base = Base { id, storage, health, metrics: Arc::default() };
+        let base = Base { id, storage, boot: Boot::current(), health, metrics: Arc::default() };
         Ok(SourceFile { base, ownership, arguments: watch::Sender::new(Arc::new(arguments)) })
     }
 
@@ -237,26 +240,52 @@ struct Driver {
     bookmarks: Bookmarks,
     /// There were bookmarks, but they can't be read.
     are_bookmarks_lost: bool,
+    journal: Option<Arc<Journal>>,
     pool: Pool,
     save: Option<JoinHandle<io::Result<()>>>,
+    /// Files that were left since the last save: only the journal knows how far they were read last.
+    left: BTreeSet<u64>,
+    /// Files whose last position is in the save that is under way, unless they were followed again since.
+    saving: BTreeSet<u64>,
 }
 
 impl Driver {
     async fn new(base: Base, arguments: Arc<Arguments>) -> Self {
-        let folder = base.storage.clone();
-        let loaded = finished(tokio::task::spawn_blocking(move || Bookmarks::load(&folder)).await);
-        let are_bookmarks_lost = loaded.is_err();
-        let bookmarks = loaded.unwrap_or_else(|error| {
+        let (folder, boot) = (base.storage.clone(), base.boot.clone());
+        let opened =
+            finished(tokio::task::spawn_blocking(move || Recovery::open(&folder, boot.as_ref())).await);
+        let Recovery { bookmarks, lost, journal } = opened;
+        if let Some(error) = &lost {
             base.metrics.bookmark_errors.fetch_add(1, Relaxed);
             tracing::error!(component = %base.id, %error, policy = ?arguments.on_positions_file_error,
                 "saved positions are lost");
-            Bookmarks::default()
+        }
+        let journal = journal.unwrap_or_else(|error| {
+            base.metrics.bookmark_errors.fetch_add(1, Relaxed);
+            tracing::error!(component = %base.id, %error, "no journal of positions, a crash would send lines again");
+            None
         });
+        if bookmarks.recovered().len() > 0 {
+            tracing::info!(component = %base.id, files = bookmarks.recovered().len(),
+                "the agent had ended without a last save, going on where it was");
+        }
         let fanout = Fanout::new(arguments.forward_to.clone());
-        let pool = Pool::new(base.id.clone(), options(&arguments), fanout.clone(), base.metrics.clone());
-        let targets = sources(&base, &arguments);
-        let followed = BTreeMap::new();
-        Driver { base, arguments, fanout, targets, followed, bookmarks, are_bookmarks_lost, pool, save: None }
+        let journal = journal.map(Arc::new);
+        let (id, metrics) = (base.id.clone(), base.metrics.clone());
+        Driver {
+            pool: Pool::new(id, options(&arguments), fanout.clone(), metrics, journal.clone()),
+            targets: sources(&base, &arguments),
+            base,
+            arguments,
+            fanout,
+            followed: BTreeMap::new(),
+            bookmarks,
+            are_bookmarks_lost: lost.is_some(),
+            journal,
+            save: None,
+            left: BTreeSet::new(),
+            saving: BTreeSet::new(),
+        }
     }
 
     fn keys(&self) -> Vec<(u64, String)> {
@@ -286,7 +315,11 @@ impl Driver {
                 };
                 match self.begin(key, &source, state.as_deref(), &origin) {
                     Some(begin) => {
-                        self.followed.insert(key, source.path.display().to_string());
+                        let path = source.path.display().to_string();
+                        if let (None, Begin::At(position)) = (self.followed.insert(key, path), begin) {
+                            // Saved although the file may have nothing new.
+                            self.note(key, position);
+                        }
                         self.pool.start(key, source, begin);
                     }
                     None => turns.stopped(key, None),
@@ -303,10 +336,9 @@ impl Driver {
         let handed = state.and_then(Position::decode);
         let saved = self.bookmarks.find(key, &source.path.to_string_lossy());
         let known = match (handed, saved) {
-            // A replica of what this node itself had read may be older than what this node has saved.
+            // A replica of what this node itself had read may be older than what this node knows.
             (Some(replica), Some(saved)) if *origin == Origin::Replica => {
-                let is_same_file = replica.identity.inode == saved.identity.inode;
-                Some(if is_same_file && saved.offset > replica.offset { saved } else { replica })
+                Some(if saved.is_beyond(&replica) { saved } else { replica })
             }
             (handed, saved) => handed.or(saved),
         };
@@ -333,6 +365,7 @@ impl Driver {
                     self.note(key, position);
                 }
                 self.followed.remove(&key);
+                self.left.insert(key);
                 turns.stopped(key, position.map(|position| position.encode()));
             }
         }
@@ -350,6 +383,7 @@ impl Driver {
             return;
         }
         if let Some(snapshot) = self.bookmarks.poll_save(now_s()) {
+            self.saving.append(&mut self.left);
             let (fanout, folder) = (self.fanout.clone(), self.base.storage.clone());
             self.save = Some(tokio::spawn(async move {
                 // IMPORTANT: what is saved must not be ahead of the receivers' logs after a power loss.
@@ -362,7 +396,15 @@ impl Driver {
     fn handle_saved(&mut self, result: io::Result<()>) {
         self.save = None;
         match result {
-            Ok(()) => self.base.health.ok(),
+            Ok(()) => {
+                self.base.health.ok();
+                let (followed, left) = (&self.followed, &self.left);
+                let is_saved = |key: &u64| !followed.contains_key(key) && !left.contains(key);
+                let saved = std::mem::take(&mut self.saving).into_iter().filter(is_saved);
+                if let Some(journal) = &self.journal {
+                    journal.release(saved);
+                }
+            }
             Err(error) => {
                 self.bookmarks.handle_failed_save();
                 // Said once: the health keeps saying it.

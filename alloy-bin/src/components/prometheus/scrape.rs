@@ -1,10 +1,12 @@
 //! `prometheus.scrape`: scrapes its share of the targets in their slots and passes each page on.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -16,7 +18,8 @@ use crate::formats::{Protocol, accept_header};
 use crate::graph::{Component, Context, Fanout, Health, MetricsReceiver};
 use crate::ownership::{Shard, Sharing, Turn};
 use crate::scraping::{
-    self, Compression, Ended, Fetcher, LabelPolicy, Limits, ScrapeFigures, Settings, Spec, TimestampPolicy,
+    self, Compression, Ended, Fetcher, LabelPolicy, Limits, ScrapeFigures, Settings, SlotFile, Spec,
+    TimestampPolicy,
 };
 use crate::telemetry::{Page, SampleBatch, Target};
 
@@ -126,6 +129,7 @@ impl Decode for Arguments {
 pub struct Scrape {
     id: Arc<str>,
     sharing: Sharing,
+    slots: Arc<SlotFile>,
     shard: Shard,
     fetcher: Fetcher,
     figures: Arc<ScrapeFigures>,
@@ -215,6 +219,13 @@ impl Scrape {
         plan.clone().expect("build adopts arguments before anything runs")
     }
 
+    /// The last slot that this agent took before a restart. After a longer absence every target waits for its next slot:
+    /// to catch all of them up would be to scrape them all at once.
+    fn last_life(&self, key: u64, settings: &Settings) -> Option<i64> {
+        let absence_ms = 2 * settings.interval.as_millis() as i64;
+        self.slots.last_life(key).filter(|slot_ms| scraping::now_ms() - slot_ms < absence_ms)
+    }
+
     /// Starts a target, if the plan still has it.
     fn begin(&self, targets: &mut HashMap<u64, Life>, key: u64, done_ms: Option<i64>) {
         let plan = self.current();
@@ -224,8 +235,14 @@ impl Scrape {
         };
         let stop = CancellationToken::new();
         let shared = (self.fetcher.clone(), plan.receivers.clone(), self.figures.clone());
-        let keep = self.shard.keeper();
-        let taken = move |slot_ms: i64| keep.update_state(key, encode(slot_ms));
+        let done_ms = done_ms.or_else(|| self.last_life(key, &plan.settings));
+        let (keep, slots) = (self.shard.keeper(), self.slots.clone());
+        let taken = move |slot_ms: i64| {
+            keep.update_state(key, encode(slot_ms));
+            if let Err(error) = slots.note(key, slot_ms) {
+                tracing::debug!(%error, "cannot note a slot; a restart will wait for the target's next one");
+            }
+        };
         let life = scraping::live(spec.clone(), plan.settings.clone(), shared, done_ms, taken, stop.clone());
         targets.insert(key, Life { task: tokio::spawn(life), stop, spec, settings: plan.settings.clone() });
     }
@@ -251,6 +268,9 @@ impl Scrape {
     /// A target has stopped: ends its series if it is gone for good, and answers the shard.
     async fn finish(&self, key: u64, ended: Option<Ended>) {
         let plan = self.current();
+        if let Err(error) = self.slots.forget(key) {
+            tracing::debug!(component_id = &*self.id, %error, "cannot forget a slot");
+        }
         if let Some(ended) = &ended
             && !plan.targets.contains_key(&key)
             && let Err(error) = plan.receivers.offer(&ended.farewell).await
@@ -259,6 +279,13 @@ impl Scrape {
         }
         self.shard.stopped(key, ended.and_then(|ended| ended.last_slot_ms).map(encode));
     }
+}
+
+/// Where the last slots are kept. Targets that had none for a day are forgotten.
+fn open_slots(storage: &Path) -> anyhow::Result<Arc<SlotFile>> {
+    const FORGET_AFTER_MS: i64 = 86_400_000;
+    let slots = SlotFile::open(storage, scraping::now_ms(), FORGET_AFTER_MS);
+    Ok(Arc::new(slots.with_context(|| format!("cannot keep slots in {}", storage.display()))?))
 }
 
 /// A target that is running here.
@@ -292,6 +319,7 @@ impl Component for Scrape {
         let scrape = Scrape {
             shard: context.ownership.shard(&context.id, arguments.sharing),
             id: context.id,
+            slots: open_slots(&context.storage)?,
             sharing: arguments.sharing,
             fetcher: Fetcher::default(),
             figures: Arc::default(),
@@ -392,3 +420,6 @@ impl Component for Scrape {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

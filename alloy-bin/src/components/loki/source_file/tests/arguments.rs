@@ -1,0 +1,45 @@
+//! The block's arguments: defaults, and errors that say where they are.
+
+use super::*;
+
+/// Decodes the body of a block; `sink` is a receiver.
+fn decode(body: &str) -> Result<Arguments, String> {
+    use crate::config::{Scope, decode_block};
+    use crate::syntax::{Sources, ast::Statement, parse};
+    let mut sources = Sources::default();
+    let id = sources.add("test.alloy", format!("loki.source.file \"x\" {{\n{body}\n}}\n"));
+    let (file, _) = parse(&sources, id);
+    let Statement::Block(block) = &file.statements[0] else { panic!("a block") };
+    let mut scope = Scope::default();
+    let receiver: LogsReceiver = Arc::new(Receiver::default());
+    scope.set("sink", receiver.into());
+    decode_block(block, &scope).map_err(|errors| errors.render(&sources))
+}
+
+#[test]
+fn arguments_have_the_defaults_of_the_page() {
+    let arguments = decode("targets = [{\"__path__\" = \"/a\"}]\nforward_to = [sink]").unwrap();
+    assert_eq!(arguments.targets[0].get("__path__"), Some("/a"));
+    assert_eq!(arguments.forward_to.len(), 1);
+    assert!(!arguments.tail_from_end);
+    assert_eq!(arguments.on_positions_file_error, OnPositionsFileError::RestartFromBeginning);
+    assert_eq!(arguments.file_watch, FileWatch::default());
+    assert_eq!(arguments.sharing, Sharing::Alone);
+}
+
+#[test]
+fn wrong_arguments_are_told_where_they_are() {
+    let check = |body: &str, expected: &str| {
+        let Err(errors) = decode(&format!("targets = []\nforward_to = [sink]\n{body}")) else {
+            panic!("{body} is accepted");
+        };
+        assert!(errors.contains(expected), "{errors}");
+    };
+    check("encoding = \"utf-16\"", "encoding \"utf-16\" is not supported");
+    check("on_positions_file_error = \"stop\"", "expected one of \"restart_from_beginning\"");
+    check("file_watch {\nmin_poll_frequency = \"0s\"\n}", "must be longer than nothing");
+    check("file_watch {\nmax_poll_frequency = \"1ms\"\n}", "must not be shorter");
+    check("decompression {\nenabled = true\n}", "known to Alloy but not supported here");
+    check("forward = 1", "unrecognized attribute name");
+    check("clustering { }", "missing required attribute \"enabled\"");
+}
