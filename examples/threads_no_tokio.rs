@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -89,7 +89,7 @@ fn wait_for_news(log: &Log, seen: Watermarks) {
         }
     }
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    while let Poll::Pending = log.poll_watermarks(&mut Context::from_waker(&waker), &seen) {
+    while log.poll_watermarks(&mut Context::from_waker(&waker), &seen).is_pending() {
         thread::park();
     }
 }
