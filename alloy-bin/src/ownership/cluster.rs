@@ -36,7 +36,12 @@ pub struct ClusterFlags {
     #[arg(long = "cluster.rejoin-interval", value_name = "DURATION", default_value = "15s", value_parser = duration)]
     pub rejoin_interval: Duration,
     /// The address that the others use, with or without a port [default: the one that is listened on].
-    #[arg(long = "cluster.advertise-address", value_name = "ADDRESS", default_value = "")]
+    #[arg(
+        long = "cluster.advertise-address",
+        value_name = "ADDRESS",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub advertise_address: String,
     /// Where gossip listens, UDP and TCP [default: UDP and TCP at the HTTP server's address and port].
     #[arg(long = "cluster.listen-addr", value_name = "HOST:PORT")]
