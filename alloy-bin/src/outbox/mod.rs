@@ -10,6 +10,7 @@
 //! | `options.rs` | everything that a component sets |
 //! | `block.rs` | the `endpoint` and `wal` blocks of the configuration |
 //! | `figures.rs` | what is counted |
+//! | `group.rs` | the endpoints of one component together |
 //!
 //! ```text
 //! component -- accept --> custody --> [ log on disk ] --> sender --> lane 0 --> POST
@@ -22,6 +23,7 @@ mod block;
 mod client;
 mod custody;
 mod figures;
+mod group;
 mod lane;
 mod options;
 mod record;
@@ -30,12 +32,12 @@ mod sender;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::graph::ConsumeError;
 use crate::telemetry::Page;
 pub use figures::Figures;
+pub use group::Group;
 
 pub use block::{EndpointBlock, WalBlock};
 pub use options::{Batching, Endpoint, LogLimits, OnTooManyRequests, Options, Retry, Splice};
@@ -85,7 +87,8 @@ impl Outbox {
     }
 
     /// Takes the pieces into custody, all or none: when this returns `Ok`, they are in the log's file and survive the
-    /// death of the process.
+    /// death of the process. Only pieces that are larger together than one batch of the log (half a segment) are taken in
+    /// parts; if a later part is refused, it is counted as refused and the answer is `Ok`.
     pub async fn accept(&self, pieces: &[Piece]) -> Result<(), Error> {
         self.custody.accept(pieces).await
     }
@@ -106,6 +109,11 @@ impl Outbox {
         self.custody.close().await;
     }
 
+    /// The endpoint's name, for labels.
+    pub fn name(&self) -> &str {
+        self.sender.name()
+    }
+
     /// Where it goes, for labels.
     pub fn url(&self) -> &str {
         self.sender.url()
@@ -120,31 +128,6 @@ impl Outbox {
     pub fn log(&self) -> LogState {
         self.custody.state()
     }
-}
-
-/// Runs the outboxes of one component until `stop`; see [`Outbox::run`].
-pub async fn run_all<'a>(
-    outboxes: impl Iterator<Item = &'a Outbox>,
-    stop: CancellationToken,
-    flush: Duration,
-) {
-    let mut running = JoinSet::new();
-    for outbox in outboxes {
-        let (outbox, stop) = (outbox.clone(), stop.clone());
-        running.spawn(async move { outbox.run(stop, flush).await });
-    }
-    while running.join_next().await.is_some() {}
-}
-
-/// Flushes the outboxes of one component together, for at most a time that a hand-over can wait.
-pub async fn flush_all<'a>(outboxes: impl Iterator<Item = &'a Outbox>) {
-    const PATIENCE: Duration = Duration::from_secs(2);
-    let mut flushing = JoinSet::new();
-    for outbox in outboxes {
-        let outbox = outbox.clone();
-        flushing.spawn(async move { outbox.flush(PATIENCE).await });
-    }
-    while flushing.join_next().await.is_some() {}
 }
 
 /// The state of an endpoint's log.

@@ -45,6 +45,10 @@ impl Sender {
         Sender { custody, options, client: Arc::new(client), lanes, url }
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.options.endpoint.name
+    }
+
     pub(super) fn url(&self) -> &str {
         &self.url
     }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Body, ByteSize, Decode, Value};
 use crate::formats::{LOKI_PUSH_HEADERS, LokiPushEncoder, compress, join};
 use crate::graph::{Component, ConsumeError, Consumer, Context, LogsReceiver};
-use crate::outbox::{Batching, EndpointBlock, OnTooManyRequests, Outbox, Piece, Retry, WalBlock};
+use crate::outbox::{Batching, EndpointBlock, Group, OnTooManyRequests, Outbox, Piece, Retry, WalBlock};
 use crate::telemetry::{Labels, LogBatch, Page};
 
 /// What the block says.
@@ -72,8 +72,6 @@ impl Decode for EndpointArguments {
 
 /// Requests in flight for each endpoint.
 const LANES: usize = 4;
-/// How long sending may go on when the agent stops. What is left stays in the log.
-const FLUSH: Duration = Duration::from_secs(5);
 /// The longest wait between two tries. Alloy's is five minutes, which would be as long until an endpoint that is back is
 /// noticed; one small request in half a minute does no harm to one that is not.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
@@ -90,13 +88,8 @@ pub struct Write {
 struct Endpoints {
     id: Arc<str>,
     encoder: LokiPushEncoder,
-    all: Vec<LogEndpoint>,
-}
-
-struct LogEndpoint {
-    name: String,
-    tenant: String,
-    outbox: Outbox,
+    /// Each with its tenant.
+    all: Group<String>,
 }
 
 impl Write {
@@ -104,7 +97,7 @@ impl Write {
         arguments: &EndpointArguments,
         wal: &WalBlock,
         context: &Context,
-    ) -> anyhow::Result<LogEndpoint> {
+    ) -> anyhow::Result<(Outbox, String)> {
         let tenant = arguments.tenant_id.clone().unwrap_or_default();
         let mut fixed = LOKI_PUSH_HEADERS.to_vec();
         if !tenant.is_empty() {
@@ -123,7 +116,7 @@ impl Write {
             splice: join,
         };
         let options = arguments.common.options(&fixed, retry, batching, wal, &context.storage)?;
-        Ok(LogEndpoint { name: options.endpoint.name.clone(), tenant, outbox: Outbox::open(options)? })
+        Ok((Outbox::open(options)?, tenant))
     }
 }
 
@@ -135,7 +128,7 @@ impl Component for Write {
     fn build(arguments: Arguments, context: Context) -> anyhow::Result<Self> {
         let all =
             arguments.endpoints.iter().map(|endpoint| Write::endpoint(endpoint, &arguments.wal, &context));
-        let all: Vec<LogEndpoint> = all.collect::<anyhow::Result<_>>()?;
+        let all = Group::new(all.collect::<anyhow::Result<_>>()?);
         let encoder = LokiPushEncoder::new(&Labels::new(&arguments.external_labels));
         let endpoints = Arc::new(Endpoints { id: context.id.clone(), encoder, all });
         context.exports.set("receiver", Value::from(endpoints.clone() as LogsReceiver));
@@ -143,8 +136,7 @@ impl Component for Write {
     }
 
     async fn run(&self, stop: CancellationToken) {
-        let outboxes = self.endpoints.all.iter().map(|endpoint| &endpoint.outbox);
-        crate::outbox::run_all(outboxes, stop, FLUSH).await;
+        self.endpoints.all.run(stop).await;
     }
 
     fn update(&self, arguments: Arguments) -> anyhow::Result<()> {
@@ -156,9 +148,9 @@ impl Component for Write {
     }
 
     fn collect(&self, page: &mut Page) {
-        for endpoint in &self.endpoints.all {
-            let (figures, log) = (endpoint.outbox.figures(), endpoint.outbox.log());
-            let labels = [("host", endpoint.name.as_str()), ("tenant", endpoint.tenant.as_str())];
+        for (outbox, tenant) in self.endpoints.all.iter() {
+            let (figures, log) = (outbox.figures(), outbox.log());
+            let labels = [("host", outbox.name()), ("tenant", tenant.as_str())];
             let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             let mut counter = |name: &str, help, value| page.counter(name, help, &labels, value);
             counter(
@@ -211,8 +203,8 @@ impl Consumer<LogBatch> for Endpoints {
             newest_ms: newest_ns.map_or(i64::MIN, |newest| newest / 1_000_000),
             body: Bytes::from(compress(&plain)),
         };
-        for (taken, endpoint) in self.all.iter().enumerate() {
-            while let Err(error) = endpoint.outbox.accept(std::slice::from_ref(&piece)).await {
+        for (taken, (outbox, _)) in self.all.iter().enumerate() {
+            while let Err(error) = outbox.accept(std::slice::from_ref(&piece)).await {
                 if taken == 0 {
                     return Err(error.refusal(&self.id));
                 }
@@ -224,12 +216,10 @@ impl Consumer<LogBatch> for Endpoints {
     }
 
     async fn durable(&self) {
-        for endpoint in &self.all {
-            endpoint.outbox.durable().await;
-        }
+        self.all.durable().await;
     }
 
     async fn flush(&self) {
-        crate::outbox::flush_all(self.all.iter().map(|endpoint| &endpoint.outbox)).await;
+        self.all.flush().await;
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Body, Decode, Value};
 use crate::formats::{REMOTE_WRITE_HEADERS, RemoteWriteEncoder, compress, join};
 use crate::graph::{Component, ConsumeError, Consumer, Context, MetricsReceiver};
-use crate::outbox::{Batching, EndpointBlock, OnTooManyRequests, Outbox, Piece, Retry, WalBlock};
+use crate::outbox::{Batching, EndpointBlock, Group, OnTooManyRequests, Outbox, Piece, Retry, WalBlock};
 use crate::telemetry::{Labels, Page, Sample, SampleBatch};
 
 /// What the block says.
@@ -117,8 +117,6 @@ impl Decode for Queue {
 const LANES: usize = 4;
 /// Of one request's body, compressed: what receivers take without a special configuration.
 const REQUEST_BYTES: usize = 1 << 20;
-/// How long sending may go on when the agent stops. What is left stays in the log.
-const FLUSH: Duration = Duration::from_secs(5);
 
 /// The component.
 pub struct RemoteWrite {
@@ -130,13 +128,8 @@ pub struct RemoteWrite {
 struct Endpoints {
     id: Arc<str>,
     encoder: RemoteWriteEncoder,
-    all: Vec<SampleEndpoint>,
-}
-
-struct SampleEndpoint {
-    name: String,
-    max_samples: usize,
-    outbox: Outbox,
+    /// Each with `max_samples_per_send`.
+    all: Group<usize>,
 }
 
 impl RemoteWrite {
@@ -144,7 +137,7 @@ impl RemoteWrite {
         arguments: &EndpointArguments,
         wal: &WalBlock,
         context: &Context,
-    ) -> anyhow::Result<SampleEndpoint> {
+    ) -> anyhow::Result<(Outbox, usize)> {
         let queue = &arguments.queue;
         let retry = Retry {
             min_backoff: queue.min_backoff,
@@ -160,11 +153,7 @@ impl RemoteWrite {
         };
         let options =
             arguments.common.options(&REMOTE_WRITE_HEADERS, retry, batching, wal, &context.storage)?;
-        Ok(SampleEndpoint {
-            name: options.endpoint.name.clone(),
-            max_samples: queue.max_samples_per_send,
-            outbox: Outbox::open(options)?,
-        })
+        Ok((Outbox::open(options)?, queue.max_samples_per_send))
     }
 }
 
@@ -178,7 +167,7 @@ impl Component for RemoteWrite {
             .endpoints
             .iter()
             .map(|endpoint| RemoteWrite::endpoint(endpoint, &arguments.wal, &context));
-        let all: Vec<SampleEndpoint> = all.collect::<anyhow::Result<_>>()?;
+        let all = Group::new(all.collect::<anyhow::Result<_>>()?);
         let encoder = RemoteWriteEncoder::new(&Labels::new(&arguments.external_labels));
         let endpoints = Arc::new(Endpoints { id: context.id.clone(), encoder, all });
         context.exports.set("receiver", Value::from(endpoints.clone() as MetricsReceiver));
@@ -186,8 +175,7 @@ impl Component for RemoteWrite {
     }
 
     async fn run(&self, stop: CancellationToken) {
-        let outboxes = self.endpoints.all.iter().map(|endpoint| &endpoint.outbox);
-        crate::outbox::run_all(outboxes, stop, FLUSH).await;
+        self.endpoints.all.run(stop).await;
     }
 
     fn update(&self, arguments: Arguments) -> anyhow::Result<()> {
@@ -199,9 +187,9 @@ impl Component for RemoteWrite {
     }
 
     fn collect(&self, page: &mut Page) {
-        for endpoint in &self.endpoints.all {
-            let (figures, log) = (endpoint.outbox.figures(), endpoint.outbox.log());
-            let labels = [("remote_name", endpoint.name.as_str()), ("url", endpoint.outbox.url())];
+        for (outbox, _) in self.endpoints.all.iter() {
+            let (figures, log) = (outbox.figures(), outbox.log());
+            let labels = [("remote_name", outbox.name()), ("url", outbox.url())];
             let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             let seconds = |newest: &AtomicI64| newest.load(Ordering::Relaxed).max(0) as f64 / 1e3;
             let mut counter = |name: &str, help, value| page.counter(name, help, &labels, value);
@@ -280,14 +268,14 @@ impl Consumer<SampleBatch> for Endpoints {
     /// holding up the others. Only if all are full nothing is taken.
     async fn consume(&self, batch: &SampleBatch) -> Result<(), ConsumeError> {
         let mut refused = None;
-        let mut taken = self.all.is_empty();
+        let mut taken = false;
         let mut encoded: Option<(usize, Vec<Piece>)> = None;
-        for endpoint in &self.all {
-            let reusable = encoded.take().filter(|(max_samples, _)| *max_samples == endpoint.max_samples);
-            let (_, pieces) = encoded.insert(reusable.unwrap_or_else(|| {
-                (endpoint.max_samples, pieces(&self.encoder, batch, endpoint.max_samples))
-            }));
-            match endpoint.outbox.accept(pieces).await {
+        for (outbox, max_samples) in self.all.iter() {
+            let reusable = encoded.take().filter(|(encoded_for, _)| encoded_for == max_samples);
+            let (_, pieces) = encoded.insert(
+                reusable.unwrap_or_else(|| (*max_samples, pieces(&self.encoder, batch, *max_samples))),
+            );
+            match outbox.accept(pieces).await {
                 Ok(()) => taken = true,
                 Err(error) => refused = Some(error),
             }
@@ -299,12 +287,10 @@ impl Consumer<SampleBatch> for Endpoints {
     }
 
     async fn durable(&self) {
-        for endpoint in &self.all {
-            endpoint.outbox.durable().await;
-        }
+        self.all.durable().await;
     }
 
     async fn flush(&self) {
-        crate::outbox::flush_all(self.all.iter().map(|endpoint| &endpoint.outbox)).await;
+        self.all.flush().await;
     }
 }
