@@ -276,13 +276,19 @@ fn line_7_acknowledging_is_idempotent_and_bounded(subject: &mut dyn Subject) -> 
     let cursor = log.cursor(consumer)?;
     assert_eq!((cursor.acknowledged, cursor.saved), (7, 7));
     assert!(log.watermarks().durable >= 11);
-    log.acknowledge(consumer, 7..20)?;
+    log.acknowledge(consumer, 7..12)?;
+    log.note_cursors()?;
+    log.acknowledge(consumer, 12..20)?;
     if subject.survives() != Survives::Nothing {
         drop(log);
         let log = subject.restart(options)?;
         let consumer = log.consumer("c", Start::Newest)?;
         let cursor = log.cursor(consumer)?;
-        assert!(cursor.acknowledged == 7 && cursor.ahead == 2, "{cursor:?}");
+        match subject.survives() {
+            Survives::Process => assert_eq!((cursor.acknowledged, cursor.ahead), (12, 0)),
+            // Of what was noted a power loss may leave anything, and what was saved always.
+            _ => assert!([(7, 2), (12, 0)].contains(&(cursor.acknowledged, cursor.ahead)), "{cursor:?}"),
+        }
         log.remove_consumer(consumer)?;
         assert!(matches!(log.cursor(consumer), Err(Error::UnknownConsumer)));
     }

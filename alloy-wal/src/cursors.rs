@@ -1,4 +1,11 @@
-//! The file `CURSORS`: where every consumer stands, and how far the log was durable when that was saved.
+//! The file `CURSORS`: where every consumer stands, and how far the log was durable when that was saved. And `NOTES`, of the same
+//! format: where they stood a moment ago.
+//!
+//! `CURSORS` is synced. `NOTES` never is, so that noting costs one write into the page cache: what was noted survives the death of the
+//! process and counts for nothing after a power loss, or for less. IMPORTANT: the log may then have lost its newest records, and will
+//! give their positions to others, which a note must not call acknowledged. So opening a log cuts the notes where the recovered log
+//! ends, saves them with the cursors, and removes the file, durably, before any position is given. A file of notes is
+//! never older than the last opening, nor than the last removal of a consumer.
 //!
 //! Two slots of equal size are overwritten in turn, so that one is whole at any moment; the file is as long from the beginning as
 //! it has to be, so that saving, and with it freeing space, needs no space. It is replaced by a larger one only if
@@ -22,10 +29,16 @@ use crate::{Error, Position, Result};
 pub(crate) const CURSORS: &str = "CURSORS";
 /// The name of a larger one until it is complete.
 pub(crate) const CURSORS_NEW: &str = "CURSORS.new";
+/// The name of the file of notes.
+pub(crate) const NOTES: &str = "NOTES";
+/// The name of a new one until it is complete.
+pub(crate) const NOTES_NEW: &str = "NOTES.new";
 const MAGIC: &[u8; 8] = b"ALLOYCUR";
 const HEAD_BYTES: usize = 76;
 /// The first slot's size: 64 consumers with short names and some ranges.
 const SLOT_BYTES: u32 = 8 << 10;
+/// What the two files take as long as their slots are no larger, and one more while it replaces one of them.
+pub(crate) const CURSOR_FILES_BYTES: u64 = 3 * 2 * SLOT_BYTES as u64;
 /// A slot is never larger: 64 consumers with 16,384 ranges each.
 const SLOT_BYTES_MAX: u32 = 32 << 20;
 
@@ -158,17 +171,7 @@ impl Reader<'_> {
     }
 }
 
-/// What is in a directory's `CURSORS`.
-pub(crate) enum Found {
-    /// No file: the log is new, or somebody removed it.
-    Missing,
-    /// A file without a whole slot.
-    Damaged,
-    /// A whole slot.
-    Saved(Saved, CursorFile),
-}
-
-/// The file as it was read.
+/// The newest whole slot of a file, and what the file says of itself.
 pub(crate) struct Contents {
     file: Box<dyn SegmentFile>,
     bytes: u64,
@@ -178,12 +181,12 @@ pub(crate) struct Contents {
 
 impl Contents {
     /// `None` if there is no file.
-    pub(crate) fn read(storage: &dyn Storage, names: &[String]) -> Result<Option<Contents>> {
-        if !names.iter().any(|name| name == CURSORS) {
+    pub(crate) fn read(storage: &dyn Storage, names: &[String], name: &str) -> Result<Option<Contents>> {
+        if !names.iter().any(|known| known == name) {
             return Ok(None);
         }
-        let io = |error| Error::io("read", CURSORS, error);
-        let file = storage.open(CURSORS).map_err(io)?;
+        let io = |error| Error::io("read", name, error);
+        let file = storage.open(name).map_err(io)?;
         let bytes = file.bytes().map_err(io)?.min(2 * u64::from(SLOT_BYTES_MAX));
         let mut content = vec![0; bytes as usize];
         let count = file.read_at(&mut content, 0).map_err(io)?;
@@ -200,8 +203,30 @@ impl Contents {
     }
 }
 
-/// The open file, written by one thread at a time.
+/// What is in a directory's `CURSORS`.
+pub(crate) enum Found {
+    /// No file: the log is new, or somebody removed it.
+    Missing,
+    /// A file without a whole slot.
+    Damaged,
+    /// A whole slot.
+    Saved(Saved, CursorFile),
+}
+
+/// Where an open file is, and whether it is synced.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    name: &'static str,
+    new_name: &'static str,
+    synced: bool,
+}
+
+const CURSORS_PLACE: Place = Place { name: CURSORS, new_name: CURSORS_NEW, synced: true };
+const NOTES_PLACE: Place = Place { name: NOTES, new_name: NOTES_NEW, synced: false };
+
+/// An open file, written by one thread at a time.
 pub(crate) struct CursorFile {
+    place: Place,
     file: Box<dyn SegmentFile>,
     slot_bytes: u32,
     generation: u64,
@@ -210,9 +235,9 @@ pub(crate) struct CursorFile {
 }
 
 impl CursorFile {
-    /// Reads the newest whole slot, and makes sure that it is durable.
+    /// Reads the newest whole slot of `CURSORS`, and makes sure that it is durable.
     pub(crate) fn find(storage: &dyn Storage, names: &[String]) -> Result<Found> {
-        let Some(Contents { file, bytes: length, newest }) = Contents::read(storage, names)? else {
+        let Some(Contents { file, bytes: length, newest }) = Contents::read(storage, names, CURSORS)? else {
             return Ok(Found::Missing);
         };
         let Some((saved, slot_bytes)) = newest else { return Ok(Found::Damaged) };
@@ -222,30 +247,46 @@ impl CursorFile {
         let repeated = file.write_at(&bytes, offset(generation, slot_bytes)).and_then(|()| file.sync());
         repeated.map_err(|error| Error::io("sync", CURSORS, error))?;
         let suspect = length != 2 * u64::from(slot_bytes);
-        Ok(Found::Saved(saved, CursorFile { file, slot_bytes, generation, suspect }))
+        Ok(Found::Saved(saved, CursorFile { place: CURSORS_PLACE, file, slot_bytes, generation, suspect }))
     }
 
-    /// Makes a new file with this content, under the real name only when it is durable.
-    pub(crate) fn create(storage: &dyn Storage, mut saved: Saved) -> Result<CursorFile> {
+    /// Makes a new `CURSORS` with this content.
+    pub(crate) fn create(storage: &dyn Storage, saved: Saved) -> Result<CursorFile> {
+        CursorFile::create_at(CURSORS_PLACE, storage, saved)
+    }
+
+    /// Makes a new `NOTES` with this content.
+    pub(crate) fn create_notes(storage: &dyn Storage, saved: Saved) -> Result<CursorFile> {
+        CursorFile::create_at(NOTES_PLACE, storage, saved)
+    }
+
+    /// Under the real name only when it is complete, and durable if it has to be.
+    fn create_at(place: Place, storage: &dyn Storage, mut saved: Saved) -> Result<CursorFile> {
         let needed = saved.encode(0).len() as u64;
         let slot_bytes = needed.next_power_of_two().clamp(SLOT_BYTES.into(), SLOT_BYTES_MAX.into()) as u32;
         fit(&mut saved, slot_bytes);
-        let io = |operation| move |error| Error::io(operation, CURSORS_NEW, error);
+        let io = |operation| move |error| Error::io(operation, place.new_name, error);
         let file =
-            storage.create(CURSORS_NEW, 2 * u64::from(slot_bytes), Fill::Zeros).map_err(io("create"))?;
+            storage.create(place.new_name, 2 * u64::from(slot_bytes), Fill::Zeros).map_err(io("create"))?;
         let offset = offset(saved.generation, slot_bytes);
         file.write_at(&saved.encode(slot_bytes), offset).map_err(io("write"))?;
-        file.sync().map_err(io("sync"))?;
-        storage.rename(CURSORS_NEW, CURSORS).map_err(io("rename"))?;
-        storage.sync_directory().map_err(|error| Error::io("sync", storage.location(), error))?;
-        Ok(CursorFile { file, slot_bytes, generation: saved.generation, suspect: false })
+        if place.synced {
+            file.sync().map_err(io("sync"))?;
+        }
+        storage.rename(place.new_name, place.name).map_err(io("rename"))?;
+        if place.synced {
+            let synced = storage.sync_directory();
+            synced.map_err(|error| Error::io("sync", storage.location(), error))?;
+        }
+        Ok(CursorFile { place, file, slot_bytes, generation: saved.generation, suspect: false })
     }
 
-    /// Saves durably. After an error the last successful save is still what a crash leaves, or this one is.
+    /// Saves, `CURSORS` durably. After an error the last successful save is still what a crash leaves, or this one is.
     pub(crate) fn save(&mut self, storage: &dyn Storage, mut saved: Saved) -> Result<()> {
         saved.generation = self.generation + 1;
-        if self.suspect || saved.encode(0).len() > self.slot_bytes as usize {
-            match CursorFile::create(storage, saved.clone()) {
+        let mut bytes = saved.encode(self.slot_bytes);
+        if self.suspect || bytes.len() > self.slot_bytes as usize {
+            match CursorFile::create_at(self.place, storage, saved.clone()) {
                 Ok(file) => {
                     *self = file;
                     return Ok(());
@@ -253,25 +294,65 @@ impl CursorFile {
                 // No space for a larger file: save without some of the ranges; they will be delivered again.
                 Err(error) => {
                     fit(&mut saved, self.slot_bytes);
-                    if !error.is_full() || self.suspect || saved.encode(0).len() > self.slot_bytes as usize {
+                    bytes = saved.encode(self.slot_bytes);
+                    if !error.is_full() || self.suspect || bytes.len() > self.slot_bytes as usize {
                         return Err(error);
                     }
                 }
             }
         }
-        let bytes = saved.encode(self.slot_bytes);
+        let name = self.place.name;
         self.generation = saved.generation;
         self.suspect = true;
         let offset = offset(saved.generation, self.slot_bytes);
-        self.file.write_at(&bytes, offset).map_err(|error| Error::io("write", CURSORS, error))?;
-        self.file.sync().map_err(|error| Error::io("sync", CURSORS, error))?;
+        self.file.write_at(&bytes, offset).map_err(|error| Error::io("write", name, error))?;
+        if self.place.synced {
+            self.file.sync().map_err(|error| Error::io("sync", name, error))?;
+        }
         self.suspect = false;
         Ok(())
+    }
+
+    /// The next save makes a new file.
+    pub(crate) fn distrust(&mut self) {
+        self.suspect = true;
     }
 
     /// Bytes on disk.
     pub(crate) fn bytes(&self) -> u64 {
         2 * u64::from(self.slot_bytes)
+    }
+}
+
+/// Removes the notes, durably, also if an earlier call got only as far as removing them.
+pub(crate) fn remove_notes(storage: &dyn Storage) -> Result<()> {
+    match storage.remove(NOTES) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::io("remove", NOTES, error));
+        }
+        _ => {}
+    }
+    storage.sync_directory().map_err(|error| Error::io("sync", storage.location(), error))
+}
+
+impl Saved {
+    /// Adds what the notes say of consumers that are known here, as far as the log reaches: `end`. False if that is nothing new.
+    pub(crate) fn add_notes(&mut self, notes: &Saved, end: Position) -> bool {
+        if notes.log_id != self.log_id {
+            return false;
+        }
+        let before = self.clone();
+        self.dropped_below = self.dropped_below.max(notes.dropped_below.min(end));
+        for state in &mut self.consumers {
+            let Some(noted) = notes.consumers.iter().find(|noted| noted.name == state.name) else { continue };
+            state.dropped = state.dropped.max(noted.dropped);
+            let first = (state.acknowledged, noted.acknowledged);
+            for (start, stop) in std::iter::once(first).chain(noted.ahead.iter().map(|(&a, &b)| (a, b))) {
+                state.acknowledge(start..stop.min(end));
+            }
+            state.saved = state.acknowledged;
+        }
+        *self != before
     }
 }
 
@@ -305,6 +386,8 @@ pub(crate) fn durable_part(consumers: &Consumers, durable: Position) -> Vec<Cons
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
 
     fn saved() -> Saved {
@@ -344,5 +427,30 @@ mod tests {
         fit(&mut full, SLOT_BYTES);
         assert!(full.encode(0).len() <= SLOT_BYTES as usize);
         assert_eq!(full.consumers[1].ahead.first_key_value(), Some((&1, &2)));
+    }
+
+    #[test]
+    fn notes_move_cursors_forward_and_not_beyond_the_log() {
+        let check =
+            |acknowledged: Position, ahead: Range<Position>, end, expected: (Position, Option<Position>)| {
+                let mut cursors = saved();
+                let mut notes = saved();
+                notes.consumers[0].acknowledge(0..acknowledged);
+                notes.consumers[0].acknowledge(ahead);
+                notes.consumers.push(ConsumerState { name: "removed".into(), ..Default::default() });
+                let added = cursors.add_notes(&notes, end);
+                let first = &cursors.consumers[0];
+                assert_eq!((first.acknowledged, first.ahead.last_key_value().map(|(_, &end)| end)), expected);
+                assert_eq!((added, cursors.consumers.len()), (cursors != saved(), 2));
+            };
+        check(5, 7..9, 10, (5, Some(9)));
+        check(6, 7..9, 10, (6, Some(9)));
+        check(7, 7..9, 10, (9, None));
+        check(20, 7..9, 10, (10, None));
+        check(5, 12..20, 15, (5, Some(15)));
+        check(3, 3..3, 10, (5, Some(9)));
+        let mut other = saved();
+        let notes = Saved { log_id: 8, ..saved() };
+        assert!(!other.add_notes(&notes, 100));
     }
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use crate::commit::Baton;
-use crate::cursors::{Saved, durable_part};
-use crate::log::Log;
+use crate::cursors::{CursorFile, Saved, durable_part, remove_notes};
+use crate::log::{Log, State};
 use crate::recovery::{SPARE_PREFIX, Spare};
 use crate::segment::{Segment, lock};
 use crate::storage::{Fill, SegmentFile};
 use crate::wakers;
-use crate::{Error, Result, Watermarks};
+use crate::{Error, Position, Result, Watermarks};
 
 impl Log {
     pub(crate) fn save_all_cursors(&self) -> Result<()> {
@@ -29,21 +29,57 @@ impl Log {
         let mut file = lock(&self.cursor_file);
         let (snapshot, saved) = {
             let state = self.lock();
-            let consumers = durable_part(&state.consumers, state.watermarks.durable);
-            let saved = Saved {
-                generation: 0,
-                log_id: self.log_id,
-                hint: state.hint,
-                dropped_below: state.dropped_below,
-                consumers,
-            };
-            (state.consumers.clone(), saved)
+            (state.consumers.clone(), self.cursors_up_to(&state, state.watermarks.durable))
         };
         let durable = saved.hint.durable;
         file.save(&*self.storage, saved)?;
         let mut state = self.lock();
         state.consumers.saved(&snapshot, durable);
         state.cursor_bytes = file.bytes();
+        Ok(())
+    }
+
+    /// What is to be saved of the cursors: nothing at or beyond `end`.
+    fn cursors_up_to(&self, state: &State, end: Position) -> Saved {
+        Saved {
+            generation: 0,
+            log_id: self.log_id,
+            hint: state.hint,
+            dropped_below: state.dropped_below,
+            consumers: durable_part(&state.consumers, end),
+        }
+    }
+
+    /// Puts all cursors into the file of notes, which is made if there is none.
+    pub(crate) fn note_all_cursors(&self) -> Result<()> {
+        let mut notes = lock(&self.notes);
+        let saved = {
+            let state = self.lock();
+            self.cursors_up_to(&state, state.watermarks.written)
+        };
+        match notes.as_mut() {
+            Some(file) => file.save(&*self.storage, saved)?,
+            None => *notes = Some(CursorFile::create_notes(&*self.storage, saved)?),
+        }
+        self.lock().notes_bytes = notes.as_ref().map_or(0, CursorFile::bytes);
+        Ok(())
+    }
+
+    /// Saves that this consumer is gone, and forgets the notes, which know it: one that is made later under its name must not begin
+    /// where it stood.
+    pub(crate) fn save_removal(&self) -> Result<()> {
+        self.save_all_cursors()?;
+        self.forget_notes()
+    }
+
+    pub(crate) fn forget_notes(&self) -> Result<()> {
+        let mut notes = lock(&self.notes);
+        let Some(file) = notes.as_mut() else { return Ok(()) };
+        // Until it is removed for certain, it is neither written to nor forgotten.
+        file.distrust();
+        remove_notes(&*self.storage)?;
+        *notes = None;
+        self.lock().notes_bytes = 0;
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::cursors::{CURSORS, CURSORS_NEW, Contents, Saved};
+use crate::cursors::{CURSORS, CURSORS_NEW, Contents, NOTES, NOTES_NEW, Saved};
 use crate::frame::Kind;
 use crate::reader::{SegmentReader, Step};
 use crate::recovery::{DAMAGED_SUFFIX, NEW_SUFFIX, SPARE_PREFIX};
@@ -26,7 +26,7 @@ pub struct Inspection {
     pub durable: Position,
     /// Everything below was dropped by a limit or released.
     pub dropped_below: Position,
-    /// All consumers, as they were saved last.
+    /// All consumers, as they were saved or noted last.
     pub consumers: Vec<ConsumerEntry>,
     /// All files with the name of a segment, oldest first.
     pub segments: Vec<SegmentEntry>,
@@ -47,7 +47,7 @@ pub enum CursorsState {
     Damaged,
 }
 
-/// A consumer as it was saved last.
+/// A consumer as it was saved or noted last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumerEntry {
     /// Its name.
@@ -131,7 +131,7 @@ impl Inspection {
     /// As [`Inspection::open`].
     pub fn on(storage: Arc<dyn Storage>) -> Result<Inspection> {
         let names = storage.list().map_err(|error| Error::io("list", storage.location(), error))?;
-        let contents = Contents::read(&*storage, &names)?;
+        let contents = Contents::read(&*storage, &names, CURSORS)?;
         let cursors = match &contents {
             None => CursorsState::Missing,
             Some(Contents { newest: None, .. }) => CursorsState::Damaged,
@@ -139,7 +139,11 @@ impl Inspection {
         };
         let saved = contents.and_then(|contents| contents.newest);
         let log_id = saved.as_ref().map(|(saved, _)| saved.log_id);
-        let saved = saved.map_or_else(Saved::default, |(saved, _)| saved);
+        let mut saved = saved.map_or_else(Saved::default, |(saved, _)| saved);
+        if let Ok(Some(Contents { newest: Some((notes, _)), .. })) = Contents::read(&*storage, &names, NOTES)
+        {
+            saved.add_notes(&notes, Position::MAX);
+        }
         let consumers = saved.consumers.into_iter().map(|state| ConsumerEntry {
             name: state.name,
             acknowledged: state.acknowledged,
@@ -169,7 +173,7 @@ impl Inspection {
             } else if name.starts_with(SPARE_PREFIX) {
                 let bytes = self.storage.open(&name).and_then(|file| file.bytes());
                 self.spares.push((name, bytes.unwrap_or(0)));
-            } else if ![LOCK, CURSORS, CURSORS_NEW].contains(&name.as_str())
+            } else if ![LOCK, CURSORS, CURSORS_NEW, NOTES, NOTES_NEW].contains(&name.as_str())
                 || name.ends_with(DAMAGED_SUFFIX)
                 || name.ends_with(NEW_SUFFIX)
             {

@@ -45,6 +45,8 @@ pub struct Log {
     /// The sync baton was put down.
     freed_sync: Condvar,
     pub(crate) cursor_file: Mutex<CursorFile>,
+    /// None until something is noted.
+    pub(crate) notes: Mutex<Option<CursorFile>>,
     pub(crate) resumes: Resumes,
     recovery: Recovery,
 }
@@ -69,6 +71,7 @@ pub(crate) struct State {
     /// Where the durable records end: recovery begins to scan there.
     pub(crate) hint: Hint,
     pub(crate) cursor_bytes: u64,
+    pub(crate) notes_bytes: u64,
     /// Counts rewrites.
     pub(crate) generation: u64,
     pub(crate) write_queue: Queue,
@@ -161,6 +164,7 @@ impl Log {
             rewrite_due: false,
             hint: Hint { durable: next, ..Hint::default() },
             cursor_bytes: found.cursor_file.bytes(),
+            notes_bytes: 0,
             generation: 0,
             write_queue: Queue::default(),
             sync_queue: Queue::default(),
@@ -185,6 +189,7 @@ impl Log {
             freed_write: Condvar::new(),
             freed_sync: Condvar::new(),
             cursor_file: Mutex::new(found.cursor_file),
+            notes: Mutex::new(None),
             resumes: Resumes::default(),
             recovery: found.report,
         })
@@ -310,6 +315,7 @@ impl Wal for Log {
         if new && let Err(error) = self.save_cursors() {
             // It may have been removed meanwhile; then there is nothing to take back.
             let _ = self.lock().consumers.remove(id);
+            self.forget_notes()?;
             return Err(error);
         }
         Ok(id)
@@ -317,7 +323,7 @@ impl Wal for Log {
 
     fn remove_consumer(&self, id: ConsumerId) -> Result<()> {
         let removed = self.lock().consumers.remove(id)?;
-        self.save_cursors().inspect_err(|_| self.lock().consumers.put_back(id, removed))
+        self.save_removal().inspect_err(|_| self.lock().consumers.put_back(id, removed))
     }
 
     fn consumers(&self) -> Vec<Consumer> {
@@ -348,6 +354,10 @@ impl Wal for Log {
         Ok(state.consumers.find(id)?.next_unacknowledged(from))
     }
 
+    fn note_cursors(&self) -> Result<()> {
+        self.note_all_cursors()
+    }
+
     fn save_cursors(&self) -> Result<()> {
         self.save_all_cursors()
     }
@@ -366,7 +376,7 @@ impl Wal for Log {
         let freed: u64 = state.freed.iter().map(|segment| segment.file_bytes).sum();
         Stats {
             segments: state.segments.len() as u64,
-            disk_bytes: state.segment_bytes() + spares + freed + state.cursor_bytes,
+            disk_bytes: state.segment_bytes() + spares + freed + state.cursor_bytes + state.notes_bytes,
             memory_bytes: state.memory_bytes(),
             ..state.stats
         }

@@ -1,5 +1,6 @@
 //! What a log may cost: sizes, limits, and what happens at them.
 
+use crate::cursors::CURSOR_FILES_BYTES;
 use crate::segment::HEADER_BLOCK;
 use crate::staging::MARK_BYTES;
 use crate::{Error, Result};
@@ -10,7 +11,7 @@ pub struct Options {
     /// Bytes of a segment file, a multiple of 4,096 from 16 KiB to 2 GiB. Default 64 MiB. Space is freed segment by segment,
     /// and a batch must fit into one.
     pub segment_bytes: u64,
-    /// Bytes on disk, spare segments included: at least `spares + 3` segments. Default 2 GiB.
+    /// Bytes on disk, spare segments and cursors included: at least `spares + 3` segments and 48 KiB. Default 2 GiB.
     pub max_bytes: u64,
     /// Milliseconds after which records may be dropped, acknowledged or not, at the next
     /// [`release`](crate::Wal::release). Works on whole segments. Default: never.
@@ -82,8 +83,9 @@ impl Options {
     }
 
     /// Bytes that segments may take: what the spares and the cursors leave.
-    pub(crate) fn segments_budget(&self) -> u64 {
-        self.max_bytes - self.spares as u64 * self.segment_bytes
+    pub(crate) fn segments_budget(&self, cursor_bytes: u64) -> u64 {
+        (self.max_bytes - self.spares as u64 * self.segment_bytes)
+            .saturating_sub(cursor_bytes.max(CURSOR_FILES_BYTES))
     }
 
     pub(crate) fn check(&self) -> Result<()> {
@@ -97,10 +99,11 @@ impl Options {
                 2u64 << 30
             ));
         }
-        let least = (self.spares as u64).saturating_add(3).saturating_mul(self.segment_bytes);
+        let segments = (self.spares as u64).saturating_add(3).saturating_mul(self.segment_bytes);
+        let least = segments.saturating_add(CURSOR_FILES_BYTES);
         if self.max_bytes < least {
             return invalid(format!(
-                "max_bytes is {}, must be at least {least}: three segments and the spares",
+                "max_bytes is {}, must be at least {least}: three segments, the spares, and the cursors",
                 self.max_bytes
             ));
         }

@@ -11,7 +11,9 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::consumer::Consumers;
-use crate::cursors::{CURSORS_NEW, CursorFile, Found, Hint, Saved};
+use crate::cursors::{
+    CURSORS, CURSORS_NEW, Contents, CursorFile, Found, Hint, NOTES, NOTES_NEW, Saved, remove_notes,
+};
 use crate::frame::{ALIGNMENT, FRAME_HEADER, Kind};
 use crate::reader::{SegmentReader, Step};
 use crate::segment::{Extent, HEADER_BLOCK, IndexEntry, Segment, SegmentHeader, file_name, file_number};
@@ -106,11 +108,11 @@ pub(crate) fn recover(storage: &dyn Storage, options: &Options) -> Result<Recove
     let next_number = numbers.max().unwrap_or(0).max(hinted) + 1;
     let mut segments = supersede(storage, found)?;
 
-    let saved = saved.unwrap_or_default();
+    let mut saved = saved.unwrap_or_default();
     let log_id = log_id.unwrap_or_else(|| storage.salt());
-    let consumers = Consumers::restore(saved.consumers.clone());
     let newest_claim = segments.iter().map(|segment| segment.header.durable).max().unwrap_or(0);
-    let durable = saved.hint.durable.max(newest_claim).max(consumers.acknowledged_end());
+    let acknowledged = Consumers::restore(saved.consumers.clone()).acknowledged_end();
+    let durable = saved.hint.durable.max(newest_claim).max(acknowledged);
     let end = repair_tail(storage, &mut segments, saved.hint, durable, &mut report)?;
     let next = end.max(durable);
     if end < next && !segments.is_empty() {
@@ -120,13 +122,21 @@ pub(crate) fn recover(storage: &dyn Storage, options: &Options) -> Result<Recove
     report.positions = segments.front().map_or(next, Segment::base)..next;
 
     let spares = find_spares(storage, &names, options)?;
-    let cursor_file = match cursor_file {
+    let mut cursor_file = match cursor_file {
         Some(file) => file,
         None => CursorFile::create(
             storage,
             Saved { log_id, hint: Hint { durable: next, ..saved.hint }, ..saved.clone() },
         )?,
     };
+    // Everything below `next` is durable by now, and no position from there on has been given.
+    if let Some(notes) = Contents::read(storage, &names, NOTES)? {
+        if notes.newest.is_some_and(|(notes, _)| saved.add_notes(&notes, next)) {
+            cursor_file.save(storage, saved.clone())?;
+        }
+        remove_notes(storage)?;
+    }
+    let consumers = Consumers::restore(saved.consumers);
     Ok(Recovered {
         log_id,
         segments,
@@ -153,10 +163,10 @@ fn find_segments(
     for name in names {
         match file_number(name) {
             Some(number) => numbered.push((number, name)),
-            None if name == CURSORS_NEW || name.ends_with(NEW_SUFFIX) => {
+            None if name == CURSORS_NEW || name == NOTES_NEW || name.ends_with(NEW_SUFFIX) => {
                 storage.remove(name).map_err(|error| Error::io("remove", name, error))?;
             }
-            None if [LOCK, crate::cursors::CURSORS].contains(&name.as_str())
+            None if [LOCK, CURSORS, NOTES].contains(&name.as_str())
                 || name.starts_with(SPARE_PREFIX)
                 || name.ends_with(DAMAGED_SUFFIX) => {}
             None => report.foreign_files.push(name.clone()),

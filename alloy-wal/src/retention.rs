@@ -48,7 +48,7 @@ impl State {
             self.plan = plan;
             return Ok(());
         }
-        let budget = options.segments_budget();
+        let budget = options.segments_budget(self.cursor_bytes + self.notes_bytes);
         let needed = plan.segments * options.segment_bytes;
         while self.segment_bytes() + needed > budget {
             // The newest segment stays, and what is not durable stays: it may have to be written once more.

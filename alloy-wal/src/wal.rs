@@ -171,8 +171,9 @@ pub struct Stats {
 /// Three words have one meaning everywhere: *staged* is in memory and lost with the process, *written* is in
 /// the file and survives the death of the process, *durable* is synced and survives power loss.
 ///
-/// No call but [`write`](Wal::write), [`sync`](Wal::sync), [`save_cursors`](Wal::save_cursors),
-/// [`release`](Wal::release) and [`prepare`](Wal::prepare) writes to the disk, and only
+/// No call but [`write`](Wal::write), [`sync`](Wal::sync), [`note_cursors`](Wal::note_cursors),
+/// [`save_cursors`](Wal::save_cursors), [`release`](Wal::release) and [`prepare`](Wal::prepare), and those that create or remove
+/// consumers, writes to the disk, and only
 /// [`read`](Wal::read) of records that are no longer in memory reads from it.
 ///
 /// # Contract
@@ -186,8 +187,8 @@ pub struct Stats {
 ///    [`Item::Gap`] with their exact positions.
 /// 6. No record is dropped while a consumer has not acknowledged it, unless a declared limit says so; each
 ///    dropped record is counted for each consumer that had not acknowledged it.
-/// 7. Acknowledging is idempotent and may come out of order within a bounded window. A saved cursor is never
-///    ahead of what was acknowledged.
+/// 7. Acknowledging is idempotent and may come out of order within a bounded window. A noted cursor survives the death of the
+///    process, a saved one power loss. Neither is ever ahead of what was acknowledged, nor of the log.
 /// 8. A failed write or sync leaves the log usable or fails every later `append`, `write` and `sync`; nothing
 ///    is called written or durable that is not.
 /// 9. A waker given to `poll_watermarks` is woken when the watermarks differ from `seen`, and when the log fails.
@@ -227,11 +228,16 @@ pub trait Wal: Send + Sync + 'static {
     /// Where a consumer stands.
     fn cursor(&self, id: ConsumerId) -> Result<Cursor>;
 
-    /// The consumer is done with these records. In memory until [`save_cursors`](Wal::save_cursors).
+    /// The consumer is done with these records. In memory until [`note_cursors`](Wal::note_cursors) or
+    /// [`save_cursors`](Wal::save_cursors).
     fn acknowledge(&self, id: ConsumerId, positions: Range<Position>) -> Result<()>;
 
     /// The first position at or after `from` that the consumer has not acknowledged: what to read after a restart.
     fn next_unacknowledged(&self, id: ConsumerId, from: Position) -> Result<Position>;
+
+    /// Writes all cursors to a file without a sync: they survive the death of the process, and after power loss what was saved counts.
+    /// One small write, cheap enough for every acknowledgement.
+    fn note_cursors(&self) -> Result<()>;
 
     /// Puts all cursors on disk, durably; first syncs the log where a cursor would be ahead of it.
     fn save_cursors(&self) -> Result<()>;
@@ -282,6 +288,9 @@ impl<W: Wal + ?Sized> Wal for Arc<W> {
     }
     fn next_unacknowledged(&self, id: ConsumerId, from: Position) -> Result<Position> {
         (**self).next_unacknowledged(id, from)
+    }
+    fn note_cursors(&self) -> Result<()> {
+        (**self).note_cursors()
     }
     fn save_cursors(&self) -> Result<()> {
         (**self).save_cursors()

@@ -14,7 +14,7 @@ const NAMES: [&str; 8] = [
     "00000000000000000002.wal",
     "00000000000000000003.wal",
     "CURSORS",
-    "CURSORS.new",
+    "NOTES",
     "spare-1",
     "00000000000000000004.wal.new",
     "00000000000000000005.wal.damaged",

@@ -15,6 +15,7 @@ enum Call {
     Write,
     Sync,
     Acknowledge(u8),
+    NoteCursors,
     SaveCursors,
     Release,
     Prepare,
@@ -81,6 +82,7 @@ fuzz_target!(|calls: Vec<Call>| {
                     let _ = world.log.acknowledge(consumer, low..low + u64::from(count));
                 }
             }
+            Call::NoteCursors => drop(world.log.note_cursors()),
             Call::SaveCursors => drop(world.log.save_cursors()),
             Call::Release => drop(world.log.release(0)),
             Call::Prepare => drop(world.log.prepare()),

@@ -157,8 +157,8 @@ impl Decode for WalBlock {
         if limits.segment_bytes < SEGMENT_MIN {
             body.error_at("segment_bytes", "must be at least 1MiB");
         }
-        if limits.max_bytes < limits.segment_bytes.saturating_mul(4) {
-            body.error_at("max_bytes", "must be at least four times segment_bytes");
+        if limits.max_bytes < limits.segment_bytes.saturating_mul(5) {
+            body.error_at("max_bytes", "must be at least five times segment_bytes");
         }
         WalBlock { limits }
     }

@@ -20,8 +20,8 @@ use super::{Error, LogState, Options, Piece};
 
 /// The one consumer of an endpoint's log.
 const CONSUMER: &str = "endpoint";
-/// How often the cursor is saved and segments are freed and prepared. What is delivered twice after power loss or
-/// `kill -9` is at most what was acknowledged within this time.
+/// How often the cursor is saved and segments are freed and prepared. What is delivered twice after power loss is at most what
+/// was acknowledged within this time; after `kill -9` what was in flight.
 const TIDY_INTERVAL: Duration = Duration::from_millis(250);
 /// Segments are whole pages.
 const PAGE_BYTES: u64 = 4096;
@@ -212,6 +212,16 @@ impl Custody {
     /// The endpoint has the record, or has refused it for good.
     pub(super) fn acknowledge(&self, position: Position) {
         self.acknowledge_all(position..position + 1);
+    }
+
+    /// Notes what is acknowledged, so that it is not sent again after `kill -9`. By a thread that may wait for the disk.
+    pub(super) async fn note(&self) {
+        let wal = self.wal.clone();
+        let noted = tokio::task::spawn_blocking(move || wal.note_cursors()).await;
+        if let Ok(Err(error)) = noted {
+            // What it costs is a request sent again after a kill, and the disk's trouble is told by the thread that writes.
+            tracing::debug!(endpoint = &*self.keeper.endpoint, %error, "cannot note what is delivered");
+        }
     }
 
     /// Records that cannot be read: reported once, then behind us.

@@ -161,6 +161,7 @@ async fn send(batch: &[Pending], custody: &Custody, client: &Client, options: &O
                     figures.newest_sent_ms.fetch_max(pending.piece.newest_ms, Ordering::Relaxed);
                     custody.acknowledge(pending.position);
                 }
+                custody.note().await;
                 return true;
             }
             Outcome::Never { why } => {

@@ -35,6 +35,8 @@ pub(crate) struct Promises {
     pub(crate) acknowledged: BTreeSet<Position>,
     /// The last cursor that was saved for certain.
     pub(crate) saved: Position,
+    /// The last one that was noted for certain: it survives the process.
+    pub(crate) noted: Position,
 }
 
 pub(crate) struct Run {
@@ -94,7 +96,7 @@ impl Run {
     /// Makes one random call. Errors are what the storage makes of it; promises are noted.
     pub(crate) fn step(&mut self) -> Result<()> {
         let log = self.log();
-        let result = match self.random.below(16) {
+        let result = match self.random.below(18) {
             0..=5 => self.append(1),
             6 => {
                 let count = 2 + self.random.below(5);
@@ -105,7 +107,8 @@ impl Run {
             11..=12 => self.acknowledge(),
             13 => self.save(),
             14 => log.release(0).map(drop),
-            _ => log.prepare(),
+            15 => log.prepare(),
+            _ => self.note(),
         };
         let now = log.watermarks();
         assert!(
@@ -131,6 +134,15 @@ impl Run {
         Ok(())
     }
 
+    fn note(&mut self) -> Result<()> {
+        let Some(consumer) = self.consumer else { return Ok(()) };
+        let log = self.log();
+        let before = log.cursor(consumer)?.acknowledged;
+        log.note_cursors()?;
+        self.promises.noted = before;
+        Ok(())
+    }
+
     fn save(&mut self) -> Result<()> {
         let Some(consumer) = self.consumer else { return Ok(()) };
         let log = self.log();
@@ -145,6 +157,10 @@ impl Run {
         self.log = None;
         self.storage = self.storage.restart(crash);
         assert!(self.open(), "the log opens after a crash");
+        if crash == Crash::Process {
+            self.promises.saved = self.promises.saved.max(self.promises.noted);
+        }
+        self.promises.noted = 0;
         let promised = if crash == Crash::Power { self.promises.durable } else { self.promises.written };
         self.check(promised);
     }
