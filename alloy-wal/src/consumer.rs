@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::{ConsumerId, Error, Position, Result};
+use crate::{Consumer, ConsumerId, Cursor, Error, Position, Result};
 
 /// Longest name in bytes: one byte holds the length on disk.
 pub(crate) const NAME_BYTES_MAX: usize = 255;
@@ -185,6 +185,16 @@ impl Consumers {
                 mine.saved = mine.saved.max(state.acknowledged.min(durable));
             }
         }
+    }
+
+    /// All of them as the caller sees them; `cursor` knows the rest of the log.
+    pub(crate) fn list(&self, cursor: impl Fn(&ConsumerState) -> Cursor) -> Vec<Consumer> {
+        let entry = |(id, state): (_, &ConsumerState)| Consumer {
+            id,
+            name: state.name.clone(),
+            cursor: cursor(state),
+        };
+        self.iter().map(entry).collect()
     }
 
     /// All of them in the order of their creation.

@@ -31,14 +31,14 @@
 //!
 //! # What survives what
 //!
-//! | what happens | staged | written | durable | saved cursors |
-//! | --- | --- | --- | --- | --- |
-//! | the process dies | lost | there | there | there |
-//! | power fails, the system crashes | lost | a part, whole batches | there | there |
-//! | a write or sync fails | there | there, rewritten elsewhere | there | there |
-//! | the disk is full | there, written later | there | there | there |
-//! | bytes of a file change | there | that record becomes a gap | that record becomes a gap | the older copy |
-//! | `CURSORS` is lost | there | there | there | lost: delivered again from the oldest on |
+//! | what happens | staged | written | durable | noted cursors | saved cursors |
+//! | --- | --- | --- | --- | --- | --- |
+//! | the process dies | lost | there | there | there | there |
+//! | power fails, the system crashes | lost | a part, whole batches | there | there, older, or lost | there |
+//! | a write or sync fails | there | there, rewritten elsewhere | there | there | there |
+//! | the disk is full | there, written later | there | there | there | there |
+//! | bytes of a file change | there | that record becomes a gap | that record becomes a gap | the older copy | the older copy |
+//! | `CURSORS` is lost | there | there | there | lost | lost: delivered again from the oldest on |
 //!
 //! Out of scope: somebody else writing to the files of an open log, and two logs on one directory across machines.
 //!
@@ -55,9 +55,9 @@
 //!
 //! # When the log is full
 //!
-//! [`Policy::Refuse`] and [`Policy::DropOldest`] are the log's. Blocking is the caller's: on an error that
-//! [`is_full`](Error::is_full), wait until `poll_watermarks` differs from what it was before the call, and append again.
-//! `examples/durable_queue_tokio.rs` does that in async code, `examples/threads_no_tokio.rs` has the waker of a thread.
+//! [`Policy::Refuse`] and [`Policy::DropOldest`] are decided by the log. To block, a thread calls
+//! [`append_blocking`](Wal::append_blocking). Async code does what that does: on an error that [`is_full`](Error::is_full), wait until
+//! `poll_watermarks` differs from what it was before the call, and append again (`examples/durable_queue_tokio.rs`).
 //!
 //! # Memory
 //!
@@ -80,6 +80,7 @@
 //! ```text
 //! LOCK                       held while the log is open
 //! CURSORS                    two slots: where every consumer stands, where the durable log ends
+//! NOTES                      the same, newer and never synced: for the next process, if the system lives
 //! 00000000000000000007.wal   a segment; the name is its number
 //! spare-3                    a prepared segment without records
 //!

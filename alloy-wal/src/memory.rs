@@ -196,13 +196,7 @@ impl Wal for MemoryLog {
 
     fn consumers(&self) -> Vec<Consumer> {
         let state = self.lock();
-        let all = state.consumers.iter();
-        all.map(|(id, consumer)| Consumer {
-            id,
-            name: consumer.name.clone(),
-            cursor: state.cursor_of(consumer),
-        })
-        .collect()
+        state.consumers.list(|consumer| state.cursor_of(consumer))
     }
 
     fn cursor(&self, id: ConsumerId) -> Result<Cursor> {

@@ -42,8 +42,9 @@ pub struct Options {
 
 /// What `append` does when the log has reached [`Options::max_bytes`].
 ///
-/// To wait instead, use `Refuse`, and on an error that [`is_full`](crate::Error::is_full) wait until
-/// [`poll_watermarks`](crate::Wal::poll_watermarks) shows a larger `released`, then append again.
+/// To wait instead, use `Refuse` and call [`append_blocking`](crate::Wal::append_blocking), or in async code on an error that
+/// [`is_full`](crate::Error::is_full) wait until [`poll_watermarks`](crate::Wal::poll_watermarks) shows a larger `released`, then
+/// append again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
     /// Refuses the batch with [`Error::Full`]. Nothing is lost.

@@ -1,6 +1,8 @@
 //! Those who wait for the watermarks to move.
 
-use std::task::{Context, Waker};
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
+use std::thread::{self, Thread};
 
 /// More than this many are not kept but woken at once: they look and come back.
 const WAKERS_MAX: usize = 1024;
@@ -33,4 +35,17 @@ impl Wakers {
 
 pub(crate) fn wake(wakers: Vec<Waker>) {
     wakers.into_iter().for_each(Waker::wake);
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Unparks this thread.
+pub(crate) fn thread_waker() -> Waker {
+    Arc::new(Unpark(thread::current())).into()
 }

@@ -9,7 +9,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use crate::Result;
+use crate::wakers::thread_waker;
+use crate::{Error, Result};
 
 /// The number of a record: 64 bits, dense, in the order of appending. Survives restarts and rotation
 /// and is never used twice for different records that any reader has seen.
@@ -203,6 +204,35 @@ pub trait Wal: Send + Sync + 'static {
 
     /// Writes everything staged and syncs it to the device. Concurrent callers share one sync.
     fn sync(&self) -> Result<Watermarks>;
+
+    /// Returns when everything below `end` (the end of what [`append`](Wal::append) returned) is durable. Whoever waits leads the sync
+    /// for all who wait, unless somebody does already.
+    fn wait_durable(&self, end: Position) -> Result<Watermarks> {
+        let now = self.watermarks();
+        if now.durable >= end { Ok(now) } else { self.sync() }
+    }
+
+    /// Appends, and where a limit refuses waits until there is room: the policy of those whose threads may block. For room on disk it
+    /// waits until somebody calls [`release`](Wal::release); what is staged it writes itself, so that consumers see it.
+    ///
+    /// # Errors
+    /// Those of [`append`](Wal::append) but [`Error::Full`](crate::Error::Full), and those of [`write`](Wal::write).
+    fn append_blocking(&self, batch: &[&[u8]], stamp_ms: u64) -> Result<Range<Position>> {
+        let waker = thread_waker();
+        loop {
+            // Looked at before the attempt, so that no change after it is missed.
+            let seen = self.watermarks();
+            match self.append(batch, stamp_ms) {
+                Err(Error::Full { .. }) => {
+                    self.write()?;
+                    while self.poll_watermarks(&mut Context::from_waker(&waker), &seen).is_pending() {
+                        std::thread::park();
+                    }
+                }
+                done => return done,
+            }
+        }
+    }
 
     /// How far the log has come.
     fn watermarks(&self) -> Watermarks;

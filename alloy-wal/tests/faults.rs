@@ -128,6 +128,25 @@ fn a_full_disk_refuses_without_losing_anything() {
 }
 
 #[test]
+fn without_space_for_a_spare_the_log_goes_on_until_it_needs_a_segment() {
+    let mut run = Run::small(1);
+    assert!(run.open());
+    let log = run.log();
+    append(&*log, 10).expect("room");
+    log.sync().expect("the disk works");
+    let used: u64 = run.storage.files().iter().map(|(_, bytes)| bytes).sum();
+    run.storage.set_capacity(Some(used + 1000));
+    for _ in 0..3 {
+        assert!(log.prepare().expect_err("no space for a spare").is_full());
+        append(&*log, 1).expect("room");
+        log.sync().expect("what is left of the segment is enough");
+    }
+    run.storage.set_capacity(None);
+    log.prepare().expect("there is space again");
+    assert!(run.storage.files().iter().any(|(name, _)| name.starts_with("spare-")));
+}
+
+#[test]
 fn freeing_space_needs_no_space() {
     let mut run = Run::small(1);
     assert!(run.open());

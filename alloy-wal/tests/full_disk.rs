@@ -91,6 +91,24 @@ fn run(directory: &Path) {
 }
 
 #[test]
+fn a_read_only_file_system_is_an_error_that_says_so() {
+    let Some(mounted) = Mounted::new(4 << 20) else { return };
+    let log = Log::open(mounted.0.path(), options()).expect("opens");
+    append(&log, 10).expect("room");
+    log.close().expect("the disk works");
+    let remounted = Command::new("mount").args(["-o", "remount,ro"]).arg(mounted.0.path()).status();
+    assert!(remounted.expect("there is mount").success());
+    let error = Log::open(mounted.0.path(), options()).map(drop).expect_err("read-only");
+    assert!(
+        error.to_string().contains("LOCK") && error.to_string().contains("Read-only file system"),
+        "{error}"
+    );
+    // Looking needs no right to write.
+    let inspection = alloy_wal::Inspection::open(mounted.0.path()).expect("readable");
+    assert_eq!(inspection.segments.len(), 1);
+}
+
+#[test]
 fn a_full_file_system_refuses_without_a_signal_and_without_losing_anything() {
     if let Some(mounted) = Mounted::new(4 << 20) {
         run(mounted.0.path());

@@ -145,3 +145,36 @@ fn cursors_tell_how_far_behind_a_consumer_is() {
     assert_eq!((done.lag_records, done.lag_bytes, done.oldest_stamp_ms), (0, 0, None));
     assert_eq!(log.consumers().len(), 1);
 }
+
+#[test]
+fn a_thread_that_blocks_on_a_full_log_goes_on_when_there_is_room() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let log = Log::open(directory.path(), small_options()).expect("opens");
+    let consumer = log.consumer("c", Start::Oldest).expect("created");
+    let full = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for position in 0..2000 {
+                let appended = log.append(&[&[1; 200]], 0);
+                full.fetch_or(appended.is_err(), std::sync::atomic::Ordering::Relaxed);
+                let appended =
+                    appended.or_else(|_| log.append_blocking(&[&[1; 200]], 0)).expect("waits for room");
+                assert_eq!(appended, position..position + 1);
+            }
+            log.wait_durable(2000).expect("the disk works")
+        });
+        // What it is waiting for: somebody who consumes.
+        let mut low = 0;
+        while low < 1900 {
+            if full.load(std::sync::atomic::Ordering::Relaxed) || low > 0 {
+                let end = log.watermarks().written.min(low + small_options().window);
+                log.acknowledge(consumer, low..end).expect("in the window");
+                low = end;
+                log.release(0).expect("the disk works");
+            }
+            std::thread::yield_now();
+        }
+        assert_eq!(writer.join().expect("no panic").durable, 2000);
+    });
+    assert!(full.into_inner(), "it was never full");
+}

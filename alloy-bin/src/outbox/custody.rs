@@ -30,6 +30,8 @@ const FAILED_WAIT: Duration = Duration::from_millis(500);
 
 /// Between two lines about data that is refused.
 const REFUSAL_INTERVAL: Duration = Duration::from_secs(60);
+/// Why a failed log takes nothing.
+const FAILED: &str = "the log has failed; the agent must be started again";
 /// Why a closed log takes nothing.
 const CLOSED: &str = "the log is closed";
 
@@ -154,7 +156,10 @@ impl Custody {
     async fn written(&self, end: Position) -> Result<(), Error> {
         tokio::select! {
             biased;
-            () = self.reached(end, |watermarks| watermarks.written) => Ok(()),
+            reached = self.reached(end, |watermarks| watermarks.written) => match reached {
+                true => Ok(()),
+                false => Err(Error::Failed(FAILED.to_owned())),
+            },
             () = self.ended.cancelled() => match self.wal.watermarks().written {
                 written if written >= end => Ok(()),
                 _ => Err(Error::Failed(CLOSED.to_owned())),
@@ -162,9 +167,12 @@ impl Custody {
         }
     }
 
-    /// Waits until all that is staged now is synced.
+    /// Waits until all that is staged now is synced: for ever if it cannot be, since the log has failed or has been closed after a
+    /// last sync that failed. Whoever cannot wait so long gives up and has no promise.
     pub(super) async fn durable(&self) {
-        self.reached(self.wal.watermarks().staged, |watermarks| watermarks.durable).await;
+        if !self.reached(self.wal.watermarks().staged, |watermarks| watermarks.durable).await {
+            std::future::pending().await
+        }
     }
 
     /// Waits until all that is written now is acknowledged by the endpoint.
@@ -177,14 +185,22 @@ impl Custody {
 
     /// Waits until there is a written record at or behind `position`.
     pub(super) async fn written_behind(&self, position: Position) {
-        self.reached(position + 1, |watermarks| watermarks.written).await;
+        if !self.reached(position + 1, |watermarks| watermarks.written).await {
+            std::future::pending().await
+        }
     }
 
-    async fn reached(&self, position: Position, watermark: fn(&Watermarks) -> Position) {
+    /// False if the log has failed before: then polling it is always ready, and nothing changes any more.
+    async fn reached(&self, position: Position, watermark: fn(&Watermarks) -> Position) -> bool {
         let mut seen = self.wal.watermarks();
         while watermark(&seen) < position {
-            seen = poll_fn(|context| self.wal.poll_watermarks(context, &seen)).await;
+            let now = poll_fn(|context| self.wal.poll_watermarks(context, &seen)).await;
+            if now == seen {
+                return false;
+            }
+            seen = now;
         }
+        true
     }
 
     /// The records from `position` on. Those no longer in memory are read by a thread that may wait for the disk.
@@ -307,7 +323,7 @@ impl Keeper {
                 synced = Instant::now();
             }
             if done.is_ok() && (stop || tidied.elapsed() >= TIDY_INTERVAL) {
-                done = wal.save_cursors().and_then(|()| wal.release(now_ms())).and_then(|_| wal.prepare());
+                done = wal.save_cursors().and_then(|()| wal.release(now_ms())).and_then(|_| prepare(wal));
                 tidied = Instant::now();
                 seen = wal.watermarks();
             }
@@ -344,6 +360,11 @@ impl Keeper {
         }
         *trouble = now;
     }
+}
+
+/// A spare segment saves time and is not needed: on a full disk the log goes on in the space that it has, and it is tried again.
+fn prepare(wal: &dyn Wal) -> alloy_wal::Result<()> {
+    wal.prepare().or_else(|error| if error.is_full() { Ok(()) } else { Err(error) })
 }
 
 /// How many of the pieces go into one batch: as many as fit, and one at least.
