@@ -102,6 +102,30 @@ fn committing_goes_on_while_the_house_is_kept() {
     });
 }
 
+#[test]
+fn a_reader_sees_all_that_is_written_and_nothing_else() {
+    check(|| {
+        let (_, log) = open();
+        let consumer = log.consumer("reader", Start::Oldest).expect("created");
+        let writers = commit(&log, 2);
+        let mut next = 0;
+        while next < 8 {
+            let written = log.watermarks().written;
+            let items = read_all(&*log, next).expect("readable");
+            let end = items.last().map_or(next, alloy_wal::Item::next);
+            assert!(end >= written, "{written} were written, {end} are read");
+            assert!(end <= log.watermarks().written && items.len() as u64 == end - next);
+            assert!(items.iter().all(|item| matches!(item, alloy_wal::Item::Record(_))));
+            log.acknowledge(consumer, next..end).expect("written");
+            log.note_cursors().expect("the disk works");
+            next = end;
+            thread::yield_now();
+        }
+        writers.into_iter().for_each(|writer| writer.join().expect("no panic"));
+        assert_eq!(log.cursor(consumer).expect("known").acknowledged, 8);
+    });
+}
+
 struct Unpark(thread::Thread);
 
 impl Wake for Unpark {
