@@ -14,7 +14,7 @@ mod rivals;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use benches::wal::{Candidate, Case, Mode, Subject};
+use benches::wal::{Candidate, Case, Subject};
 
 fn main() {
     benches::wal::run(&[
@@ -48,14 +48,14 @@ impl Candidate for Rival {
 
     fn can(&self, case: &Case) -> bool {
         match self.syncs {
-            Syncs::Always => case.mode != Mode::NoSync,
+            Syncs::Always => !case.mode.is_without_sync(),
             Syncs::IfAsked => true,
-            Syncs::Never => case.mode == Mode::NoSync,
+            Syncs::Never => case.mode.is_without_sync(),
         }
     }
 
     fn open(&self, directory: &Path, case: &Case) -> Box<dyn Subject> {
-        let writers = if let Mode::Commit(writers) = case.mode { writers } else { 1 };
+        let writers = case.mode.writers();
         let staged = (0..writers).map(|_| Mutex::new(Vec::new())).collect();
         Box::new(Staged { put: (self.open)(directory), staged, record_bytes: case.record_bytes })
     }
@@ -83,8 +83,8 @@ impl Subject for Staged {
         batch.iter().for_each(|record| staged.extend_from_slice(record));
     }
 
-    fn write(&self) {
-        self.hand_over(0, false);
+    fn write(&self, writer: usize) {
+        self.hand_over(writer, false);
     }
 
     fn sync(&self, writer: usize) {

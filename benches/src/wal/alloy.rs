@@ -37,7 +37,7 @@ impl Subject for Opened {
         self.log.append(batch, 1_700_000_000_000).expect("room");
     }
 
-    fn write(&self) {
+    fn write(&self, _writer: usize) {
         self.log.write().expect("a disk that writes");
     }
 

@@ -36,50 +36,67 @@ impl Round {
 /// Runs one round.
 pub fn run(subject: &dyn Subject, case: &Case) -> Round {
     let record = vec![0x5a; case.record_bytes];
+    let writers = case.mode.writers();
     match case.mode {
-        Mode::NoSync => repeat(subject, NO_SYNC_REPEATS, || fill(subject, &record)),
-        Mode::SyncPerMebibyte => repeat(subject, PER_MEBIBYTE_REPEATS, || fill_synced(subject, &record)),
-        Mode::Commit(writers) => commit(subject, &record, writers),
+        Mode::NoSync(_) => repeat(subject, NO_SYNC_REPEATS, writers, |writer| {
+            fill(&record, NO_SYNC_BYTES / writers, WRITE_BYTES, subject, writer, |subject, writer| {
+                subject.write(writer)
+            })
+        }),
+        Mode::SyncPerMebibyte(_) => repeat(subject, PER_MEBIBYTE_REPEATS, writers, |writer| {
+            fill(&record, PER_MEBIBYTE_BYTES / writers, 1 << 20, subject, writer, |subject, writer| {
+                subject.sync(writer)
+            })
+        }),
+        Mode::Commit(_) => commit(subject, &record, writers),
     }
 }
 
-fn repeat(subject: &dyn Subject, times: usize, mut fill: impl FnMut() -> usize) -> Round {
+/// Every writer fills once, so many times.
+fn repeat(
+    subject: &dyn Subject,
+    times: usize,
+    writers: usize,
+    fill: impl Fn(usize) -> usize + Sync,
+) -> Round {
     let mut round = Round::default();
     for _ in 0..times {
         let start = Instant::now();
-        round.bytes += fill();
+        if writers == 1 {
+            round.bytes += fill(0);
+        } else {
+            let fill = &fill;
+            round.bytes += std::thread::scope(|scope| {
+                let handles: Vec<_> = (0..writers).map(|writer| scope.spawn(move || fill(writer))).collect();
+                handles.into_iter().map(|handle| handle.join().expect("a writer fails")).sum::<usize>()
+            });
+        }
         round.took += start.elapsed();
         subject.rest();
     }
     round
 }
 
-fn fill(subject: &dyn Subject, record: &[u8]) -> usize {
+/// Appends so many bytes, record by record, and puts away what has come together every `step` bytes and at the end.
+fn fill(
+    record: &[u8],
+    bytes: usize,
+    step: usize,
+    subject: &dyn Subject,
+    writer: usize,
+    put_away: fn(&dyn Subject, usize),
+) -> usize {
     let (mut total, mut staged) = (0, 0);
-    while total < NO_SYNC_BYTES {
-        subject.append(0, &[record]);
+    while total < bytes {
+        subject.append(writer, &[record]);
         total += record.len();
         staged += record.len();
-        if staged >= WRITE_BYTES {
-            subject.write();
+        if staged >= step {
+            put_away(subject, writer);
             staged = 0;
         }
     }
-    subject.write();
-    total
-}
-
-fn fill_synced(subject: &dyn Subject, record: &[u8]) -> usize {
-    let (mut total, mut unsynced) = (0, 0);
-    while total < PER_MEBIBYTE_BYTES {
-        subject.append(0, &[record]);
-        total += record.len();
-        unsynced += record.len();
-        if unsynced >= 1 << 20 {
-            subject.sync(0);
-            unsynced = 0;
-        }
-    }
+    put_away(subject, writer);
     total
 }
 

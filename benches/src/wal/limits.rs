@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use memmap2::MmapMut;
 
-use super::{Candidate, Case, Mode, Subject};
+use super::{Candidate, Case, Subject};
 
 /// Bytes of hot pages: as many as a log with four spare segments writes to in turn. The pages are in memory, but no more of them
 /// than of a log's are in the processor's caches.
@@ -28,7 +28,7 @@ impl Candidate for Memory {
     }
 
     fn can(&self, case: &Case) -> bool {
-        case.mode == Mode::NoSync
+        case.mode.is_without_sync()
     }
 
     fn open(&self, _directory: &Path, _case: &Case) -> Box<dyn Subject> {
@@ -60,25 +60,21 @@ impl Subject for MemoryArea {
         }
     }
 
-    fn write(&self) {}
+    fn write(&self, _writer: usize) {}
     fn sync(&self, _writer: usize) {}
 }
 
-/// One `pwrite` and one `fdatasync`, into a file of its own for each writer, whose blocks are written and synced before.
+/// One `pwrite` and one `fdatasync`, into a file of its own for each writer, whose blocks are written and synced before. Without a sync
+/// the `pwrite` alone: what the kernel takes for a copy into its page cache.
 #[derive(Debug, Clone, Copy)]
 pub struct RawDisk;
 
 impl Candidate for RawDisk {
     fn name(&self) -> String {
-        "pwrite + fdatasync".into()
-    }
-
-    fn can(&self, case: &Case) -> bool {
-        case.mode != Mode::NoSync
+        "pwrite, and fdatasync if it is synced".into()
     }
 
     fn open(&self, directory: &Path, case: &Case) -> Box<dyn Subject> {
-        let writers = if let Mode::Commit(writers) = case.mode { writers } else { 1 };
         let prepare = |writer: usize| {
             let path = directory.join(format!("raw-{writer}"));
             let file = File::options().read(true).write(true).create(true).truncate(true).open(path);
@@ -90,7 +86,7 @@ impl Candidate for RawDisk {
             file.sync_all().expect("a disk that syncs");
             Mutex::new(RawFile { file, staged: Vec::with_capacity(2 << 20), offset: 0 })
         };
-        Box::new(RawFiles { writers: (0..writers).map(prepare).collect() })
+        Box::new(RawFiles { writers: (0..case.mode.writers()).map(prepare).collect() })
     }
 }
 
@@ -104,23 +100,37 @@ struct RawFiles {
     writers: Vec<Mutex<RawFile>>,
 }
 
-impl Subject for RawFiles {
-    fn append(&self, writer: usize, batch: &[&[u8]]) {
-        let mut raw = self.writers[writer].lock().unwrap_or_else(PoisonError::into_inner);
-        batch.iter().for_each(|record| raw.staged.extend_from_slice(record));
-    }
-
-    fn write(&self) {}
-
-    fn sync(&self, writer: usize) {
+impl RawFiles {
+    fn put_away(&self, writer: usize, sync: bool) {
         let mut locked = self.writers[writer].lock().unwrap_or_else(PoisonError::into_inner);
         let raw = &mut *locked;
         if raw.offset + raw.staged.len() as u64 > FILE_BYTES as u64 {
             raw.offset = 0;
         }
         raw.file.write_all_at(&raw.staged, raw.offset).expect("a disk that writes");
-        raw.file.sync_data().expect("a disk that syncs");
+        if sync {
+            raw.file.sync_data().expect("a disk that syncs");
+        }
         raw.offset += raw.staged.len() as u64;
         raw.staged.clear();
+    }
+}
+
+impl Subject for RawFiles {
+    fn append(&self, writer: usize, batch: &[&[u8]]) {
+        let mut raw = self.writers[writer].lock().unwrap_or_else(PoisonError::into_inner);
+        batch.iter().for_each(|record| raw.staged.extend_from_slice(record));
+    }
+
+    fn write(&self, writer: usize) {
+        self.put_away(writer, false);
+    }
+
+    fn sync(&self, writer: usize) {
+        self.put_away(writer, true);
+    }
+
+    fn rest(&self) {
+        (0..self.writers.len()).for_each(|writer| self.put_away(writer, true));
     }
 }

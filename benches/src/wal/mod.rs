@@ -22,12 +22,25 @@ use std::path::Path;
 /// How records are made durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// One writer, one record a call, written to the file every 256 KiB, never synced while the clock runs.
-    NoSync,
-    /// One writer, one record a call, a sync after each mebibyte.
-    SyncPerMebibyte,
+    /// So many writers, one record a call, each has its records written every 256 KiB; never synced while the clock runs.
+    NoSync(usize),
+    /// So many writers, one record a call; each syncs after a mebibyte of its own.
+    SyncPerMebibyte(usize),
     /// Each of so many writers appends a batch of 64 records and returns when it is durable.
     Commit(usize),
+}
+
+impl Mode {
+    /// Writers at once.
+    pub fn writers(self) -> usize {
+        let (Mode::NoSync(writers) | Mode::SyncPerMebibyte(writers) | Mode::Commit(writers)) = self;
+        writers
+    }
+
+    /// True if nothing is synced.
+    pub fn is_without_sync(self) -> bool {
+        matches!(self, Mode::NoSync(_))
+    }
 }
 
 /// One column of the table.
@@ -59,8 +72,8 @@ pub trait Subject: Send + Sync {
     /// Takes a batch. `writer` counts the writers from 0.
     fn append(&self, writer: usize, batch: &[&[u8]]);
 
-    /// Everything appended is in the file.
-    fn write(&self);
+    /// Everything that this writer appended is in the file.
+    fn write(&self, writer: usize);
 
     /// Everything that this writer appended is on the device.
     fn sync(&self, writer: usize);
@@ -81,12 +94,15 @@ pub fn run(rivals: &[&dyn Candidate]) {
     };
     let directory = value("--directory").map_or_else(std::env::temp_dir, Into::into);
     let named = |name: &str| arguments.iter().any(|argument| argument == name);
-    let all = !named("append") && !named("replay");
+    let all = !["append", "replay", "sustained"].into_iter().any(named);
     if all || named("append") {
         let only = value("--only").unwrap_or_default();
         report::append(rivals, number("--rounds", 7), &only, &directory);
     }
     if all || named("replay") {
         report::replay(number("--gib", 1), &directory);
+    }
+    if all || named("sustained") {
+        report::sustained(number("--gib", 1), &directory);
     }
 }

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::hint::black_box;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use alloy_wal::{Item, Log, Options, Read, Start, Wal};
@@ -139,6 +140,60 @@ pub fn device_bytes(directory: &Path, batches: usize) -> Option<f64> {
     }
     let after = sectors(directory)?;
     Some(((after - before) * 512) as f64 / (batches * batch.len() * RECORD_BYTES) as f64)
+}
+
+/// How long noting a cursor takes, the median: in order, and with 1,000 ranges acknowledged out of order.
+pub fn notes(directory: &Path, times: u64) -> [Duration; 2] {
+    let log = Log::open(directory.join("notes"), options(false)).expect("opens");
+    let consumer = log.consumer("bench", Start::Oldest).expect("created");
+    log.append(&vec![&b"x"[..]; times as usize + 3000], 1_700_000_000_000).expect("room");
+    log.write().expect("a disk that writes");
+    let note = |position: u64| {
+        log.acknowledge(consumer, position..position + 1).expect("in the window");
+        let start = Instant::now();
+        log.note_cursors().expect("a disk that writes");
+        start.elapsed()
+    };
+    let in_order = (0..times).map(note).collect();
+    (0..1000).for_each(|range| drop(log.acknowledge(consumer, times + 2 * range + 1..times + 2 * range + 2)));
+    let out_of_order = (0..1000).map(|range| note(times + 2 * range + 1)).collect();
+    [in_order, out_of_order].map(|took: Vec<Duration>| quantile(took, 0.5).expect("some"))
+}
+
+/// Appends with a sync per mebibyte and without a pause, while another thread acknowledges, frees and prepares; bytes a second.
+pub fn sustained(directory: &Path, bytes: usize) -> f64 {
+    let log = Log::open(directory, Options::default()).expect("opens");
+    let consumer = log.consumer("bench", Start::Oldest).expect("created");
+    log.prepare().expect("space on the disk");
+    let done = AtomicBool::new(false);
+    let record = [0x5a; RECORD_BYTES];
+    std::thread::scope(|scope| {
+        let keeper = scope.spawn(|| {
+            let mut low = 0;
+            while !done.load(Ordering::Relaxed) {
+                let end = log.watermarks().durable;
+                while low < end {
+                    let step = end.min(low + 60_000);
+                    log.acknowledge(consumer, low..step).expect("in the window");
+                    low = step;
+                }
+                log.release(1_700_000_000_000).expect("a disk that syncs");
+                log.prepare().expect("space on the disk");
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+        });
+        let start = Instant::now();
+        for _ in 0..bytes >> 20 {
+            for _ in 0..(1 << 20) / RECORD_BYTES {
+                log.append(&[&record], 1_700_000_000_000).expect("room");
+            }
+            log.sync().expect("a disk that syncs");
+        }
+        let took = start.elapsed();
+        done.store(true, Ordering::Relaxed);
+        keeper.join().expect("no panic");
+        bytes as f64 / took.as_secs_f64()
+    })
 }
 
 /// Sectors written by the device since it was started.

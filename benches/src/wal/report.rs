@@ -9,10 +9,12 @@ use super::table::{Row, measure, print, quantile};
 use super::{Candidate, Case, Mode, replay as log};
 
 const RECORD_BYTES: [usize; 3] = [128, 1 << 10, 16 << 10];
-const MODES: [(Mode, &str); 4] = [
-    (Mode::NoSync, "no sync"),
-    (Mode::SyncPerMebibyte, "per MiB"),
+const MODES: [(Mode, &str); 6] = [
+    (Mode::NoSync(1), "no sync, 1 writer"),
+    (Mode::SyncPerMebibyte(1), "per MiB, 1 writer"),
     (Mode::Commit(1), "64, 1 writer"),
+    (Mode::NoSync(8), "no sync, 8 writers"),
+    (Mode::SyncPerMebibyte(8), "per MiB, 8 writers"),
     (Mode::Commit(8), "64, 8 writers"),
 ];
 
@@ -42,6 +44,27 @@ pub fn append(rivals: &[&dyn Candidate], rounds: usize, only: &str, directory: &
         row.commit
             .map_or_else(|| "–".into(), |[p50, p99]| format!("{} / {}", p50.as_micros(), p99.as_micros()))
     });
+}
+
+/// A load that lasts, with a thread that frees and prepares segments beside it, and the raw disk before and after.
+pub fn sustained(gib: usize, directory: &Path) {
+    println!(
+        "\n### {gib} GiB without a pause, records of 1 KiB, a sync per MiB, segments freed and prepared meanwhile\n"
+    );
+    let case = Case { mode: Mode::SyncPerMebibyte(1), record_bytes: 1 << 10 };
+    let raw = || {
+        let own = tempfile::tempdir_in(directory).expect("a writable directory");
+        let subject = RawDisk.open(own.path(), &case);
+        let rounds: Vec<f64> = (0..8).map(|_| super::append::run(&*subject, &case).speed()).collect();
+        quantile(rounds, 0.5).unwrap_or_default()
+    };
+    for _ in 0..3 {
+        let before = raw();
+        let own = tempfile::tempdir_in(directory).expect("a writable directory");
+        let ours = log::sustained(own.path(), gib << 30);
+        let limit = (before + raw()) / 2.0;
+        println!("{:.0} MB/s, {:.2} of the raw disk's", ours / 1e6, ours / limit);
+    }
 }
 
 /// Reading back, opening, memory, device.
@@ -83,6 +106,9 @@ pub fn replay(gib: usize, directory: &Path) {
         before >> 20,
         log::resident_bytes() >> 20
     );
+    let own = tempfile::tempdir_in(directory).expect("a writable directory");
+    let [once, ranges] = log::notes(own.path(), 20_000);
+    println!("A cursor noted: {once:?}; with 1,000 ranges acknowledged out of order: {ranges:?}.");
     let own = tempfile::tempdir_in(directory).expect("a writable directory");
     if let Some(bytes) = log::device_bytes(own.path(), 2000) {
         println!("Bytes written by the device for each byte acknowledged (1 KiB x 64): {bytes:.3}.");
