@@ -88,6 +88,11 @@
 //!              0           4096
 //! a frame:     | crc32 | length, kind | ordinal | stamp | payload, padded to 8 |
 //!              0       4              8         12      16
+//!
+//! a torn tail: | frame | frame | fra.... | 000000    a write that power loss cut off
+//!                              ^ the log ends here: the file is shortened, the next write opens a new segment
+//! rot:         | frame | fr#me | frame   | 000000    bytes that changed later
+//!                      ^ a gap of one position: whole frames follow, or a mark or CURSORS says that it was durable
 //! ```
 //!
 //! A batch lies in one segment; its frames say which is the first and which the last. A *mark* opens every write and says

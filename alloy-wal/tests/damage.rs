@@ -91,6 +91,28 @@ fn one_flipped_bit_among_8192_records_costs_exactly_one_record() {
 }
 
 #[test]
+fn a_frame_whose_header_is_all_ones_costs_exactly_one_record() {
+    let directory = filled(8192, &options());
+    let (path, offset) = find(directory.path(), 4000);
+    let file = OpenOptions::new().write(true).open(&path).expect("opens");
+    file.write_all_at(&[0xff; 16], offset - 16).expect("writable");
+    let log = Log::open(directory.path(), options()).expect("opens");
+    check(&log, 8192, 4000..4001);
+}
+
+#[test]
+fn a_last_file_that_was_cut_short_costs_the_records_that_are_cut_off() {
+    let directory = filled(8192, &options());
+    let (path, offset) = find(directory.path(), 8190);
+    OpenOptions::new().write(true).open(&path).expect("opens").set_len(offset + 4).expect("shortened");
+    let log = Log::open(directory.path(), options()).expect("opens");
+    assert_eq!(log.watermarks().staged, 8192, "they were durable, and their positions are not given again");
+    append(&log, 1).expect("room");
+    log.sync().expect("the disk works");
+    check(&log, 8193, 8190..8192);
+}
+
+#[test]
 fn a_zeroed_block_costs_the_records_in_it() {
     let directory = filled(8192, &options());
     let (path, offset) = find(directory.path(), 4000);
