@@ -9,6 +9,7 @@
 //! | commitlog 0.2 | CRC-32C | never | a buffer of messages |
 #![forbid(unsafe_code)]
 
+mod replay;
 mod rivals;
 
 use std::path::Path;
@@ -17,6 +18,9 @@ use std::sync::{Mutex, PoisonError};
 use benches::wal::{Candidate, Case, Subject};
 
 fn main() {
+    if std::env::args().any(|argument| argument == "reopen") {
+        return replay::run(1, &std::env::temp_dir());
+    }
     benches::wal::run(&[
         &Rival { name: "okaywal", syncs: Syncs::Always, open: rivals::okaywal },
         &Rival { name: "raft-engine", syncs: Syncs::IfAsked, open: rivals::raft_engine },

@@ -42,7 +42,7 @@ pub fn okaywal(directory: &Path) -> Put {
     })
 }
 
-pub fn raft_engine(directory: &Path) -> Put {
+pub fn open_raft_engine(directory: &Path) -> raft_engine::Engine {
     let config = raft_engine::Config {
         dir: directory.display().to_string(),
         batch_compression_threshold: raft_engine::ReadableSize(0),
@@ -51,7 +51,11 @@ pub fn raft_engine(directory: &Path) -> Put {
         prefill_for_recycle: true,
         ..Default::default()
     };
-    let engine = raft_engine::Engine::open(config).expect("opens");
+    raft_engine::Engine::open(config).expect("opens")
+}
+
+pub fn raft_engine(directory: &Path) -> Put {
+    let engine = open_raft_engine(directory);
     Box::new(move |writer, records, sync| {
         let mut batch = raft_engine::LogBatch::with_capacity(records.len());
         for (index, record) in records.iter().enumerate() {
@@ -78,10 +82,14 @@ pub fn nano_wal(directory: &Path) -> Put {
     })
 }
 
-pub fn commitlog(directory: &Path) -> Put {
+pub fn open_commitlog(directory: &Path) -> commitlog::CommitLog {
     let mut options = commitlog::LogOptions::new(directory);
     options.segment_max_bytes(64 << 20).message_max_bytes(4 << 20);
-    let log = Mutex::new(commitlog::CommitLog::new(options).expect("opens"));
+    commitlog::CommitLog::new(options).expect("opens")
+}
+
+pub fn commitlog(directory: &Path) -> Put {
+    let log = Mutex::new(open_commitlog(directory));
     Box::new(move |_, records, _| {
         let mut messages: commitlog::message::MessageBuf = records.iter().collect();
         log.lock().unwrap_or_else(PoisonError::into_inner).append(&mut messages).expect("written");
