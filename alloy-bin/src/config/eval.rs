@@ -7,7 +7,8 @@ use super::value::{Number, Value};
 use crate::syntax::ast::{Expr, ExprKind, Field, Ident, Literal, Suffix};
 use crate::syntax::{Diagnostic, Span};
 
-/// Evaluates an expression. Both sides of every operator are evaluated, and nothing converts implicitly.
+/// Evaluates an expression. Both sides of every operator are evaluated, and nothing converts implicitly. What is made of
+/// something unknown is unknown, and never an error.
 pub fn evaluate(expression: &Expr, scope: &Scope) -> Result<Value, Diagnostic> {
     let span = expression.span;
     let failed = |message| Diagnostic::error(span, message);
@@ -18,11 +19,18 @@ pub fn evaluate(expression: &Expr, scope: &Scope) -> Result<Value, Diagnostic> {
             ExprKind::Ident(name) => chain(name, operand.span, suffixes, scope),
             _ => apply_all(evaluate(operand, scope)?, operand.span, suffixes, scope),
         },
-        ExprKind::Unary { operator, operand } => unary(*operator, &evaluate(operand, scope)?).map_err(failed),
+        ExprKind::Unary { operator, operand } => match evaluate(operand, scope)? {
+            Value::Unknown(_) => Ok(Value::ANYTHING),
+            operand => unary(*operator, &operand).map_err(failed),
+        },
         ExprKind::Binary { first, rest } => {
             let mut left = evaluate(first, scope)?;
             for (operator, operand) in rest {
                 let right = evaluate(operand, scope)?;
+                if left.has_unknown() || right.has_unknown() {
+                    left = Value::ANYTHING;
+                    continue;
+                }
                 left = binary(&left, *operator, &right)
                     .map_err(|message| Diagnostic::error(first.span.to(operand.span), message))?;
             }
@@ -91,6 +99,9 @@ fn apply_all(mut value: Value, start: Span, suffixes: &[Suffix], scope: &Scope) 
 }
 
 fn access(value: &Value, name: &Ident) -> Result<Value, Diagnostic> {
+    if let Value::Unknown(_) = value {
+        return Ok(Value::ANYTHING);
+    }
     let Value::Object(fields) = value else {
         let message = format!("can't access field {:?} of {}", name.text, value.type_name());
         return Err(Diagnostic::error(name.span, message));
@@ -104,6 +115,7 @@ fn access(value: &Value, name: &Ident) -> Result<Value, Diagnostic> {
 fn element(value: &Value, index: &Value, span: Span) -> Result<Value, Diagnostic> {
     let failed = |message: String| Err(Diagnostic::error(span, message));
     match (value, index) {
+        (Value::Unknown(_), _) | (_, Value::Unknown(_)) => Ok(Value::ANYTHING),
         (Value::Object(fields), Value::String(key)) => Ok(fields.get(&**key).cloned().unwrap_or_default()),
         (Value::Array(elements), Value::Number(number)) => {
             let index = number.as_integer().and_then(|index| usize::try_from(index).ok());
@@ -119,12 +131,20 @@ fn element(value: &Value, index: &Value, span: Span) -> Result<Value, Diagnostic
 }
 
 fn call(value: &Value, arguments: &[Expr], span: Span, scope: &Scope) -> Result<Value, Diagnostic> {
-    let Value::Function(function) = value else {
-        return Err(Diagnostic::error(span, format!("expected function, got {}", value.type_name())));
-    };
     let values: Result<Vec<Value>, Diagnostic> =
         arguments.iter().map(|argument| evaluate(argument, scope)).collect();
-    (function.call)(&values?).map_err(|error| {
+    let values = values?;
+    let function = match value {
+        Value::Function(function) => function,
+        Value::Unknown(_) => return Ok(Value::ANYTHING),
+        other => {
+            return Err(Diagnostic::error(span, format!("expected function, got {}", other.type_name())));
+        }
+    };
+    if values.iter().any(Value::has_unknown) {
+        return Ok(Value::ANYTHING);
+    }
+    (function.call)(&values).map_err(|error| {
         let argument = error.argument.and_then(|index| arguments.get(index));
         Diagnostic::error(argument.map_or(span, |argument| argument.span), error.message)
     })
