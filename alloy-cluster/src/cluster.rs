@@ -14,6 +14,7 @@ use crate::counters::{Counters, Stats};
 use crate::driver::{Driver, Parts};
 use crate::event::ClusterEvent;
 use crate::link::Incoming;
+use crate::swim::check_metadata;
 use crate::udp::Udp;
 use crate::{
     Error, Hint, KeyRing, Member, Membership, Node, NodeName, Phase, Swim, SwimConfig, Timing, Transport,
@@ -41,7 +42,9 @@ pub struct ClusterConfig {
     pub zone: String,
     /// Share of the keys in hundredths; 100 is one share. Not 0.
     pub weight: u16,
-    /// Small data for the other callers, at most 512 bytes.
+    /// The version of the program, for people, at most 32 bytes. Default empty.
+    pub version: String,
+    /// Small data for the other callers, at most 512 bytes; [`Membership::set_metadata`] changes it later.
     pub metadata: Vec<u8>,
     /// The phase to begin with. Default joining.
     pub phase: Phase,
@@ -71,6 +74,7 @@ impl ClusterConfig {
             node,
             zone: String::new(),
             weight: 100,
+            version: String::new(),
             metadata: Vec::new(),
             phase: Phase::Joining,
             join: Vec::new(),
@@ -192,6 +196,7 @@ fn assemble(
         phase: config.phase,
         zone: config.zone.as_str().into(),
         weight: config.weight,
+        version: config.version.as_str().into(),
         metadata: config.metadata.as_slice().into(),
     };
     // Whom this node probes first should differ from node to node and from start to start.
@@ -224,6 +229,7 @@ fn assemble(
 
 pub(crate) enum Command {
     SetPhase(Phase, oneshot::Sender<()>),
+    SetMetadata(Vec<u8>, oneshot::Sender<()>),
     Leave(oneshot::Sender<()>),
     Send { to: NodeName, channel: String, payload: Bytes },
     Accept(TcpStream),
@@ -332,6 +338,12 @@ impl Membership for Cluster {
 
     async fn set_phase(&self, phase: Phase) {
         self.ask(|done| Command::SetPhase(phase, done)).await;
+    }
+
+    async fn set_metadata(&self, metadata: &[u8]) -> Result<(), Error> {
+        check_metadata(metadata)?;
+        self.ask(|done| Command::SetMetadata(metadata.to_vec(), done)).await;
+        Ok(())
     }
 
     async fn leave(&self) {

@@ -214,6 +214,11 @@ impl Driver {
                 self.publish_view();
                 let _gone = done.send(());
             }
+            Command::SetMetadata(metadata, done) => {
+                let _was_checked = self.swim.set_metadata(Instant::now(), &metadata);
+                self.publish_view();
+                let _gone = done.send(());
+            }
             Command::Send { to, channel, payload } => {
                 self.push_frame(&to, Frame::Message { channel, payload });
             }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use alloy_cluster::{
-    Cluster, ClusterConfig, ClusterEvent, Driver, Incoming, LINK_MAGIC, LinkListen, Member, Node, Phase,
-    Rendezvous, Solo, bind,
+    Cluster, ClusterConfig, ClusterEvent, Driver, Incoming, LINK_MAGIC, LinkListen, Member, Node, Rendezvous,
+    Solo, bind,
 };
 use anyhow::Context;
 use clap::Args;
@@ -96,13 +96,7 @@ pub async fn start(flags: &ClusterFlags, hostname: &str, http: SocketAddr) -> an
         Node { name: name.as_str().into(), address: advertised(flags, listen)?, incarnation: incarnation() };
     let version = env!("CARGO_PKG_VERSION");
     if !flags.enabled {
-        let me = Member {
-            node,
-            phase: Phase::Joining,
-            zone: "".into(),
-            weight: 100,
-            metadata: version.as_bytes().into(),
-        };
+        let me = Member { version: version.into(), ..Member::new(node) };
         let ownership = Ownership::new(Arc::new(Solo::new(me)), Arc::new(Rendezvous), None);
         let member = MemberTask { ownership: ownership.clone(), driver: None, incoming: None, events: None };
         return Ok(Joined { ownership, member, links: None });
@@ -111,7 +105,7 @@ pub async fn start(flags: &ClusterFlags, hostname: &str, http: SocketAddr) -> an
     let mut config = ClusterConfig::new(cluster_name, node);
     config.join = flags.join_addresses.iter().filter(|address| !address.is_empty()).cloned().collect();
     config.rejoin_interval = flags.rejoin_interval;
-    config.metadata = version.into();
+    config.version = version.into();
     let links = if flags.gossip_listen.is_some() { LinkListen::Own } else { LinkListen::Shared };
     let (cluster, driver) = bind(config, listen, links).await.context("cannot start the cluster")?;
     let ownership = Ownership::new(Arc::new(cluster.clone()), Arc::new(Rendezvous), Some(cluster.clone()));

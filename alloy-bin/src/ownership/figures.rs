@@ -23,6 +23,12 @@ impl Collect for Ownership {
             &[],
             view.members().len() as f64,
         );
+        page.gauge(
+            "cluster_node_configuration_drift",
+            "Members that run another configuration than this node.",
+            &[],
+            self.configuration_drift() as f64,
+        );
         page.counter("alloy_cluster_view_changes_total", "Changes of this node's view.", &[], view.epoch());
         if let Some(cluster) = self.cluster() {
             let stats = cluster.stats();

@@ -63,6 +63,10 @@ pub struct Peer {
     pub is_self: bool,
     /// In Alloy's words: `viewer`, `participant`, `terminating`.
     pub state: &'static str,
+    /// The agent's version; empty: it has not said.
+    pub version: String,
+    /// The hash of the configuration that runs there; empty: it has not said.
+    pub configuration: String,
 }
 
 /// A key and who owns it, as the API shows it.
@@ -142,6 +146,22 @@ impl Ownership {
         self.inner.membership.set_phase(Phase::Active).await;
     }
 
+    /// Tells the others which configuration runs here, by a hash of at most 512 bytes: at the start and after each reload.
+    /// No key moves for it.
+    pub async fn announce_configuration(&self, hash: &str) {
+        if let Err(error) = self.inner.membership.set_metadata(hash.as_bytes()).await {
+            tracing::warn!(%error, "the others are not told which configuration runs here");
+        }
+    }
+
+    /// How many members run another configuration than this node; whoever has not told which does not count.
+    pub(super) fn configuration_drift(&self) -> usize {
+        let view = self.inner.membership.view();
+        let Some(me) = view.member(self.inner.membership.me()) else { return 0 };
+        let drifts = |member: &&Member| !member.metadata.is_empty() && member.metadata != me.metadata;
+        if me.metadata.is_empty() { 0 } else { view.members().iter().filter(drifts).count() }
+    }
+
     /// Gives every shared key to the others, waiting for at most `patience`. True: all are given. At once and true when
     /// there is nobody to take them.
     pub async fn hand_over(&self, patience: Duration) -> bool {
@@ -196,6 +216,8 @@ impl Ownership {
             address: member.node.address.to_string(),
             is_self: member.node.name == *me,
             state: Ownership::state_name(member.phase),
+            version: member.version.to_string(),
+            configuration: String::from_utf8_lossy(&member.metadata).into_owned(),
         });
         peers.collect()
     }

@@ -170,3 +170,53 @@ async fn an_address_to_advertise_must_be_one() {
     assert_eq!(advertised("[fd00::1]:2").await.unwrap(), "[fd00::1]:2");
     assert!(advertised("me").await.unwrap_err().contains("--cluster.advertise-address=me"));
 }
+
+/// Two agents in one process; both run until the returned token is cancelled.
+async fn two() -> ([Ownership; 2], CancellationToken) {
+    let stop = CancellationToken::new();
+    let loopback = ([127, 0, 0, 1], 0).into();
+    let start = async |name: &str, join: Vec<String>| {
+        let flags = ClusterFlags {
+            enabled: true,
+            node_name: Some(name.to_owned()),
+            join_addresses: join,
+            gossip_listen: Some(loopback),
+            ..flags()
+        };
+        let Joined { ownership, member, .. } = start(&flags, "host", loopback).await.unwrap();
+        tokio::spawn(member.run(stop.clone()));
+        ownership.activate().await;
+        ownership
+    };
+    let one = start("one", Vec::new()).await;
+    let other = start("other", vec![one.peers()[0].address.clone()]).await;
+    ([one, other], stop)
+}
+
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let wait = async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+}
+
+#[tokio::test]
+async fn who_runs_another_configuration_is_seen() {
+    let ([one, other], stop) = two().await;
+    until("they see each other", || one.peers().len() == 2 && other.peers().len() == 2).await;
+    one.announce_configuration("first").await;
+    assert_eq!(one.configuration_drift(), 0, "the other has not told yet");
+    other.announce_configuration("second").await;
+    until("both see it", || one.configuration_drift() == 1 && other.configuration_drift() == 1).await;
+    let peers = one.peers();
+    let told: Vec<_> = peers.iter().map(|peer| (peer.name.as_str(), peer.configuration.as_str())).collect();
+    assert_eq!(told, [("one", "first"), ("other", "second")]);
+    assert!(peers.iter().all(|peer| peer.version == env!("CARGO_PKG_VERSION")));
+    one.announce_configuration("second").await;
+    until("it is over", || one.configuration_drift() + other.configuration_drift() == 0).await;
+    one.announce_configuration(&"x".repeat(513)).await;
+    assert_eq!(one.peers()[0].configuration, "second", "what is too long changes nothing");
+    stop.cancel();
+}
