@@ -137,16 +137,10 @@ struct World {
 impl World {
     async fn build(text: &str) -> Result<World, String> {
         let ownership = {
-            let flags = ClusterFlags {
-                enabled: false,
-                node_name: None,
-                name: String::new(),
-                join_addresses: Vec::new(),
-                rejoin_interval: PATIENCE,
-                advertise_address: String::new(),
-                gossip_listen: None,
-            };
-            ownership::start(&flags, "host", ([127, 0, 0, 1], 1).into()).await.unwrap().ownership
+            ownership::start(&ClusterFlags::default(), "host", ([127, 0, 0, 1], 1).into())
+                .await
+                .unwrap()
+                .ownership
         };
         let folder = tempfile::tempdir().unwrap();
         let host = Host { storage: folder.path().to_owned(), ownership };
