@@ -19,7 +19,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs the agent.
-    Run(RunFlags),
+    Run(Box<RunFlags>),
     /// Formats a configuration file.
     Fmt(FmtFlags),
     /// Looks at what an agent keeps on disk.
@@ -66,7 +66,7 @@ pub fn main_from(arguments: impl IntoIterator<Item: Into<OsString> + Clone>) -> 
         }
     };
     let result = match cli.command {
-        Command::Run(flags) => crate::run::run(flags),
+        Command::Run(flags) => crate::run::run(*flags),
         Command::Fmt(flags) => fmt(&flags),
         Command::Tools(tool) => crate::tools::run(&tool),
     };
