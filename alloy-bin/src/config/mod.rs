@@ -10,6 +10,7 @@
 //! | `operators.rs`   | what `+`, `==` and the others do                                     |
 //! | `references.rs`  | which names expressions use, for the graph's edges                   |
 //! | `stdlib.rs`      | the functions and constants everybody sees                           |
+//! | `encoding.rs`    | of these: JSON, YAML, base64, percent-encoding, JSONPath             |
 //! | `string_format.rs` | `string.format`, the largest of them                                 |
 //! | `body.rs`        | block -> struct: a component's arguments, one line per field         |
 //! | `from_value.rs`  | value -> field: the implicit conversions of an assignment            |
@@ -63,6 +64,7 @@ mod operators;
 mod references;
 pub use references::{Reference, references};
 
+mod encoding;
 mod string_format;
 
 mod stdlib;
