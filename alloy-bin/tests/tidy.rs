@@ -34,7 +34,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("formats", &["telemetry"]),
     ("telemetry", &[]),
     ("server", &["ownership", "telemetry"]),
-    ("testing", &["formats", "telemetry"]),
+    ("testing", &["config", "formats", "syntax", "telemetry"]),
 ];
 
 /// A name in the code, and the only parts of the workspace (path prefixes) that may use it.
