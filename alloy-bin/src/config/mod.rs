@@ -16,6 +16,7 @@
 //! | `from_value.rs`  | value -> field: the implicit conversions of an assignment            |
 //! | `quantity.rs`    | durations and sizes, which are strings in the language               |
 //! | `suggest.rs`     | "did you mean"                                                       |
+//! | `known_elsewhere.rs` | the components that Alloy has                                        |
 //!
 //! Invariant: this folder knows `syntax` and nothing else of the crate: no component, no file, no runtime.
 //!
@@ -81,3 +82,6 @@ pub use quantity::{ByteSize, format_duration, parse_duration};
 
 mod suggest;
 pub use suggest::did_you_mean;
+
+mod known_elsewhere;
+pub use known_elsewhere::{known_elsewhere, unknown_component};
