@@ -61,8 +61,13 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
     });
     let (stop_server, stop_member, stop_graph) =
         (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-    let serving =
-        tokio::spawn(listener.serve(server::router(state.clone()), links.map(divert), stop_server.clone()));
+    let front = Arc::new(server::Front::default());
+    let serving = tokio::spawn(listener.serve(
+        server::router(state.clone()),
+        front,
+        links.map(divert),
+        stop_server.clone(),
+    ));
     let member = tokio::spawn(member.run(stop_member.clone()));
     let running = tokio::spawn({
         let (graph, stop) = (graph.clone(), stop_graph.clone());

@@ -33,7 +33,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("ownership", &["config", "telemetry"]),
     ("formats", &["telemetry"]),
     ("telemetry", &[]),
-    ("server", &["ownership", "telemetry"]),
+    ("server", &["config", "ownership", "telemetry"]),
     ("testing", &["config", "formats", "syntax", "telemetry"]),
 ];
 
