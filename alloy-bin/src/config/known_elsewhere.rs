@@ -69,7 +69,7 @@ pub fn unknown_component(name: &str, ours: &[&str]) -> (String, String) {
     let message = format!("component \"{name}\" is known to Alloy but not supported here");
     // A neighbour has the namespace and perhaps more in common: `loki.source` before `loki`.
     let shared = |other: &&str| name.split('.').zip(other.split('.')).take_while(|(a, b)| a == b).count();
-    let most = ours.iter().map(|other| shared(&other)).max().unwrap_or(0);
+    let most = ours.iter().map(shared).max().unwrap_or(0);
     let near: Vec<&str> = ours.iter().copied().filter(|other| most > 0 && shared(other) == most).collect();
     let hint = if near.is_empty() {
         format!("components here: {}", listed(ours))

@@ -50,8 +50,7 @@ pub(super) fn without_secrets(sources: &Sources, source: SourceId) -> String {
 
 fn sounds_secret(name: &str) -> bool {
     let name = name.trim_matches('"').to_ascii_lowercase();
-    let has = |part: &&str| name.contains(*part);
-    SECRET_NAMES.iter().any(|part| has(&part)) && !PUBLIC_ENDS.iter().any(|end| name.ends_with(end))
+    SECRET_NAMES.iter().any(|part| name.contains(part)) && !PUBLIC_ENDS.iter().any(|end| name.ends_with(end))
 }
 
 #[cfg(test)]
