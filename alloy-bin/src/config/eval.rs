@@ -9,8 +9,8 @@ use crate::syntax::ast::{Expr, ExprKind, Field, Ident, Literal, Suffix};
 use crate::syntax::{Diagnostic, Span};
 use std::cell::Cell;
 
-/// Evaluates an expression. Both sides of every operator are evaluated, and nothing converts implicitly. What it may
-/// make is bounded.
+/// Evaluates an expression. Both sides of every operator are evaluated, and nothing converts implicitly. What is made of
+/// something unknown is unknown, and never an error. What it may make is bounded.
 pub fn evaluate(expression: &Expr, scope: &Scope) -> Result<Value, Diagnostic> {
     Evaluation { scope, made_bytes: Cell::new(0) }.value(expression)
 }
@@ -31,13 +31,18 @@ impl Evaluation<'_> {
                 ExprKind::Ident(name) => self.chain(name, operand.span, suffixes),
                 _ => self.apply_all(self.value(operand)?, operand.span, suffixes),
             },
-            ExprKind::Unary { operator, operand } => {
-                unary(*operator, &self.value(operand)?).map_err(|message| Diagnostic::error(span, message))
-            }
+            ExprKind::Unary { operator, operand } => match self.value(operand)? {
+                Value::Unknown(_) => Ok(Value::ANYTHING),
+                operand => unary(*operator, &operand).map_err(|message| Diagnostic::error(span, message)),
+            },
             ExprKind::Binary { first, rest } => {
                 let mut left = self.value(first)?;
                 for (operator, operand) in rest {
                     let right = self.value(operand)?;
+                    if left.has_unknown() || right.has_unknown() {
+                        left = Value::ANYTHING;
+                        continue;
+                    }
                     let span = first.span.to(operand.span);
                     let joined = binary(&left, *operator, &right);
                     left = self.account(joined.map_err(|message| Diagnostic::error(span, message))?, span)?;
@@ -86,10 +91,18 @@ impl Evaluation<'_> {
     }
 
     fn call(&self, value: &Value, arguments: &[Expr], span: Span) -> Result<Value, Diagnostic> {
-        let Value::Function(function) = value else {
-            return Err(Diagnostic::error(span, format!("expected function, got {}", value.type_name())));
+        let values = self.values(arguments)?;
+        let function = match value {
+            Value::Function(function) => function,
+            Value::Unknown(_) => return Ok(Value::ANYTHING),
+            other => {
+                return Err(Diagnostic::error(span, format!("expected function, got {}", other.type_name())));
+            }
         };
-        let result = (function.call)(&self.values(arguments)?).map_err(|error| {
+        if values.iter().any(Value::has_unknown) {
+            return Ok(Value::ANYTHING);
+        }
+        let result = (function.call)(&values).map_err(|error| {
             let argument = error.argument.and_then(|index| arguments.get(index));
             let span = argument.map_or(span, |argument| argument.span);
             Diagnostic::error(span, format!("{}: {}", function.name, error.message)).with_hint(error.hint)
@@ -133,6 +146,9 @@ pub(super) fn leading_fields(suffixes: &[Suffix]) -> Vec<&Ident> {
 }
 
 fn access(value: &Value, name: &Ident) -> Result<Value, Diagnostic> {
+    if let Value::Unknown(_) = value {
+        return Ok(Value::ANYTHING);
+    }
     let Value::Object(fields) = value else {
         let message = format!("can't access field {:?} of {}", name.text, value.type_name());
         return Err(Diagnostic::error(name.span, message));
@@ -146,6 +162,7 @@ fn access(value: &Value, name: &Ident) -> Result<Value, Diagnostic> {
 fn element(value: &Value, index: &Value, span: Span) -> Result<Value, Diagnostic> {
     let failed = |message: String| Err(Diagnostic::error(span, message));
     match (value, index) {
+        (Value::Unknown(_), _) | (_, Value::Unknown(_)) => Ok(Value::ANYTHING),
         (Value::Object(fields), Value::String(key)) => Ok(fields.get(&**key).cloned().unwrap_or_default()),
         (Value::Array(elements), Value::Number(number)) => {
             let index = number.as_integer().and_then(|index| usize::try_from(index).ok());

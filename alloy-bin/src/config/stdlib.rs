@@ -102,7 +102,7 @@ fn coalesce(values: &[Value]) -> Result<Value, FunctionError> {
         Value::Secret(secret) => !secret.is_empty(),
         Value::Array(elements) => !elements.is_empty(),
         Value::Object(fields) => !fields.is_empty(),
-        Value::Function(_) | Value::Capsule(_) => true,
+        Value::Function(_) | Value::Capsule(_) | Value::Unknown(_) => true,
     };
     Ok(values.iter().find(is_set).or(values.last()).cloned().unwrap_or_default())
 }

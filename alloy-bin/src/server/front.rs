@@ -14,7 +14,6 @@ use super::settings::{AuthBlock, HttpBlock};
 use super::tls::Tls;
 
 /// The protection of the running server.
-#[derive(Default)]
 pub struct Front {
     now: RwLock<Protection>,
 }
@@ -35,6 +34,11 @@ impl Protection {
 }
 
 impl Front {
+    /// What the first connections are met with.
+    pub fn new(protection: Protection) -> Front {
+        Front { now: RwLock::new(protection) }
+    }
+
     /// From now on new connections and requests are met with this. Open connections stay as they are, plain or TLS.
     pub fn set(&self, protection: Protection) {
         *self.now.write().expect("no code panics while holding it") = protection;

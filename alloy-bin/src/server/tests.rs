@@ -83,9 +83,8 @@ impl Drop for Server {
 const TLS: &str = "tls {\n cert_file = \"DIR/cert.pem\"\n key_file = \"DIR/key.pem\"\n}\n";
 
 async fn serve(body: &str, folder: &Path) -> Server {
-    let front = Arc::new(Front::default());
     let block = decode(body, folder).expect("a valid block");
-    front.set(Protection::new(block).expect("readable files"));
+    let front = Arc::new(Front::new(Protection::new(block).expect("readable files")));
     let listener = Listener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.address().expect("an address");
     let router = Router::new()
