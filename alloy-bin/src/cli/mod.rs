@@ -12,6 +12,7 @@ mod elsewhere;
 mod fmt;
 mod manual;
 mod run;
+mod validate;
 
 pub use run::RunFlags;
 
@@ -50,7 +51,9 @@ enum Command {
     /// Runs the agent.
     #[command(after_help = run::AFTER_HELP)]
     Run(RunFlags),
-
+    /// Says whether configurations would run, and all that is wrong with them, without running anything.
+    #[command(after_help = validate::AFTER_HELP)]
+    Validate(validate::Flags),
     /// Formats configuration files.
     #[command(after_help = fmt::AFTER_HELP)]
     Fmt(fmt::Flags),
@@ -81,6 +84,7 @@ pub fn main_from(arguments: impl IntoIterator<Item: Into<OsString> + Clone>) -> 
     };
     let result = match cli.command {
         Command::Run(flags) => crate::run::run(flags),
+        Command::Validate(flags) => validate::run(&flags),
 
         Command::Fmt(flags) => fmt::run(&flags),
         Command::Completion(flags) => manual::completion(&flags, command()),
