@@ -24,7 +24,7 @@ use super::plan::{Kind, Place, plan};
 /// Modules within modules, at most: each takes a part of the stack.
 const DEPTH_MAX: usize = 32;
 /// Nodes, at most: a few declarations that use each other twice would unfold to millions. Each has some 2 KiB.
-const NODES_MAX: usize = 200_000;
+const NODES_MAX: usize = 100_000;
 
 /// One walk over a configuration.
 pub(super) struct Expansion<'a> {
@@ -40,6 +40,8 @@ pub(super) struct Expansion<'a> {
     pub(super) blocks: usize,
     /// The blocks whose bodies are being unfolded.
     open: Vec<Span>,
+    /// It was said that there are too many nodes.
+    is_full: bool,
 }
 
 /// The names of one body.
@@ -96,6 +98,7 @@ impl<'a> Expansion<'a> {
             nodes: Vec::new(),
             blocks: 0,
             open: Vec::new(),
+            is_full: false,
         }
     }
 
@@ -119,22 +122,26 @@ impl<'a> Expansion<'a> {
             let node = match kind {
                 Kind::Component(registration) => self.component(&frame, block, registration),
                 Kind::Custom => self.custom(&frame, block),
-                Kind::Foreach => self.foreach(&frame, block),
-                Kind::Import => self.import(&frame, block),
+                Kind::Foreach => {
+                    self.foreach(&frame, block);
+                    continue;
+                }
+                Kind::Import => {
+                    self.import(&frame, block);
+                    continue;
+                }
                 Kind::Declare => {
                     self.declare(&frame, block);
-                    None
+                    continue;
                 }
                 Kind::Export => {
                     let node = self.decoded::<Export>(&frame, block, |export| export.value);
                     let label = block.label.as_ref().map(|label| label.text.clone()).unwrap_or_default();
                     exports.push((label, node));
-                    None
+                    continue;
                 }
-                // Made by who uses the module.
-                Kind::Argument => continue,
-                // Decoded where the agent as a whole is set up.
-                Kind::Settings => None,
+                // Made by who uses the module; decoded where the agent as a whole is set up.
+                Kind::Argument | Kind::Settings => continue,
             };
             frame.names.insert(id, node);
         }
@@ -254,11 +261,12 @@ impl<'a> Expansion<'a> {
                     (needs, Arc::new(formula))
                 }
                 None => {
+                    let mut value = argument.default.unwrap_or_default();
                     if !argument.optional {
                         let message = format!("missing required attribute {label:?}");
                         self.diagnostics.error(user.header(), message);
+                        value = Value::ANYTHING;
                     }
-                    let value = argument.default.unwrap_or_default();
                     (Needs::default(), Arc::new(move |_| Ok(Value::object([("value", value.clone())]))))
                 }
             };
@@ -296,17 +304,15 @@ impl<'a> Expansion<'a> {
         if self.maker.is_some() {
             return;
         }
-        let arguments = blocks(&block.statements).filter(|block| block.full_name() == "argument");
-        let ids: Vec<String> = arguments.map(Block::id).collect();
         let mut names = BTreeMap::new();
-        for id in ids {
-            let formula: Formula = Arc::new(|_| Ok(Value::object([("value", Value::ANYTHING)])));
-            let node = self.evaluated(frame, &id, Needs::default(), formula, Role::Value);
-            names.insert(id, Some(node));
-        }
-        for block in blocks(&block.statements).filter(|block| block.full_name() == "argument") {
-            if let Err(found) = decode_block::<Argument>(block, &frame.definitions.base) {
+        for argument in blocks(&block.statements).filter(|block| block.full_name() == "argument") {
+            if let Err(found) = decode_block::<Argument>(argument, &frame.definitions.base) {
                 self.diagnostics.extend(found);
+            }
+            let formula: Formula = Arc::new(|_| Ok(Value::object([("value", Value::ANYTHING)])));
+            let node = self.evaluated(frame, &argument.id(), Needs::default(), formula, Role::Value);
+            if argument.label.is_some() {
+                names.insert(argument.id(), Some(node));
             }
         }
         let outer = frame.definitions.clone();
@@ -318,7 +324,7 @@ impl<'a> Expansion<'a> {
     }
 
     /// Unfolds the template once for each element.
-    fn foreach(&mut self, frame: &Frame<'_>, block: &Block) -> Option<usize> {
+    fn foreach(&mut self, frame: &Frame<'_>, block: &Block) {
         let is_template = |statement: &&Statement| matches!(statement, Statement::Block(block) if block.full_name() == "template");
         let own: Vec<Statement> =
             block.statements.iter().filter(|statement| !is_template(statement)).cloned().collect();
@@ -328,11 +334,11 @@ impl<'a> Expansion<'a> {
             Ok(decoded) => decoded,
             Err(found) => {
                 self.diagnostics.extend(found);
-                return None;
+                return;
             }
         };
-        let template = block.statements.iter().find(is_template)?;
-        let Statement::Block(template) = template else { return None };
+        let template = block.statements.iter().find(is_template);
+        let Some(Statement::Block(template)) = template else { return };
         let mut items = decoded.items();
         if self.maker.is_none() && items.is_empty() {
             // Nothing may be known of the elements, and still the template may be wrong.
@@ -369,11 +375,10 @@ impl<'a> Expansion<'a> {
                 drop(walk.body(&template.statements, Place::Template, inner))
             });
         }
-        Some(all)
     }
 
     /// Reads a module; what it declares is found under the block's label from now on.
-    fn import(&mut self, frame: &Frame<'_>, block: &Block) -> Option<usize> {
+    fn import(&mut self, frame: &Frame<'_>, block: &Block) {
         let needs = self.needs(frame, &block.statements);
         let scope = self.scope(frame, &needs);
         let label = block.label.as_ref().map(|label| label.text.clone()).unwrap_or_default();
@@ -381,7 +386,7 @@ impl<'a> Expansion<'a> {
         let read = self.contents.read(&id, block, &scope, self.maker.is_some());
         let shared = block.clone();
         let formula: Formula = Arc::new(move |scope| content(&shared.statements, scope).map_err(Into::into));
-        let node = self.evaluated(frame, &block.id(), needs, formula, Role::Shape);
+        self.evaluated(frame, &block.id(), needs, formula, Role::Shape);
         let read = match read {
             Ok(read) => read,
             Err(found) => {
@@ -401,7 +406,6 @@ impl<'a> Expansion<'a> {
             definitions
         });
         frame.definitions.imported(&label, module);
-        Some(node)
     }
 
     /// Unfolds the body of `opened`, unless that has no end. `user` is where that is said.
@@ -411,6 +415,9 @@ impl<'a> Expansion<'a> {
         } else if self.open.len() >= DEPTH_MAX {
             format!("{} lies in more than {DEPTH_MAX} modules", user.id())
         } else if self.nodes.len() >= NODES_MAX {
+            if std::mem::replace(&mut self.is_full, true) {
+                return;
+            }
             format!("the configuration unfolds to more than {NODES_MAX} nodes")
         } else {
             self.open.push(opened);

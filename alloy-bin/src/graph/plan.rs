@@ -103,8 +103,13 @@ pub(super) fn plan<'a>(
     }
     let needs = edges(&blocks, definitions, diagnostics);
     let order = order(&blocks, &needs, diagnostics);
+    // What expressions may refer to. Items of a template, for one, are nobody's business outside of it.
+    let has_value = |block: &&Block| {
+        let name = block.full_name();
+        block.label.is_some() && (name == "argument" || !BLOCKS.iter().any(|(known, ..)| *known == name))
+    };
     let ids = statements.iter().filter_map(|statement| match statement {
-        Statement::Block(block) => Some(block.id()),
+        Statement::Block(block) => Some(block).filter(has_value).map(Block::id),
         Statement::Attribute(_) => None,
     });
     Plan { ids: ids.collect(), blocks: order.into_iter().map(|index| blocks[index]).collect() }

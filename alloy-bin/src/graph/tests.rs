@@ -143,6 +143,7 @@ impl Drop for Node {
 /// A folder with a configuration, a graph of it, and what happens in that.
 struct World {
     folder: tempfile::TempDir,
+    config: &'static str,
     graph: Option<Arc<Graph>>,
     journal: Journal,
     stop: CancellationToken,
@@ -154,13 +155,21 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::default();
         JOURNALS.lock().unwrap().insert(folder.path().to_owned(), journal.clone());
-        let world = World { folder, graph: None, journal, stop: CancellationToken::new(), task: None };
+        let world = World {
+            folder,
+            config: "main.alloy",
+            graph: None,
+            journal,
+            stop: CancellationToken::new(),
+            task: None,
+        };
         world.write("main.alloy", text);
         world
     }
 
     fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.path(name), text.replace("$HERE", &self.path("").display().to_string())).unwrap();
+        std::fs::write(self.path(name), text.replace("$HERE", &self.folder.path().display().to_string()))
+            .unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -189,7 +198,7 @@ impl World {
         };
         let ownership = ownership::start(&flags, "host", ([127, 0, 0, 1], 1).into()).await.unwrap().ownership;
         let host = Host { storage: self.path("storage"), ownership, cluster_name: "blue".to_owned() };
-        let checked = Checked::load(&self.path("main.alloy"), &[Registration::of::<Node>()], "host");
+        let checked = Checked::load(&self.path(self.config), &[Registration::of::<Node>()], "host");
         let built = match checked {
             Ok(checked) => checked.build(host, |_| ()).await,
             Err(error) => Err(error),
