@@ -200,7 +200,8 @@ fn long_rows_are_not_deep() {
 /// Texts that would cost the square of their length if something looked back over all of it.
 #[test]
 fn time_grows_with_the_length_of_the_text() {
-    let traps: &[(&str, fn(usize) -> String)] = &[
+    type Trap = (&'static str, fn(usize) -> String);
+    let traps: &[Trap] = &[
         ("attributes", |n| (0..n).map(|i| format!("a{i} = {i}\n")).collect()),
         ("one line", |n| format!("x = [{}]", "\"abcdef\", ".repeat(n))),
         ("fields", |n| format!("x = a{}", ".abc".repeat(n))),
