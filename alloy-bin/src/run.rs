@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::RunFlags;
 use crate::components::registrations;
-use crate::graph::{Checked, Hints, Host, LOOK_EVERY, watch};
+use crate::graph::{Checked, Hints, Host, LOOK_EVERY, Settings, watch};
 use crate::logging;
 use crate::ownership::{self, Joined, Links};
 use crate::server::{self, Divert, Listener};
@@ -40,7 +40,9 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
     // 1. Everything that can be checked before anything is touched.
     let hostname = hostname();
     let checked = Checked::load(&flags.config, &registrations(), &hostname).map_err(anyhow::Error::msg)?;
-    let logs = logging::start(checked.logging().map_err(anyhow::Error::msg)?)?;
+    let Settings { logging, http } = checked.settings().map_err(anyhow::Error::msg)?;
+    let logs = logging::start(logging)?;
+    let front = Arc::new(server::Front::new(http));
 
     // 2. The port, the storage, the cluster. The node sees the others and owns nothing yet.
     let listener = Listener::bind(&flags.listen).await?;
@@ -52,7 +54,14 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
     // 3. The components, and the server that shows them.
     let (storage, cluster_name) = (flags.storage.clone(), flags.cluster.name.clone());
     let host = Host { storage, ownership: ownership.clone(), cluster_name };
-    let graph = Arc::new(checked.build(host, logs).await.map_err(anyhow::Error::msg)?);
+    let settings = {
+        let front = front.clone();
+        move |settings: Settings| {
+            logs(settings.logging);
+            front.set(settings.http);
+        }
+    };
+    let graph = Arc::new(checked.build(host, settings).await.map_err(anyhow::Error::msg)?);
     let state = Arc::new(server::State {
         ready: AtomicBool::new(false),
         collectors: vec![graph.clone(), Arc::new(ownership.clone()), Arc::new(BuildInfo)],
@@ -62,8 +71,12 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
     });
     let (stop_server, stop_member, stop_graph) =
         (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-    let serving =
-        tokio::spawn(listener.serve(server::router(state.clone()), links.map(divert), stop_server.clone()));
+    let serving = tokio::spawn(listener.serve(
+        server::router(state.clone()),
+        front,
+        links.map(divert),
+        stop_server.clone(),
+    ));
     let member = tokio::spawn(member.run(stop_member.clone()));
     let running = tokio::spawn({
         let (graph, stop) = (graph.clone(), stop_graph.clone());
@@ -162,7 +175,7 @@ enum Asked {
 }
 
 /// The machine's name; in a pod, the pod's.
-fn hostname() -> String {
+pub(crate) fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 

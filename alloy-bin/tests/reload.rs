@@ -118,10 +118,13 @@ impl Run {
         let status = self.agent.terminate(PATIENCE).expect("it ends when asked to");
         assert!(status.success(), "it ends with {status}:\n{}", self.agent.last_words(20));
 
+        let made_anew = self.agent.last_words(usize::MAX).matches("a component is made anew").count();
         let counts = self.receiver.counts();
         let lines: u64 = self.files.iter().map(LogWriter::written).sum();
         let scrapes: usize = self.targets.scrape_counts().iter().sum();
-        println!("{taken} taken, {refused} refused; {scrapes} pages, {lines} lines; {counts:?}");
+        println!(
+            "{taken} taken, {refused} refused; {made_anew} components made anew; {scrapes} pages, {lines} lines; {counts:?}"
+        );
         assert_eq!(self.lost_lines(), Vec::<String>::new());
         assert_eq!(counts.doubled_lines, 0);
         assert_eq!(
@@ -135,6 +138,7 @@ impl Run {
             assert_eq!(pages, expected, "target {index}");
         }
         assert!(lines > 500 && scrapes >= TARGETS * 3, "hardly anything happened");
+        assert!(made_anew >= 3, "the endpoints hardly changed: {made_anew}");
         let complaints = self.receiver.inspect(|recorded| recorded.complaints.clone());
         assert_eq!(complaints, Vec::<String>::new());
     }

@@ -5,7 +5,7 @@ use super::capsule::CapsuleType;
 use super::quantity::{ByteSize, parse_duration};
 use super::secret::Secret;
 use super::suggest::did_you_mean;
-use super::value::{Number, Value};
+use super::value::{Number, Object, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -194,6 +194,15 @@ impl<T: FromValue> FromValue for BTreeMap<String, T> {
             T::from_value(value).map(|value| (key.clone(), value)).map_err(|error| error.inside(key))
         };
         fields.iter().map(convert).collect()
+    }
+}
+
+impl FromValue for Arc<Object> {
+    fn from_value(value: &Value) -> Result<Self, ConversionError> {
+        match value {
+            Value::Object(fields) => Ok(Arc::clone(fields)),
+            other => Err(ConversionError::expected("object", other)),
+        }
     }
 }
 

@@ -7,6 +7,8 @@ pub fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str
     let limit = (letters / 3).max(1);
     candidates
         .into_iter()
+        // The difference in length is the least distance; a name may be a megabyte of nonsense.
+        .filter(|candidate| candidate.chars().count().abs_diff(letters) <= limit)
         .map(|candidate| (distance(name, candidate), candidate))
         .filter(|(distance, _)| *distance <= limit && *distance < letters)
         .min()

@@ -238,6 +238,20 @@ pub struct FunctionError {
     pub argument: Option<usize>,
     /// What is wrong.
     pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl FunctionError {
+    /// One argument is wrong.
+    pub(super) fn at(index: usize, message: impl Into<String>) -> FunctionError {
+        FunctionError { argument: Some(index), ..FunctionError::call(message) }
+    }
+
+    /// The call as a whole is wrong.
+    pub(super) fn call(message: impl Into<String>) -> FunctionError {
+        FunctionError { argument: None, message: message.into(), hint: None }
+    }
 }
 
 impl PartialEq for Function {

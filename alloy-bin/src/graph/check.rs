@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::config::{Decode, Scope, decode_block, stdlib};
 use crate::logging::Logging;
+use crate::server::{HttpBlock, Protection};
 use crate::syntax::ast::{Block, Statement};
 use crate::syntax::{Diagnostic, Diagnostics, Sources, Span};
 
@@ -92,6 +93,7 @@ impl Parsed {
         walk.root(&self.statements, &self.module_path());
         let mut all = walk.diagnostics;
         all.extend(self.settings::<Logging>("logging", stdlib).err().unwrap_or_default());
+        all.extend(self.settings::<HttpBlock>("http", stdlib).err().unwrap_or_default());
         all.extend(self.settings::<LiveDebugging>("livedebugging", stdlib).err().unwrap_or_default());
         // A module that is used twice has its errors twice.
         let mut diagnostics = Diagnostics::default();
@@ -118,14 +120,22 @@ impl Parsed {
         }
     }
 
-    /// The same, with the error as a text for people.
-    pub(super) fn settings_or_text<T: Decode + Default>(
-        &self,
-        name: &str,
-        stdlib: &Arc<Scope>,
-    ) -> Result<T, String> {
-        self.settings(name, stdlib).map_err(|diagnostics| diagnostics.render(&self.sources))
+    /// Decodes all that the agent itself is to take, and reads the files that it names.
+    pub(super) fn agent_settings(&self, stdlib: &Arc<Scope>) -> Result<Settings, String> {
+        let text = |diagnostics: Diagnostics| diagnostics.render(&self.sources);
+        let logging = self.settings("logging", stdlib).map_err(text)?;
+        let http = self.settings("http", stdlib).map_err(text)?;
+        let http = Protection::new(http).map_err(|error| format!("{error:#}"))?;
+        Ok(Settings { logging, http })
     }
+}
+
+/// What a configuration says to the agent itself.
+pub struct Settings {
+    /// The `logging` block.
+    pub logging: Logging,
+    /// The `http` block.
+    pub http: Protection,
 }
 
 fn is(block: &Block, name: &str) -> bool {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::{did_you_mean, references};
+use crate::config::{references, unknown_component};
 use crate::syntax::ast::{Block, Statement};
 use crate::syntax::{Diagnostic, Diagnostics, Sources, Span};
 
@@ -45,6 +45,7 @@ const BLOCKS: &[(&str, Kind, &[Place])] = &[
     ("declare", Kind::Declare, &[Place::Root, Place::Module, Place::Library]),
     ("export", Kind::Export, &[Place::Module]),
     ("foreach", Kind::Foreach, &[Place::Root, Place::Module, Place::Template]),
+    ("http", Kind::Settings, &[Place::Root]),
     ("import.file", Kind::Import, &[Place::Root, Place::Module, Place::Library]),
     ("import.http", Kind::Import, &[Place::Root, Place::Module, Place::Library]),
     ("import.string", Kind::Import, &[Place::Root, Place::Module, Place::Library]),
@@ -53,7 +54,7 @@ const BLOCKS: &[(&str, Kind, &[Place])] = &[
 ];
 
 /// Blocks that Alloy has and this agent has not.
-const UNSUPPORTED_BLOCKS: &[&str] = &["http", "import.git", "remotecfg", "tracing"];
+const UNSUPPORTED_BLOCKS: &[&str] = &["import.git", "remotecfg", "tracing"];
 
 /// A body's blocks.
 pub(super) struct Plan<'a> {
@@ -164,10 +165,9 @@ fn kind(
     if let Some(found) = registrations.iter().find(|registration| registration.name == name) {
         return with_label(Kind::Component(*found), "component");
     }
-    let known = || registrations.iter().map(|registration| registration.name);
-    let near = did_you_mean(&name, known().chain(definitions.declared()));
-    let hint = near.unwrap_or_else(|| format!("components here: {}", known().collect::<Vec<_>>().join(", ")));
-    at_header(format!("cannot find the definition of component name \"{name}\""), Some(hint))
+    let known = registrations.iter().map(|registration| registration.name);
+    let (message, hint) = unknown_component(&name, &known.chain(definitions.declared()).collect::<Vec<_>>());
+    at_header(message, Some(hint))
 }
 
 /// For each block the indexes of the blocks it refers to.

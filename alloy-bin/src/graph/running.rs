@@ -12,7 +12,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -20,11 +19,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Scope, Value, stdlib};
-use crate::logging::Logging;
 use crate::syntax::Sources;
 
 use super::changes::{Changes, News};
-use super::check::Parsed;
+use super::check::{Parsed, Settings};
 use super::component::Registration;
 use super::expand::Expansion;
 use super::imports::Contents;
@@ -33,9 +31,7 @@ use super::load;
 use super::make::{Host, Maker, Step};
 use super::node::{Node, Role};
 use super::status::Status;
-
-/// How long all components together may take to stop when the agent ends.
-const STOP_PATIENCE: Duration = Duration::from_secs(40);
+use super::stop::{stop_all, stop_order};
 
 /// A configuration that was checked and found good, before anything is made of it.
 pub struct Checked {
@@ -62,23 +58,23 @@ impl Checked {
         Ok(Checked { parsed, contents, world })
     }
 
-    /// The `logging` block, or its defaults where there is none.
-    pub fn logging(&self) -> Result<Logging, String> {
-        self.parsed.settings_or_text("logging", &self.world.stdlib)
+    /// What it says to the agent itself.
+    pub fn settings(&self) -> Result<Settings, String> {
+        self.parsed.agent_settings(&self.world.stdlib)
     }
 
-    /// Makes the components, in order. They do not run yet. `logs` is told when the `logging` block changes.
+    /// Makes the components, in order. They do not run yet. `settings` takes what later configurations say to the agent.
     pub async fn build(
         self,
         host: Host,
-        logs: impl Fn(Logging) + Send + Sync + 'static,
+        settings: impl Fn(Settings) + Send + Sync + 'static,
     ) -> Result<Graph, String> {
         let Checked { parsed, contents, world } = self;
         let (requests, asked) = mpsc::channel(1);
         let inner = Inner {
             world,
             host,
-            logs: Box::new(logs),
+            settings: Box::new(settings),
             changes: Arc::default(),
             state: Mutex::default(),
             fetched: Arc::default(),
@@ -95,17 +91,20 @@ impl Checked {
     }
 }
 
+/// Who asks for a reload waits for the answer.
+type Request = oneshot::Sender<Result<(), String>>;
+
 /// Components and who refers to whom.
 pub struct Graph {
     inner: Arc<Inner>,
-    requests: mpsc::Sender<oneshot::Sender<Result<(), String>>>,
-    asked: Mutex<Option<mpsc::Receiver<oneshot::Sender<Result<(), String>>>>>,
+    requests: mpsc::Sender<Request>,
+    asked: Mutex<Option<mpsc::Receiver<Request>>>,
 }
 
 struct Inner {
     world: World,
     host: Host,
-    logs: Box<dyn Fn(Logging) + Send + Sync>,
+    settings: Box<dyn Fn(Settings) + Send + Sync>,
     changes: Arc<Changes>,
     state: Mutex<State>,
     /// Texts of `import.http` blocks that are others than before, by the blocks' ids.
@@ -215,14 +214,15 @@ impl Inner {
             };
             let (checkup, contents) = parsed.check(registrations, stdlib, &known);
             inner.status.attempted(contents.files(&parsed));
-            checkup.result().map(|()| (Arc::new(parsed), contents))
+            checkup.result()?;
+            let settings = parsed.agent_settings(stdlib)?;
+            Ok((Arc::new(parsed), contents, settings))
         });
-        let (parsed, contents) = finished(checked.await)?;
-        let logging = parsed.settings_or_text("logging", &self.world.stdlib)?;
+        let (parsed, contents, settings) = finished(checked.await)?;
         let next = self.clone().make(parsed, contents).await?;
         let hash = load::hash(next.contents.texts(&next.parsed));
         self.commit(next).await?;
-        (self.logs)(logging);
+        (self.settings)(settings);
         self.succeeded(hash).await;
         Ok(())
     }
@@ -344,11 +344,12 @@ impl Inner {
             if news.ended.contains(live.id()) {
                 live.await_revival();
             }
-            if news.due.contains(live.id()) && !live.is_up() {
-                if let Err(diagnostics) = live.revive().await {
-                    let error = diagnostics.render(&self.state().sources);
-                    tracing::error!(component_id = &**live.id(), error, "a component cannot be made anew");
-                }
+            if news.due.contains(live.id())
+                && !live.is_up()
+                && let Err(diagnostics) = live.revive().await
+            {
+                let error = diagnostics.render(&self.state().sources);
+                tracing::error!(component_id = &**live.id(), error, "a component cannot be made anew");
             }
         }
         let shape = self.propagate(&news.exports).await;
@@ -460,37 +461,6 @@ fn keys(value: &Value) -> Vec<&String> {
     match value {
         Value::Object(fields) => fields.keys().collect(),
         _ => Vec::new(),
-    }
-}
-
-/// The components that are not in `kept`, in groups: those of one have stopped when the next is told to. Each comes behind
-/// all that refer to it, and so may send to it.
-fn stop_order(nodes: &[Node], kept: &BTreeSet<Arc<str>>) -> Vec<Vec<Arc<Live>>> {
-    // How many components follow one another up to each node.
-    let mut levels = vec![0_usize; nodes.len()];
-    for (index, node) in nodes.iter().enumerate().rev() {
-        let level = levels[index] + usize::from(matches!(node.role, Role::Component(..)));
-        for (_, need) in &node.needs {
-            levels[*need] = levels[*need].max(level);
-        }
-    }
-    let mut groups: BTreeMap<usize, Vec<Arc<Live>>> = BTreeMap::new();
-    for (node, level) in nodes.iter().zip(levels) {
-        if let Role::Component(live, _) = &node.role
-            && !kept.contains(&node.id)
-        {
-            groups.entry(level).or_default().push(live.clone());
-        }
-    }
-    groups.into_values().collect()
-}
-
-async fn stop_all(groups: Vec<Vec<Arc<Live>>>) {
-    let deadline = Instant::now() + STOP_PATIENCE;
-    for group in groups {
-        let mut stopping: JoinSet<()> =
-            group.into_iter().map(|live| async move { live.stop(deadline).await }).collect();
-        while stopping.join_next().await.is_some() {}
     }
 }
 
