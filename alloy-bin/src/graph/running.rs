@@ -84,7 +84,7 @@ impl Checked {
         let graph = Graph { inner: Arc::new(inner), requests, asked: Mutex::new(Some(asked)) };
         graph.inner.status.attempted(contents.files(&parsed));
         let next = graph.inner.clone().make(Arc::new(parsed), contents).await?;
-        graph.inner.succeeded(load::hash(next.contents.texts(&next.parsed))).await;
+        graph.inner.status.succeeded(load::hash(next.contents.texts(&next.parsed)));
         // What is only made runs when the graph does.
         graph.inner.adopt(next.nodes, next.sources, next.parsed, next.contents);
         Ok(graph)
@@ -137,6 +137,8 @@ impl Graph {
         let asked = self.asked.lock().expect("no code panics while holding it").take();
         let mut asked = asked.expect("a graph runs once");
         self.inner.lives().iter().for_each(|live| live.start());
+        // Not when it is built: the node's own task, which speaks to the others, runs only now.
+        self.inner.host.ownership.announce_configuration(&self.hash()).await;
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
