@@ -114,7 +114,10 @@ impl Run {
             self.metric("alloy_scrape_slots_missed_total{component_id=\"prometheus.scrape.steady\""),
             0.0
         );
-        assert_eq!(self.metric("alloy_config_last_load_successful"), f64::from(u8::from(RELOADS % 3 != 0)));
+        assert_eq!(
+            self.metric("alloy_config_last_load_successful"),
+            f64::from(u8::from(!RELOADS.is_multiple_of(3)))
+        );
         let status = self.agent.terminate(PATIENCE).expect("it ends when asked to");
         assert!(status.success(), "it ends with {status}:\n{}", self.agent.last_words(20));
 
