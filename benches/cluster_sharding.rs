@@ -16,17 +16,12 @@ const RIVAL_KEYS: usize = 20_000;
 const ROUNDS: usize = 5;
 
 fn view(nodes: usize, except: Option<usize>) -> Arc<View> {
-    let member = |index: usize| Member {
-        node: Node {
-            name: format!("alloy-{index}").as_str().into(),
-            address: ([10, 0, 0, 1], 1).into(),
-            incarnation: 1,
-        },
-        phase: Phase::Active,
-        zone: "".into(),
-        weight: 100,
-        metadata: [].into(),
+    let node = |index: usize| Node {
+        name: format!("alloy-{index}").as_str().into(),
+        address: ([10, 0, 0, 1], 1).into(),
+        incarnation: 1,
     };
+    let member = |index: usize| Member { phase: Phase::Active, ..Member::new(node(index)) };
     Arc::new(View::new(1, (0..nodes).filter(|index| Some(*index) != except).map(member).collect()))
 }
 

@@ -48,7 +48,8 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
     let listener = Listener::bind(&flags.listen).await?;
     let address = listener.address()?;
     let _locked = open_storage(&flags.storage)?;
-    let Joined { ownership, member, links } = ownership::start(&flags.cluster, &hostname, address).await?;
+    let cluster = flags.cluster.clone().with_storage(&flags.storage);
+    let Joined { ownership, member, links } = ownership::start(&cluster, &hostname, address).await?;
 
     // 3. The components, and the server that shows them.
     let (storage, cluster_name) = (flags.storage.clone(), flags.cluster.name.clone());

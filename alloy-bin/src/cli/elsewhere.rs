@@ -14,18 +14,13 @@ enum Fate {
 }
 use Fate::{Only, Passed};
 
-const NO_TLS: &str = "members do not speak TLS with each other; keep their port inside a trusted network";
+const NO_TLS: &str = "members do not speak TLS; --cluster.keys-file seals what they send each other";
 const NEVER: &[&str] = &[];
 const FALSE: &[&str] = &["false"];
 
 /// Alloy's flags that are not here: the name, whether it is a switch that needs no value, and its fate.
 const FLAGS: &[(&str, bool, Fate)] = &[
     ("cluster.advertise-interfaces", false, Only(NEVER, "name the address: --cluster.advertise-address")),
-    (
-        "cluster.discover-peers",
-        false,
-        Only(NEVER, "use --cluster.join-addresses with a DNS name, such as that of a headless service"),
-    ),
     ("cluster.enable-tls", true, Only(FALSE, NO_TLS)),
     ("cluster.max-join-peers", false, Passed("members learn of each other from any that answers")),
     ("cluster.tls-ca-path", false, Only(&[""], NO_TLS)),
@@ -33,8 +28,6 @@ const FLAGS: &[(&str, bool, Fate)] = &[
     ("cluster.tls-key-path", false, Only(&[""], NO_TLS)),
     ("cluster.tls-server-name", false, Only(&[""], NO_TLS)),
     ("cluster.use-discovery-v1", true, Passed("there is one way of finding members")),
-    ("cluster.wait-for-size", false, Only(&["0"], "a minimum size cannot be set here yet")),
-    ("cluster.wait-timeout", false, Only(&["0", "0s"], "a minimum size cannot be set here yet")),
     ("config.bypass-conversion-errors", true, Only(FALSE, "nothing is converted here")),
     ("config.extra-args", false, Only(&[""], "nothing is converted here")),
     (
@@ -143,7 +136,7 @@ mod tests {
         check(
             "alloy run x --cluster.enable-tls",
             Err(
-                "--cluster.enable-tls=true is not supported: members do not speak TLS with each other; keep their port inside a trusted network",
+                "--cluster.enable-tls=true is not supported: members do not speak TLS; --cluster.keys-file seals what they send each other",
             ),
         );
         check(

@@ -50,7 +50,7 @@ Exit codes:
 enum Command {
     /// Runs the agent.
     #[command(after_help = run::AFTER_HELP)]
-    Run(RunFlags),
+    Run(Box<RunFlags>),
     /// Says whether configurations would run, and all that is wrong with them, without running anything.
     #[command(after_help = validate::AFTER_HELP)]
     Validate(validate::Flags),
@@ -83,7 +83,7 @@ pub fn main_from(arguments: impl IntoIterator<Item: Into<OsString> + Clone>) -> 
         }
     };
     let result = match cli.command {
-        Command::Run(flags) => crate::run::run(flags),
+        Command::Run(flags) => crate::run::run(*flags),
         Command::Validate(flags) => validate::run(&flags),
 
         Command::Fmt(flags) => fmt::run(&flags),

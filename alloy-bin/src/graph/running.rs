@@ -87,7 +87,7 @@ impl Checked {
         let graph = Graph { inner: Arc::new(inner), requests, asked: Mutex::new(Some(asked)) };
         graph.inner.status.attempted(contents.files(&parsed));
         let next = graph.inner.clone().make(Arc::new(parsed), contents).await?;
-        graph.inner.status.succeeded(load::hash(next.contents.texts(&next.parsed)));
+        graph.inner.succeeded(load::hash(next.contents.texts(&next.parsed))).await;
         // What is only made runs when the graph does.
         graph.inner.adopt(next.nodes, next.sources, next.parsed, next.contents);
         Ok(graph)
@@ -223,7 +223,7 @@ impl Inner {
         let hash = load::hash(next.contents.texts(&next.parsed));
         self.commit(next).await?;
         (self.settings)(settings);
-        self.status.succeeded(hash);
+        self.succeeded(hash).await;
         Ok(())
     }
 
@@ -233,8 +233,14 @@ impl Inner {
         let next = self.clone().make(parsed, contents).await?;
         let hash = load::hash(next.contents.texts(&next.parsed));
         self.commit(next).await?;
-        self.status.succeeded(hash);
+        self.succeeded(hash).await;
         Ok(())
+    }
+
+    /// This is the running configuration now; the other members hear of it.
+    async fn succeeded(&self, hash: String) {
+        self.host.ownership.announce_configuration(&hash).await;
+        self.status.succeeded(hash);
     }
 
     /// Makes what is new. What runs is not touched; after an error what was made is dropped again.

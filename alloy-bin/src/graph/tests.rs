@@ -187,15 +187,7 @@ impl World {
     }
 
     async fn try_build(&mut self) -> Result<(), String> {
-        let flags = ClusterFlags {
-            enabled: false,
-            node_name: None,
-            name: String::new(),
-            join_addresses: Vec::new(),
-            rejoin_interval: PATIENCE,
-            advertise_address: String::new(),
-            gossip_listen: None,
-        };
+        let flags = ClusterFlags::default();
         let ownership = ownership::start(&flags, "host", ([127, 0, 0, 1], 1).into()).await.unwrap().ownership;
         let host = Host { storage: self.path("storage"), ownership, cluster_name: "blue".to_owned() };
         let checked = Checked::load(&self.path(self.config), &[Registration::of::<Node>()], "host");

@@ -96,6 +96,8 @@ struct Peer {
     #[serde(rename = "isSelf")]
     is_self: bool,
     state: &'static str,
+    version: String,
+    configuration: String,
 }
 
 async fn peers(Extract(state): Extract<Arc<State>>) -> Response {
@@ -104,6 +106,8 @@ async fn peers(Extract(state): Extract<Arc<State>>) -> Response {
         addr: peer.address,
         is_self: peer.is_self,
         state: peer.state,
+        version: peer.version,
+        configuration: peer.configuration,
     });
     axum::Json(peers.collect::<Vec<_>>()).into_response()
 }

@@ -111,17 +111,8 @@ struct World {
 impl World {
     /// Runs the three with these targets, in an agent that is alone and not ready yet.
     async fn new(targets: usize) -> World {
-        let flags = ClusterFlags {
-            enabled: false,
-            node_name: None,
-            name: String::new(),
-            join_addresses: Vec::new(),
-            rejoin_interval: PATIENCE,
-            advertise_address: String::new(),
-            gossip_listen: None,
-        };
         let http = SocketAddr::from(([127, 0, 0, 1], 1));
-        let ownership = ownership::start(&flags, "host", http).await.unwrap().ownership;
+        let ownership = ownership::start(&ClusterFlags::default(), "host", http).await.unwrap().ownership;
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("main.alloy");
         let text = r#"
