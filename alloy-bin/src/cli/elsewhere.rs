@@ -14,7 +14,7 @@ enum Fate {
 }
 use Fate::{Only, Passed};
 
-const NO_TLS: &str = "members do not speak TLS with each other; keep their port inside a trusted network";
+const NO_TLS: &str = "members do not speak TLS; --cluster.keys-file seals what they send each other";
 const NEVER: &[&str] = &[];
 const FALSE: &[&str] = &["false"];
 
@@ -136,7 +136,7 @@ mod tests {
         check(
             "alloy run x --cluster.enable-tls",
             Err(
-                "--cluster.enable-tls=true is not supported: members do not speak TLS with each other; keep their port inside a trusted network",
+                "--cluster.enable-tls=true is not supported: members do not speak TLS; --cluster.keys-file seals what they send each other",
             ),
         );
         check(

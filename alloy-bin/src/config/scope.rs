@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A name has no more parts: a component's is four at most, and a namespace may stand before it.
-const PARTS_MAX: usize = 8;
+pub(super) const PARTS_MAX: usize = 8;
 
 /// What expressions see: own names, then those of the enclosing scope.
 #[derive(Clone, Debug, Default)]

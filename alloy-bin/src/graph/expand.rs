@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::config::{Decode, Scope, Value, decode_block, did_you_mean, references};
+use crate::config::{Decode, Reference, Scope, Value, decode_block, did_you_mean, references};
 use crate::syntax::ast::{Block, Statement};
 use crate::syntax::{Diagnostic, Diagnostics, Sources, Span};
 
@@ -66,9 +66,8 @@ impl Frame<'_> {
     }
 
     /// The node with the longest name that begins the path; of equally long ones the innermost.
-    fn find(&self, path: &[String]) -> Option<(String, Option<usize>)> {
-        (1..=path.len()).rev().find_map(|parts| {
-            let name = path[..parts].join(".");
+    fn find(&self, reference: &Reference) -> Option<(String, Option<usize>)> {
+        reference.prefixes().find_map(|name| {
             let mut frames = std::iter::successors(Some(self), |frame| frame.outer);
             frames.find_map(|frame| frame.names.get(&name).copied()).map(|node| (name, node))
         })
@@ -197,7 +196,7 @@ impl<'a> Expansion<'a> {
         let mut needs = Needs::default();
         for reference in references(statements) {
             let path: Vec<&str> = reference.path.iter().map(String::as_str).collect();
-            match frame.find(&reference.path) {
+            match frame.find(&reference) {
                 Some((name, Some(node))) => {
                     if !needs.nodes.iter().any(|(known, _)| *known == name) {
                         needs.nodes.push((name, node));
@@ -220,6 +219,9 @@ impl<'a> Expansion<'a> {
             1 => format!("identifier {whole:?} does not exist or is out of scope"),
             _ => format!("component \"{whole}\" does not exist or is out of scope"),
         };
+        if !self.diagnostics.has_room() {
+            return self.diagnostics.error(span, message);
+        }
         let field = path.last().copied().unwrap_or_default();
         let ids =
             std::iter::successors(Some(frame), |frame| frame.outer).flat_map(|frame| frame.names.keys());

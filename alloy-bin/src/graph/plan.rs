@@ -184,8 +184,7 @@ fn edges(
         // Where a definition is used, its own references count.
         let statements: &[Statement] = if let Kind::Declare = kind { &[] } else { &block.statements };
         for reference in references(statements) {
-            let prefixes = (1..=reference.path.len()).rev().map(|parts| reference.path[..parts].join("."));
-            match prefixes.filter_map(|id| ids.get(&id)).next() {
+            match reference.prefixes().find_map(|id| ids.get(&id)) {
                 Some(other) if *other == index => diagnostics.error(reference.span, "cannot reference self"),
                 Some(other) => drop(needs.insert(*other)),
                 None => {}

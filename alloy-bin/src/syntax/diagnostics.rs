@@ -75,6 +75,11 @@ impl Diagnostics {
         self.list.extend(other.list);
     }
 
+    /// Whether more are shown to people than were found so far: hints that compare names with all others take their time.
+    pub fn has_room(&self) -> bool {
+        self.list.len() < SHOWN_MAX
+    }
+
     /// Whether nothing was found.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
