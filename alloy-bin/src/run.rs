@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::RunFlags;
 use crate::components::registrations;
-use crate::graph::{Checked, Host, load};
+use crate::graph::{Checked, Hints, Host, LOOK_EVERY, Settings, watch};
 use crate::logging;
 use crate::ownership::{self, Joined, Links};
 use crate::server::{self, Divert, Listener};
@@ -38,35 +38,53 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
 
     // 1. Everything that can be checked before anything is touched.
-    let registrations = registrations();
-    let loaded = load(&flags.config)?;
     let hostname = hostname();
-    let checked = Checked::new(loaded, &registrations, &hostname).map_err(anyhow::Error::msg)?;
-    logging::start(checked.logging().map_err(anyhow::Error::msg)?)?;
+    let checked = Checked::load(&flags.config, &registrations(), &hostname).map_err(anyhow::Error::msg)?;
+    let Settings { logging, http } = checked.settings().map_err(anyhow::Error::msg)?;
+    let logs = logging::start(logging)?;
+    let front = Arc::new(server::Front::new(http));
 
     // 2. The port, the storage, the cluster. The node sees the others and owns nothing yet.
     let listener = Listener::bind(&flags.listen).await?;
     let address = listener.address()?;
     let _locked = open_storage(&flags.storage)?;
-    let Joined { ownership, member, links } = ownership::start(&flags.cluster, &hostname, address).await?;
+    let cluster = flags.cluster.clone().with_storage(&flags.storage);
+    let Joined { ownership, member, links } = ownership::start(&cluster, &hostname, address).await?;
 
     // 3. The components, and the server that shows them.
-    let host = Host { storage: flags.storage.clone(), ownership: ownership.clone() };
-    let graph = Arc::new(checked.build(&host).map_err(anyhow::Error::msg)?);
+    let (storage, cluster_name) = (flags.storage.clone(), flags.cluster.name.clone());
+    let host = Host { storage, ownership: ownership.clone(), cluster_name };
+    let settings = {
+        let front = front.clone();
+        move |settings: Settings| {
+            logs(settings.logging);
+            front.set(settings.http);
+        }
+    };
+    let graph = Arc::new(checked.build(host, settings).await.map_err(anyhow::Error::msg)?);
     let state = Arc::new(server::State {
         ready: AtomicBool::new(false),
         collectors: vec![graph.clone(), Arc::new(ownership.clone()), Arc::new(BuildInfo)],
         health: graph.clone(),
         ownership: ownership.clone(),
+        reload: graph.clone(),
     });
     let (stop_server, stop_member, stop_graph) =
         (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-    let serving =
-        tokio::spawn(listener.serve(server::router(state.clone()), links.map(divert), stop_server.clone()));
+    let serving = tokio::spawn(listener.serve(
+        server::router(state.clone()),
+        front,
+        links.map(divert),
+        stop_server.clone(),
+    ));
     let member = tokio::spawn(member.run(stop_member.clone()));
     let running = tokio::spawn({
         let (graph, stop) = (graph.clone(), stop_graph.clone());
         async move { graph.run(stop).await }
+    });
+    let watching = tokio::spawn({
+        let graph = graph.clone();
+        async move { watch(&graph, LOOK_EVERY, Hints::Kernel).await }
     });
 
     // 4. Ready: the node takes its share.
@@ -75,7 +93,14 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
     tracing::info!(%address, node = ownership.me(), config = %flags.config.display(), "the agent is running");
 
     // 5. Stop: give the keys away, let sources end before what they send to, say goodbye.
-    let signal = signals.stop().await;
+    let signal = loop {
+        match signals.next().await {
+            Asked::Stop(signal) => break signal,
+            // The graph says how it went.
+            Asked::Reload => drop(graph.reload().await),
+        }
+    };
+    watching.abort();
     tracing::info!(signal, "stopping");
     state.ready.store(false, Ordering::Relaxed);
     let handing_over = async {
@@ -124,22 +149,33 @@ impl Signals {
         })
     }
 
+    /// Waits until the agent is asked for something.
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
+            _ = self.hang_up.recv() => Asked::Reload,
+        }
+    }
+
     /// Waits until the agent is asked to stop.
     async fn stop(&mut self) -> &'static str {
         loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hang_up.recv() => {
-                    tracing::warn!("SIGHUP: the configuration cannot be reloaded yet; restart the agent to load it");
-                }
+            if let Asked::Stop(signal) = self.next().await {
+                return signal;
             }
         }
     }
 }
 
+/// What the agent is asked for.
+enum Asked {
+    Stop(&'static str),
+    Reload,
+}
+
 /// The machine's name; in a pod, the pod's.
-fn hostname() -> String {
+pub(crate) fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 

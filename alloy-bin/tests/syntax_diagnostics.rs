@@ -147,3 +147,64 @@ fn an_open_bracket_does_not_hide_the_errors_below_it() {
         &["2:10: expected an expression, got \")\"", "5:6: illegal character '@' (U+0040)"],
     );
 }
+
+#[test]
+fn literals_are_checked_to_the_letter() {
+    check_messages("a = \"\\x4\"", &["1:6: \\x needs two hexadecimal digits"]);
+    check_messages("a = \"b\\400\"", &["1:7: an octal escape needs three digits up to \\377"]);
+    check_messages("a = \"\\ud800\"", &["1:6: escape is not a Unicode code point"]);
+    check_messages("a = 0x10", &["1:5: invalid number 0x10"]);
+    check_messages("a = 1_000", &["1:5: invalid number 1_000"]);
+    check_messages("a = 1e", &["1:5: invalid number 1e"]);
+    check_messages("a = 1e999", &["1:5: number is out of range"]);
+    check_messages("a = 1.2.3", &["1:8: expected a new line, got a number"]);
+    check_messages("a = \u{201c}x\u{201d}", &["1:5: illegal character '\u{201c}' (U+201C)"]);
+    check_messages("a = 1;", &["1:6: illegal character ';' (U+003B)"]);
+    check_messages("# a", &["1:1: illegal character '#' (U+0023)"]);
+    check_messages("a = b & c", &["1:7: illegal character '&' (U+0026)"]);
+    check_messages("a = 1\n\u{feff}b = 2", &["2:1: illegal character '\\u{feff}' (U+FEFF)"]);
+}
+
+#[test]
+fn brackets_and_suffixes_are_checked_to_the_letter() {
+    check_messages("a = b.1", &["1:6: expected a new line, got a number"]);
+    check_messages("a = b.[1]", &["1:7: expected a field's name, got \"[\""]);
+    check_messages("a = b[1", &["1:8: expected \"]\", got the end of the line"]);
+    check_messages("a = f(1", &["1:8: expected ',' or the closing bracket, got the end of the line"]);
+    check_messages("a = {b: 1}", &["1:7: illegal character ':' (U+003A)"]);
+    check_messages("a = {1 = 2}", &["1:6: expected a field's name, got a number"]);
+    check_messages("a = {b 1}", &["1:8: expected \"=\", got a number"]);
+    check_messages("a = -", &["1:6: expected an expression, got the end of the file"]);
+    check_messages("a = 1 == = 2", &["1:10: expected an expression, got \"=\""]);
+    check_messages("a.b. {}", &["1:6: expected a name, got \"{\""]);
+    check_messages(&format!("a = {}", "(".repeat(200)), &["1:105: nested more than 100 levels deep"]);
+    check_messages(&"a { ".repeat(200), &["1:403: nested more than 100 levels deep"]);
+}
+
+#[test]
+fn secrets_in_the_text_are_not_shown() {
+    check(
+        "endpoint {\n\tpassword = \"hunter2\" x\n\tbearer_token = sys.env(\"TOKEN\") + \"hunter2\"\n}\n",
+        "\
+Error: main.alloy:2:23: expected a new line, got x
+
+1 | endpoint {
+2 |     password = \"*******\" x
+  |                          ^
+3 |     bearer_token = sys.env(\"TOKEN\") + \"*******\"
+",
+    );
+}
+
+#[test]
+fn of_a_very_long_line_the_part_round_the_error_is_shown() {
+    let text = format!("a = [{}@]\n", "\"abcdefgh\", ".repeat(1000));
+    let mut sources = Sources::default();
+    let id = sources.add("main.alloy", text);
+    let rendered = parse(&sources, id).1.render(&sources);
+    let lines: Vec<&str> = rendered.lines().collect();
+    assert_eq!(lines[0], "Error: main.alloy:1:12006: illegal character '@' (U+0040)");
+    assert!(lines.iter().all(|line| line.len() < 260), "{rendered}");
+    let caret = lines[3].find('^').expect("a caret");
+    assert_eq!(&lines[2][caret..=caret], "@");
+}

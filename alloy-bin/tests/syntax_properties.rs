@@ -1,36 +1,8 @@
-//! What holds for every text: nothing panics, and formatting changes white space only.
+//! What holds for every text: nothing panics, formatting changes no meaning, no secret is printed, and time grows
+//! with the length.
 
-use alloy_bin::syntax::{Sources, format, parse};
+use alloy_bin::testing::language::{check_evaluation, check_syntax as check, tree};
 use proptest::prelude::*;
-
-/// The tree of a text without positions, or nothing if it has errors.
-fn tree(text: &str) -> Option<String> {
-    let mut sources = Sources::default();
-    let id = sources.add("test.alloy", text);
-    let (file, diagnostics) = parse(&sources, id);
-    let rendered = diagnostics.render(&sources);
-    assert_eq!(diagnostics.is_empty(), rendered.is_empty());
-    let mut out = String::new();
-    let debug = format!("{file:?}");
-    for (index, part) in debug.split("span: Span {").enumerate() {
-        out += if index == 0 { part } else { part.split_once('}').map_or("", |(_, rest)| rest) };
-    }
-    diagnostics.is_empty().then_some(out)
-}
-
-fn formatted(text: &str) -> Option<String> {
-    let mut sources = Sources::default();
-    let id = sources.add("test.alloy", text);
-    format(&sources, id).ok()
-}
-
-fn check(text: &str) {
-    let Some(before) = tree(text) else { return };
-    let once = formatted(text).expect("what parses is formatted");
-    assert_eq!(tree(&once).as_ref(), Some(&before), "formatting changed the meaning of\n{text}\nto\n{once}");
-    assert_eq!(formatted(&once).as_ref(), Some(&once), "formatting is not stable for\n{text}");
-    assert!(once.is_empty() || once.ends_with('\n'));
-}
 
 /// White space and comments that may stand between any two tokens of an expression inside brackets.
 fn gap() -> impl Strategy<Value = &'static str> + Clone {
@@ -116,10 +88,92 @@ proptest! {
     }
 
     #[test]
-    fn formatting_changes_white_space_only(text in body()) {
+    fn formatting_changes_no_meaning(text in body()) {
         prop_assert!(tree(&text).is_some(), "the generator writes valid text only:\n{}", text);
         check(&text);
     }
+
+    #[test]
+    fn a_planted_secret_is_never_printed(attributes in proptest::collection::vec((attribute_name(), secret_expression()), 1..6)) {
+        let lines: String = attributes.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
+        check_evaluation(&lines);
+        check_evaluation(&format!("block {{\n{lines}}}\n"));
+    }
+}
+
+fn attribute_name() -> impl Strategy<Value = &'static str> {
+    proptest::sample::select(vec![
+        "text",
+        "secret",
+        "number",
+        "ratio",
+        "flag",
+        "duration",
+        "size",
+        "list",
+        "map",
+        "any",
+        "elsewhere",
+        "unknown",
+    ])
+}
+
+/// Expressions in which a secret meets every operator, suffix and function.
+fn secret_expression() -> impl Strategy<Value = String> {
+    let functions = vec![
+        "array.concat",
+        "array.combine_maps",
+        "array.group_by",
+        "coalesce",
+        "encoding.from_base64",
+        "encoding.from_json",
+        "encoding.from_yaml",
+        "encoding.to_base64",
+        "encoding.to_json",
+        "encoding.url_encode",
+        "encoding.url_decode",
+        "file.path_join",
+        "json_path",
+        "string.format",
+        "string.join",
+        "string.replace",
+        "string.split",
+        "string.to_lower",
+        "string.trim",
+        "string.trim_prefix",
+        "sys.env",
+        "planted.secret",
+    ];
+    let leaf = proptest::sample::select(vec![
+        "planted.secret",
+        "planted.list",
+        "planted",
+        "\"%s\"",
+        "\"a\"",
+        "\"\"",
+        "1",
+        "true",
+        "null",
+        "\"$.a\"",
+        "[\"a\"]",
+        "planted.list[0]",
+        "planted.secret.x",
+        "planted.list[planted.secret]",
+        "planted[planted.secret]",
+    ]);
+    leaf.prop_map(str::to_owned).prop_recursive(4, 20, 3, move |inner| {
+        let arguments = proptest::collection::vec(inner.clone(), 0..4).prop_map(|list| list.join(", "));
+        let operator = proptest::sample::select(vec!["+", "-", "*", "==", "<", "&&", "^"]);
+        prop_oneof![
+            (proptest::sample::select(functions.clone()), arguments)
+                .prop_map(|(name, list)| format!("{name}({list})")),
+            (inner.clone(), operator, inner.clone())
+                .prop_map(|(a, operator, b)| format!("({a} {operator} {b})")),
+            inner.clone().prop_map(|a| format!("-{a}")),
+            inner.clone().prop_map(|a| format!("[{a}]")),
+            inner.prop_map(|a| format!("{{a = {a}}}")),
+        ]
+    })
 }
 
 #[test]
@@ -141,4 +195,47 @@ fn long_rows_are_not_deep() {
     check(&format!("x = 1{}", " + 1".repeat(50_000)));
     check(&format!("x = a{}", ".a".repeat(50_000)));
     check(&format!("x = [{}]", "1,".repeat(50_000)));
+}
+
+/// Texts that would cost the square of their length if something looked back over all of it.
+#[test]
+fn time_grows_with_the_length_of_the_text() {
+    type Trap = (&'static str, fn(usize) -> String);
+    let traps: &[Trap] = &[
+        ("attributes", |n| (0..n).map(|i| format!("a{i} = {i}\n")).collect()),
+        ("one line", |n| format!("x = [{}]", "\"abcdef\", ".repeat(n))),
+        ("fields", |n| format!("x = a{}", ".abc".repeat(n))),
+        ("operators", |n| format!("x = 1{}", " + 1".repeat(n))),
+        ("a long name", |n| format!("{} = 1", "abcdefgh".repeat(n))),
+        ("errors", |n| "a = ]\n".repeat(n)),
+        ("errors in one line", |n| format!("x = {}", "@ ".repeat(n))),
+        ("open brackets", |n| "\ta = [1 2\n".repeat(n)),
+        ("open blocks", |n| "\ta {\n".repeat(n)),
+        ("comments", |n| "// x\n".repeat(n)),
+        ("comments behind", |n| "a = 1 // x\n".repeat(n)),
+        ("comments in a line", |n| format!("x = [{}]", "/* x */ 1, ".repeat(n))),
+        ("opened comments", |n| format!("x = 1 {}", "/*".repeat(n))),
+        ("opened strings", |n| "\"\n`\n".repeat(n)),
+        ("blocks", |n| "a \"b\" {\n\tc = 1\n\n\td { }\n}\n".repeat(n)),
+        ("one attribute again and again", |n| "text = 1\n".repeat(n)),
+    ];
+    for (name, trap) in traps {
+        let took = |n: usize| {
+            let text = trap(n);
+            // The best of a few, since other tests run beside this one.
+            (0..3)
+                .map(|_| {
+                    let start = std::time::Instant::now();
+                    check(&text);
+                    check_evaluation(&text);
+                    start.elapsed()
+                })
+                .min()
+                .expect("three runs")
+        };
+        let (short, long) = (took(2_000), took(32_000));
+        // 16 times the text: 16 times the time if it is linear, 256 times if it is quadratic.
+        let allowed = short * 80 + std::time::Duration::from_millis(50);
+        assert!(long < allowed, "{name}: {short:?} for 2,000 and {long:?} for 32,000");
+    }
 }

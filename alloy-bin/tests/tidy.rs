@@ -16,7 +16,7 @@ const CRATES: [&str; 3] = ["alloy-cluster", "alloy-wal", "alloy-bin"];
 const IMPORTS: &[(&str, &[&str])] = &[
     ("lib", &[]),
     ("main", &[]),
-    ("cli", &["ownership", "run", "syntax", "tools"]),
+    ("cli", &["components", "graph", "ownership", "run", "syntax", "tools"]),
     ("run", &["cli", "components", "graph", "logging", "ownership", "server", "telemetry"]),
     ("tools", &[]),
     ("logging", &["config"]),
@@ -33,8 +33,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("ownership", &["config", "telemetry"]),
     ("formats", &["telemetry"]),
     ("telemetry", &[]),
-    ("server", &["ownership", "telemetry"]),
-    ("testing", &["formats", "telemetry"]),
+    ("server", &["config", "ownership", "telemetry"]),
+    ("testing", &["config", "formats", "syntax", "telemetry"]),
 ];
 
 /// A name in the code, and the only parts of the workspace (path prefixes) that may use it.

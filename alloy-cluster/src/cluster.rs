@@ -14,6 +14,8 @@ use crate::counters::{Counters, Stats};
 use crate::driver::{Driver, Parts};
 use crate::event::ClusterEvent;
 use crate::link::Incoming;
+use crate::place::{Lookup, Place};
+use crate::swim::check_metadata;
 use crate::udp::Udp;
 use crate::{
     Error, Hint, KeyRing, Member, Membership, Node, NodeName, Phase, Swim, SwimConfig, Timing, Transport,
@@ -41,13 +43,24 @@ pub struct ClusterConfig {
     pub zone: String,
     /// Share of the keys in hundredths; 100 is one share. Not 0.
     pub weight: u16,
-    /// Small data for the other callers, at most 512 bytes.
+    /// The version of the program, for people, at most 32 bytes. Default empty.
+    pub version: String,
+    /// Small data for the other callers, at most 512 bytes; [`Membership::set_metadata`] changes it later.
     pub metadata: Vec<u8>,
     /// The phase to begin with. Default joining.
     pub phase: Phase,
-    /// Where members are found: `host:port`, or `host` with this node's own port; IP addresses or DNS names, of which
-    /// all addresses are asked. Empty, or only this node's own: it waits alone until somebody joins it.
+    /// Where members are found. Each text is one of
+    ///
+    /// - `10.0.0.7:7946` or `[fd00::7]:7946`: an address; without a port, with this node's own;
+    /// - `alloy-cluster:7946`: all A and AAAA records of the name, as the system resolves it; if there are none, as `dnssrv+`;
+    /// - `dns+alloy-cluster:7946`: its A and AAAA records only;
+    /// - `dnssrv+_gossip._udp.alloy` (feature `dns`): the targets of the name's SRV records, each at its record's port;
+    /// - `file+/etc/alloy/members`: one of the above in each line of the file; `#` begins a comment.
+    ///
+    /// Empty, or only this node's own: it waits alone until somebody joins it.
     pub join: Vec<String>,
+    /// Who is asked for SRV records, such as Consul at 127.0.0.1:8600. Default `None`: the servers of `/etc/resolv.conf`.
+    pub dns_server: Option<SocketAddr>,
     /// How often the names in `join` are looked up again, and whoever is new there is asked. Default 15 s; every
     /// second while nobody is found.
     pub rejoin_interval: Duration,
@@ -71,9 +84,11 @@ impl ClusterConfig {
             node,
             zone: String::new(),
             weight: 100,
+            version: String::new(),
             metadata: Vec::new(),
             phase: Phase::Joining,
             join: Vec::new(),
+            dns_server: None,
             rejoin_interval: Duration::from_secs(15),
             join_timeout: Duration::from_secs(3),
             timing: Timing::default(),
@@ -122,6 +137,7 @@ pub async fn bind(
     listen: impl Into<Listen>,
     links: LinkListen,
 ) -> Result<(Cluster, Driver), Error> {
+    let places = places(&config)?;
     let (udp, listener) = bind_sockets(listen.into(), links).await?;
     let bound = udp.local_address();
     if config.node.address.port() == 0 {
@@ -129,17 +145,27 @@ pub async fn bind(
     }
     if config.node.address.ip().is_unspecified() {
         let ip = match bound.ip() {
-            ip if ip.is_unspecified() => outward_ip(config.join.first(), bound.port()).await,
+            ip if ip.is_unspecified() => {
+                let lookup = Lookup { port: bound.port(), dns_server: config.dns_server };
+                outward_ip(places.first(), lookup).await
+            }
             ip => ip,
         };
         config.node.address.set_ip(ip);
     }
-    assemble(config, Box::new(udp), listener)
+    assemble(config, places, Box::new(udp), listener)
 }
 
 /// The same over a transport of the caller's: links arrive through [`Cluster::accept`].
 pub fn bind_with(config: ClusterConfig, transport: Box<dyn Transport>) -> Result<(Cluster, Driver), Error> {
-    assemble(config, transport, None)
+    let places = places(&config)?;
+    assemble(config, places, transport, None)
+}
+
+fn places(config: &ClusterConfig) -> Result<Vec<Place>, Error> {
+    let place =
+        |text: &String| Place::parse(text).map_err(|reason| Error::Join { text: text.clone(), reason });
+    config.join.iter().map(place).collect()
 }
 
 async fn bind_sockets(listen: Listen, links: LinkListen) -> Result<(Udp, Option<TcpListener>), Error> {
@@ -171,9 +197,9 @@ async fn bind_udp(address: SocketAddr) -> Result<Udp, Error> {
 }
 
 /// The address this machine would send from. Connecting a UDP socket sends nothing; it only asks for the route.
-async fn outward_ip(join: Option<&String>, port: u16) -> IpAddr {
+async fn outward_ip(join: Option<&Place>, lookup: Lookup) -> IpAddr {
     let ask = async {
-        let towards = crate::driver::resolve(join?, port).await.ok()?.into_iter().next()?;
+        let towards = join?.resolve(lookup).await.ok()?.into_iter().next()?;
         let from = if towards.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let socket = UdpSocket::bind(from).await.ok()?;
         socket.connect(towards).await.ok()?;
@@ -184,6 +210,7 @@ async fn outward_ip(join: Option<&String>, port: u16) -> IpAddr {
 
 fn assemble(
     config: ClusterConfig,
+    places: Vec<Place>,
     transport: Box<dyn Transport>,
     listener: Option<TcpListener>,
 ) -> Result<(Cluster, Driver), Error> {
@@ -192,6 +219,7 @@ fn assemble(
         phase: config.phase,
         zone: config.zone.as_str().into(),
         weight: config.weight,
+        version: config.version.as_str().into(),
         metadata: config.metadata.as_slice().into(),
     };
     // Whom this node probes first should differ from node to node and from start to start.
@@ -217,13 +245,23 @@ fn assemble(
         events: Arc::new(Mutex::new(Some(event_queue))),
         counters: counters.clone(),
     };
-    let parts =
-        Parts { swim, transport, listener, commands: command_queue, incoming, events, view, counters };
+    let parts = Parts {
+        swim,
+        places,
+        transport,
+        listener,
+        commands: command_queue,
+        incoming,
+        events,
+        view,
+        counters,
+    };
     Ok((cluster, Driver::new(config, parts)))
 }
 
 pub(crate) enum Command {
     SetPhase(Phase, oneshot::Sender<()>),
+    SetMetadata(Vec<u8>, oneshot::Sender<()>),
     Leave(oneshot::Sender<()>),
     Send { to: NodeName, channel: String, payload: Bytes },
     Accept(TcpStream),
@@ -332,6 +370,12 @@ impl Membership for Cluster {
 
     async fn set_phase(&self, phase: Phase) {
         self.ask(|done| Command::SetPhase(phase, done)).await;
+    }
+
+    async fn set_metadata(&self, metadata: &[u8]) -> Result<(), Error> {
+        check_metadata(metadata)?;
+        self.ask(|done| Command::SetMetadata(metadata.to_vec(), done)).await;
+        Ok(())
     }
 
     async fn leave(&self) {

@@ -12,10 +12,11 @@ use foca::{Header, Member, Message, State};
 use crate::node::Identity;
 use crate::{NodeName, Phase};
 
-/// The longest name of a node and of a zone, and the longest metadata: together they and the header of a packet
-/// stay below the 1,332 bytes of a sealed payload (header 2 * 160, attributes 160 + 80 + 512 + 32).
+/// The longest name of a node, of a zone and of a version, and the longest metadata: together they and the header of a
+/// packet stay below the 1,332 bytes of a sealed payload (header 2 * 160, attributes 160 + 80 + 32 + 512 + 32).
 pub(crate) const NAME_BYTES_MAX: usize = 128;
 pub(crate) const ZONE_BYTES_MAX: usize = 64;
+pub(crate) const VERSION_BYTES_MAX: usize = 32;
 pub(crate) const METADATA_BYTES_MAX: usize = 512;
 
 /// Bytes that do not decode, or do not fit.
@@ -33,10 +34,11 @@ pub(crate) struct Attributes {
     pub(crate) name: NodeName,
     pub(crate) incarnation: u64,
     /// Grows with each change in one incarnation.
-    pub(crate) version: u32,
+    pub(crate) revision: u32,
     pub(crate) phase: Phase,
     pub(crate) weight: u16,
     pub(crate) zone: Arc<str>,
+    pub(crate) version: Arc<str>,
     pub(crate) metadata: Arc<[u8]>,
 }
 
@@ -44,10 +46,11 @@ impl Attributes {
     pub(crate) fn encode(&self, out: &mut impl BufMut) {
         put_text(out, self.name.as_str());
         out.put_u64_le(self.incarnation);
-        out.put_u32_le(self.version);
+        out.put_u32_le(self.revision);
         out.put_u8(self.phase as u8);
         out.put_u16_le(self.weight);
         put_text(out, &self.zone);
+        put_text(out, &self.version);
         out.put_u16_le(self.metadata.len() as u16);
         out.put_slice(&self.metadata);
     }
@@ -55,7 +58,7 @@ impl Attributes {
     pub(crate) fn decode(bytes: &mut impl Buf) -> Result<Self, CodecError> {
         let name = take_name(bytes)?;
         let incarnation = take_u64(bytes)?;
-        let version = take_u32(bytes)?;
+        let revision = take_u32(bytes)?;
         let phase = match take_u8(bytes)? {
             0 => Phase::Joining,
             1 => Phase::Active,
@@ -63,13 +66,14 @@ impl Attributes {
             _ => return Err(CodecError::Malformed),
         };
         let weight = take_u16(bytes)?;
-        let zone = take_text(bytes, ZONE_BYTES_MAX)?;
+        let zone = take_text(bytes, ZONE_BYTES_MAX)?.as_str().into();
+        let version = take_text(bytes, VERSION_BYTES_MAX)?.as_str().into();
         let len = usize::from(take_u16(bytes)?);
         if weight == 0 || len > METADATA_BYTES_MAX {
             return Err(CodecError::Malformed);
         }
         let metadata = take_slice(bytes, len)?.into();
-        Ok(Attributes { name, incarnation, version, phase, weight, zone: zone.as_str().into(), metadata })
+        Ok(Attributes { name, incarnation, revision, phase, weight, zone, version, metadata })
     }
 }
 

@@ -20,6 +20,7 @@ use crate::frame::{Frame, Hello};
 use crate::link::{Incoming, LinkEvent, Outgoing, Receiver, receive_all};
 use crate::link_seal::LinkKeys;
 use crate::packet::{PACKET_BYTES_MAX, cluster_hash};
+use crate::place::{Lookup, Place};
 use crate::{NodeName, Phase, Swim, Transport, View};
 
 /// Connections that have not said hello yet; beyond that new ones are closed.
@@ -32,8 +33,6 @@ const PACKETS_IN_A_ROW: usize = 64;
 const LONELY_REJOIN_INTERVAL: Duration = Duration::from_secs(1);
 /// How long an address to join may take to answer before that is told.
 const JOIN_PATIENCE: Duration = Duration::from_secs(3);
-/// How long looking up a name may take.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The goodbye is sent again after this, and links get as long to empty their queues.
 const GOODBYE_PAUSE: Duration = Duration::from_millis(50);
 const GOODBYE_FLUSH: Duration = Duration::from_millis(500);
@@ -41,6 +40,7 @@ const GOODBYE_FLUSH: Duration = Duration::from_millis(500);
 /// What the driver is made of.
 pub(crate) struct Parts {
     pub(crate) swim: Swim,
+    pub(crate) places: Vec<Place>,
     pub(crate) transport: Box<dyn Transport>,
     pub(crate) listener: Option<TcpListener>,
     pub(crate) commands: mpsc::Receiver<Command>,
@@ -68,8 +68,9 @@ pub struct Driver {
     strangers: HashMap<u64, AbortHandle>,
     peers: HashMap<NodeName, (u64, AbortHandle)>,
     next_link: u64,
-    join: Vec<String>,
-    port: u16,
+    /// What the configuration calls them, and where they are.
+    join: Vec<(String, Place)>,
+    lookup: Lookup,
     rejoin_interval: Duration,
     lookups: JoinSet<(String, io::Result<Vec<SocketAddr>>)>,
     unresolved: HashSet<String>,
@@ -88,7 +89,7 @@ pub struct Driver {
 
 impl Driver {
     pub(crate) fn new(config: ClusterConfig, parts: Parts) -> Self {
-        let Parts { swim, transport, listener, commands, incoming, events, view, counters } = parts;
+        let Parts { swim, places, transport, listener, commands, incoming, events, view, counters } = parts;
         let cluster = cluster_hash(&config.name);
         let name = config.node.name.clone();
         let hello = Hello { key_id: 0, cluster, incarnation: config.node.incarnation, name: name.clone() };
@@ -119,8 +120,8 @@ impl Driver {
             strangers: HashMap::new(),
             peers: HashMap::new(),
             next_link: 0,
-            join: config.join,
-            port: config.node.address.port(),
+            join: config.join.into_iter().zip(places).collect(),
+            lookup: Lookup { port: config.node.address.port(), dns_server: config.dns_server },
             rejoin_interval: config.rejoin_interval,
             lookups: JoinSet::new(),
             unresolved: HashSet::new(),
@@ -214,6 +215,11 @@ impl Driver {
                 self.publish_view();
                 let _gone = done.send(());
             }
+            Command::SetMetadata(metadata, done) => {
+                let _was_checked = self.swim.set_metadata(Instant::now(), &metadata);
+                self.publish_view();
+                let _gone = done.send(());
+            }
             Command::Send { to, channel, payload } => {
                 self.push_frame(&to, Frame::Message { channel, payload });
             }
@@ -292,7 +298,8 @@ impl Driver {
         } else if is_late && !self.is_lonely_told && !self.join.is_empty() {
             self.is_lonely_told = true;
             let reason = "nobody has answered yet".to_owned();
-            self.tell(ClusterEvent::JoinFailed { address: self.join.join(", "), reason });
+            let tried: Vec<&str> = self.join.iter().map(|(text, _)| text.as_str()).collect();
+            self.tell(ClusterEvent::JoinFailed { address: tried.join(", "), reason });
         }
         if !self.lookups.is_empty() {
             return;
@@ -301,11 +308,11 @@ impl Driver {
         if !self.swim.is_joined() && !self.hint.is_empty() {
             self.swim.handle_join(Instant::now(), &self.hint);
         }
-        for address in self.join.clone() {
-            let port = self.port;
+        for (text, place) in self.join.clone() {
+            let lookup = self.lookup;
             self.lookups.spawn(async move {
-                let found = resolve(&address, port).await;
-                (address, found)
+                let found = place.resolve(lookup).await;
+                (text, found)
             });
         }
     }
@@ -437,20 +444,4 @@ async fn accept(listener: Option<&TcpListener>) -> io::Result<TcpStream> {
 
 fn found_another(addresses: &[SocketAddr], mine: Option<SocketAddr>) -> bool {
     addresses.iter().any(|address| Some(*address) != mine)
-}
-
-/// All addresses of `host:port`, or of `host` with the given port.
-pub(crate) async fn resolve(address: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    if let Ok(address) = address.parse::<SocketAddr>() {
-        return Ok(vec![address]);
-    }
-    if let Ok(ip) = address.trim_start_matches('[').trim_end_matches(']').parse() {
-        return Ok(vec![SocketAddr::new(ip, port)]);
-    }
-    let (host, port) = match address.rsplit_once(':') {
-        Some((host, text)) => (host, text.parse().map_err(io::Error::other)?),
-        None => (address, port),
-    };
-    let found = timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((host, port))).await??;
-    Ok(found.collect())
 }

@@ -16,6 +16,14 @@ pub enum Error {
         /// How long it may be.
         max: usize,
     },
+    /// A text of `join` says nothing that members could be found by; `ClusterConfig::join` has what it may be.
+    #[error("cannot find members by `{text}`: {reason}")]
+    Join {
+        /// The text.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The weight is 0: a member that shall own nothing stays in phase joining instead.
     #[error("the weight is 0; the least is 1, one hundredth of a share")]
     Weight,

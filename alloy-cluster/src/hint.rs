@@ -73,16 +73,12 @@ fn decode(bytes: &[u8]) -> Result<Hint, CodecError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Member, Node, Phase};
+    use crate::{Member, Node};
 
     #[test]
     fn a_hint_survives_and_damage_is_a_hint_of_nobody() {
-        let member = |name: &str, port| Member {
-            node: Node { name: name.into(), address: ([10, 0, 0, 1], port).into(), incarnation: 7 },
-            phase: Phase::Active,
-            zone: "".into(),
-            weight: 100,
-            metadata: [].into(),
+        let member = |name: &str, port| {
+            Member::new(Node { name: name.into(), address: ([10, 0, 0, 1], port).into(), incarnation: 7 })
         };
         let view = View::new(1, vec![member("me", 1), member("a", 2), member("b", 3)]);
         let hint = Hint::of(&view, &"me".into());

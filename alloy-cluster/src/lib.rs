@@ -12,8 +12,8 @@
 //! may act on a key; after it, the owner goes on with the newer state. A crash costs at most the time of detection.
 //!
 //! A node that hears nobody any more takes over nothing for [`Timing::isolation_patience`]; a [`Hint`] of the last view
-//! does the same for a restart. With a [`KeyRing`] packets and streams are sealed. Peers are found by addresses and DNS
-//! names (A and AAAA); SRV records and files are the caller's, who may resolve them into `join`.
+//! does the same for a restart. With a [`KeyRing`] packets and streams are sealed. Peers are found by addresses, DNS
+//! names (A, AAAA, SRV) and files, all of which are looked up again now and then.
 //!
 //! Nothing runs behind the caller's back: [`bind`] gives a handle and a driver, which is one future.
 //!
@@ -40,7 +40,8 @@
 //! # }
 //! ```
 //!
-//! Features: `tokio` (default) brings UDP and TCP; without it the crate is protocol logic only. `testing` brings a seeded
+//! Features: `tokio` (default) brings UDP and TCP; without it the crate is protocol logic only. `dns` finds members by SRV
+//! records. `testing` brings a seeded
 //! network in virtual time and conformance suites for the traits.
 #![forbid(unsafe_code)]
 
@@ -56,6 +57,7 @@ mod rendezvous;
 mod ring;
 
 mod assignment;
+mod bounded;
 
 mod handover;
 
@@ -70,6 +72,11 @@ mod seal;
 mod timers;
 
 mod transport;
+
+#[cfg(feature = "dns")]
+mod dns;
+#[cfg(feature = "tokio")]
+mod place;
 
 #[cfg(feature = "tokio")]
 mod cluster;

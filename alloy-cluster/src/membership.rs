@@ -6,7 +6,8 @@ use std::task::{Poll, Waker};
 
 use async_trait::async_trait;
 
-use crate::{Member, NodeName, Phase, View};
+use crate::swim::check_metadata;
+use crate::{Error, Member, NodeName, Phase, View};
 
 /// Who is alive, as seen from this node.
 ///
@@ -15,7 +16,8 @@ use crate::{Member, NodeName, Phase, View};
 /// 2. `view` never waits; its epoch never goes back, and two views of one epoch are equal.
 /// 3. `changed(seen)` returns as soon as the epoch differs from `seen`; it may skip epochs. Cancelling it is safe.
 /// 4. `set_phase` returns once this node's own view has the phase; the others follow by gossip.
-/// 5. After `leave` has returned, the others have been told, as far as the network lets them know.
+/// 5. `set_metadata` returns once this node's own view has it; more than 512 bytes are an error and change nothing.
+/// 6. After `leave` has returned, the others have been told, as far as the network lets them know.
 #[async_trait]
 pub trait Membership: Send + Sync + 'static {
     /// This node's name.
@@ -29,6 +31,9 @@ pub trait Membership: Send + Sync + 'static {
 
     /// Tells the cluster what this node is ready for.
     async fn set_phase(&self, phase: Phase);
+
+    /// Tells the cluster other metadata of this node. Who owns what does not depend on it.
+    async fn set_metadata(&self, metadata: &[u8]) -> Result<(), Error>;
 
     /// Tells the cluster that this node goes, and waits until that is sent.
     async fn leave(&self);
@@ -59,8 +64,17 @@ impl Solo {
         self.state.lock().expect("no code panics while holding it")
     }
 
-    fn replace(&self, members: Vec<Member>) {
+    fn change(&self, change: impl Fn(&mut Member)) {
+        self.replace(|members| {
+            let mut members = members.to_vec();
+            members.iter_mut().for_each(change);
+            members
+        });
+    }
+
+    fn replace(&self, next: impl FnOnce(&[Member]) -> Vec<Member>) {
         let mut state = self.state();
+        let members = next(state.view.members());
         if state.view.members() == members {
             return;
         }
@@ -96,14 +110,16 @@ impl Membership for Solo {
     }
 
     async fn set_phase(&self, phase: Phase) {
-        let mut members = self.view().members().to_vec();
-        for member in &mut members {
-            member.phase = phase;
-        }
-        self.replace(members);
+        self.change(|me| me.phase = phase);
+    }
+
+    async fn set_metadata(&self, metadata: &[u8]) -> Result<(), Error> {
+        check_metadata(metadata)?;
+        self.change(|me| me.metadata = metadata.into());
+        Ok(())
     }
 
     async fn leave(&self) {
-        self.replace(Vec::new());
+        self.replace(|_| Vec::new());
     }
 }

@@ -40,14 +40,30 @@ pub struct Member {
     pub zone: Arc<str>,
     /// Share of the keys relative to the others, in hundredths: 100 is one share. Never 0.
     pub weight: u16,
-    /// Small data of the caller (an HTTP address, a version), at most 512 bytes.
+    /// The version of the program that runs there, for people, at most 32 bytes; empty: unknown.
+    pub version: Arc<str>,
+    /// Small data of the caller (an HTTP address, a configuration's hash), at most 512 bytes.
     pub metadata: Arc<[u8]>,
+}
+
+impl Member {
+    /// A member with one share that is not ready for anything yet, and says nothing else of itself.
+    pub fn new(node: Node) -> Self {
+        Member {
+            node,
+            phase: Phase::Joining,
+            zone: "".into(),
+            weight: 100,
+            version: "".into(),
+            metadata: [].into(),
+        }
+    }
 }
 
 /// The living members, sorted by name, at one moment. Immutable and shared.
 ///
-/// Views with the same members in the same phases with the same weights and zones have the same
-/// [`digest`](View::digest), on every machine; the epoch counts changes on this node alone.
+/// Views with the same members that say the same of themselves have the same [`digest`](View::digest), on every machine;
+/// the epoch counts changes on this node alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
     epoch: u64,
@@ -83,7 +99,7 @@ impl View {
         &self.name_hashes
     }
 
-    /// Equal on two nodes exactly when they see the same members in the same state.
+    /// Equal on two nodes exactly when they see the same members and the same of each; where they are does not count.
     pub fn digest(&self) -> u64 {
         self.digest
     }
@@ -104,13 +120,14 @@ impl View {
     }
 }
 
-/// XXH3 over name, incarnation, phase, weight and zone of each member, each string behind its length.
+/// XXH3 over all that a member says of itself but its address, each string behind its length.
 fn digest(members: &[Member]) -> u64 {
-    let mut bytes = Vec::with_capacity(members.len() * 48);
+    let mut bytes = Vec::with_capacity(members.len() * 64);
     for member in members {
-        for text in [member.node.name.as_str(), &member.zone] {
+        let texts = [member.node.name.as_str(), &member.zone, &member.version].map(str::as_bytes);
+        for text in texts.into_iter().chain([&*member.metadata]) {
             bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
-            bytes.extend_from_slice(text.as_bytes());
+            bytes.extend_from_slice(text);
         }
         bytes.extend_from_slice(&member.node.incarnation.to_le_bytes());
         bytes.extend_from_slice(&member.weight.to_le_bytes());

@@ -16,8 +16,7 @@ fn node() -> Node {
 
 #[tokio::test]
 async fn solo_keeps_the_contract() {
-    let me =
-        Member { node: node(), phase: Phase::Joining, zone: "".into(), weight: 100, metadata: [].into() };
+    let me = Member::new(node());
     let solo = Arc::new(Solo::new(me));
     let waiting = solo.clone();
     let waiter = tokio::spawn(async move { waiting.changed(1).await });
@@ -58,6 +57,7 @@ async fn what_does_not_fit_into_a_packet_is_refused() {
     check(|config| config.name = String::new(), "cluster name").await;
     check(|config| config.node.name = "x".repeat(200).as_str().into(), "node name").await;
     check(|config| config.zone = "x".repeat(65), "zone").await;
+    check(|config| config.version = "x".repeat(33), "version").await;
     check(|config| config.metadata = vec![0; 513], "metadata").await;
     check(|config| config.weight = 0, "weight").await;
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use alloy_cluster::{Cluster, ClusterConfig, LinkListen, Membership, Node, Phase, bind};
+use alloy_cluster::{Cluster, ClusterConfig, ClusterEvent, LinkListen, Membership, Node, Phase, bind};
 use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -109,5 +109,58 @@ async fn links_arrive_through_a_port_shared_with_the_caller() {
     assert_eq!(message.payload, "hello");
     for task in [run, server, run_other] {
         task.abort();
+    }
+}
+
+/// The file is empty at first, and gets the other's address while the node already runs.
+#[tokio::test]
+async fn a_file_of_addresses_is_read_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("members");
+    std::fs::write(&path, "# nobody yet\n").expect("written");
+    let (one, run_one) = start("one", Vec::new()).await;
+    let (other, run_other) = start("other", vec![format!("file+{}", path.display())]).await;
+    other.set_phase(Phase::Active).await;
+    assert_eq!(other.view().members().len(), 1, "an empty file is nobody to wait for");
+    std::fs::write(&path, format!("\n{} # one\n", one.node().address)).expect("written");
+    until(&other, "has read it again", |view| view.members().len() == 2).await;
+    run_one.abort();
+    run_other.abort();
+}
+
+#[tokio::test]
+async fn a_file_that_is_damaged_is_told_with_its_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("members");
+    std::fs::write(&path, "10.0.0.1\nno host\n").expect("written");
+    let text = format!("file+{}", path.display());
+    let (cluster, run) = start("one", vec![text.clone()]).await;
+    let mut events = cluster.events().expect("taken once");
+    let told = async {
+        loop {
+            if let Some(ClusterEvent::JoinFailed { address, reason }) = events.recv().await {
+                return (address, reason);
+            }
+        }
+    };
+    let (address, reason) = timeout(PATIENCE, told).await.expect("in time");
+    assert_eq!(address, text);
+    assert_eq!(reason, "line 2: `no host` is neither an address nor the name of a host");
+    run.abort();
+}
+
+#[tokio::test]
+async fn a_text_that_nobody_can_be_found_by_is_refused() {
+    for (text, expected) in [
+        ("alloy:port", "cannot find members by `alloy:port`: `port` is not a port"),
+        (
+            "srv+alloy",
+            "cannot find members by `srv+alloy`: `srv+` is none of dns+, dnssrv+, dnssrvnoa+ and file+",
+        ),
+    ] {
+        let node = Node { name: "me".into(), address: any_port(), incarnation: 1 };
+        let config = ClusterConfig { join: vec![text.into()], ..ClusterConfig::new("loopback", node) };
+        let error = bind(config, any_port(), LinkListen::Own).await.err().expect("it is refused");
+        assert_eq!(error.to_string(), expected);
     }
 }

@@ -11,7 +11,7 @@ fn address(port: u16) -> SocketAddr {
 
 fn swim(now: Instant, cluster: &str, name: &str, incarnation: u64, port: u16) -> Swim {
     let node = Node { name: name.into(), address: address(port), incarnation };
-    let me = Member { node, phase: Phase::Active, zone: "".into(), weight: 100, metadata: [].into() };
+    let me = Member { phase: Phase::Active, ..Member::new(node) };
     let config =
         SwimConfig { cluster: cluster.into(), me, timing: Timing::lan(), seed: u64::from(port), keys: None };
     Swim::new(now, config).expect("the names are short")

@@ -9,7 +9,7 @@ use alloy_cluster::{Assignment, Key, Member, Node, Phase, Rank, Rendezvous, Ring
 fn member(name: &str, zone: &str, weight: u16) -> Member {
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
     let node = Node { name: name.into(), address, incarnation: 1 };
-    Member { node, phase: Phase::Active, zone: zone.into(), weight, metadata: [].into() }
+    Member { phase: Phase::Active, zone: zone.into(), weight, ..Member::new(node) }
 }
 
 fn view(names: &[&str]) -> Arc<View> {

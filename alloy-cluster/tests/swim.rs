@@ -196,3 +196,34 @@ fn garbage_changes_nothing() {
     assert_eq!(*network.view("node-0"), before);
     assert_eq!(network.swim("node-0").stats().malformed, 3000);
 }
+
+/// All nodes load a new configuration at the same time in a network that loses every fifth packet: all hear of all, and nothing
+/// else happens.
+#[test]
+fn metadata_reaches_all_and_moves_nothing() {
+    for seed in SEEDS {
+        let mut network = Network::new(NetworkOptions::healthy(seed), 30);
+        let names: Vec<String> = (0..8).map(|index| format!("node-{index}")).collect();
+        names.iter().for_each(|name| network.start(name));
+        network.run_until("settled", ms(60_000), |network| network.agrees() && network.is_settled());
+        network.run_for(ms(3000), |_| {});
+        let starts = network.started().len();
+        let events: Vec<usize> = names.iter().map(|name| network.events(name).len()).collect();
+
+        network.set_lost_packets(200);
+        names.iter().for_each(|name| network.set_metadata(name, b"second"));
+        let told = |network: &Network| {
+            let mut views = names.iter().map(|name| network.view(name));
+            views.all(|view| view.members().iter().all(|member| &*member.metadata == b"second"))
+        };
+        let took = network.run_until("all know", ms(10_000), told);
+        assert!(took < ms(3000), "seed {seed}: {took:?}");
+        network.set_lost_packets(0);
+        network.run_for(ms(3000), |network| assert!(network.is_settled(), "seed {seed}"));
+        assert_eq!(network.started().len(), starts, "seed {seed}: no key has moved");
+        for (name, events) in names.iter().zip(events) {
+            assert_eq!(network.events(name).len(), events, "seed {seed}: {:?}", network.events(name));
+            assert_eq!(network.swim(name).stats().rejoins, 0, "seed {seed}");
+        }
+    }
+}

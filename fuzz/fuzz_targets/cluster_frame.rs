@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 
 fn member(name: &str) -> Member {
     let node = Node { name: name.into(), address: ([10, 0, 0, 1], 1).into(), incarnation: 1 };
-    Member { node, phase: Phase::Active, zone: "".into(), weight: 100, metadata: [].into() }
+    Member { phase: Phase::Active, ..Member::new(node) }
 }
 
 fuzz_target!(|frames: Vec<Vec<u8>>| {

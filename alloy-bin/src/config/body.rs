@@ -5,6 +5,7 @@ use super::eval::evaluate;
 use super::from_value::{ConversionError, FromValue};
 use super::scope::Scope;
 use super::suggest::did_you_mean;
+use super::value::Value;
 use crate::syntax::ast::{Attribute, Block, Expr, ExprKind, Ident, Statement};
 use crate::syntax::{Diagnostic, Diagnostics, Span};
 
@@ -13,7 +14,8 @@ use crate::syntax::{Diagnostic, Diagnostics, Span};
 /// # Contract
 /// 1. `decode` asks for every attribute and block it knows, whatever it has found before: what was not asked for is
 ///    reported as unknown.
-/// 2. It always returns a value. After an error the body hands out placeholders, and nobody sees the result.
+/// 2. It always returns a value. After an error, and in place of a value that is not known yet, the body hands out
+///    placeholders, and nobody sees the result.
 pub trait Decode: Sized {
     /// Reads the fields.
     fn decode(body: &mut Body<'_>) -> Self;
@@ -47,6 +49,10 @@ pub struct Body<'a> {
     known_attributes: Vec<String>,
     known_blocks: Vec<String>,
     diagnostics: Diagnostics,
+    /// Attributes whose values are not known yet.
+    unknown: Vec<String>,
+    /// One of them may be anything: what the struct's own checks find may be owed to its placeholder.
+    is_doubtful: bool,
 }
 
 impl<'a> Body<'a> {
@@ -60,6 +66,8 @@ impl<'a> Body<'a> {
             known_attributes: Vec::new(),
             known_blocks: Vec::new(),
             diagnostics: Diagnostics::default(),
+            unknown: Vec::new(),
+            is_doubtful: false,
         }
     }
 
@@ -67,8 +75,8 @@ impl<'a> Body<'a> {
     pub fn required<T: FromValue + Default>(&mut self, name: &str) -> T {
         let before = self.diagnostics.iter().count();
         self.attribute(name).unwrap_or_else(|| {
-            if self.diagnostics.iter().count() == before {
-                self.error(format!("missing required attribute {name:?}"));
+            if self.diagnostics.iter().count() == before && !self.is_unknown(name) {
+                self.diagnostics.error(self.header, format!("missing required attribute {name:?}"));
             }
             T::default()
         })
@@ -89,7 +97,7 @@ impl<'a> Body<'a> {
         if let Some(decoded) = self.block(name) {
             return decoded;
         }
-        self.error(format!("missing required block {name:?}"));
+        self.diagnostics.error(self.header, format!("missing required block {name:?}"));
         T::decode(&mut Body::new(&[], self.header, None, self.scope))
     }
 
@@ -153,6 +161,9 @@ impl<'a> Body<'a> {
 
     /// Reports an error about an attribute's value; about the block if the attribute is not set.
     pub fn error_at(&mut self, name: &str, message: impl Into<String>) {
+        if self.is_doubtful || self.is_unknown(name) {
+            return;
+        }
         let span =
             attributes(self.statements, name).next().map_or(self.header, |attribute| attribute.value.span);
         self.diagnostics.error(span, message);
@@ -160,7 +171,13 @@ impl<'a> Body<'a> {
 
     /// Reports an error about the block.
     pub fn error(&mut self, message: impl Into<String>) {
-        self.diagnostics.error(self.header, message);
+        if !self.is_doubtful {
+            self.diagnostics.error(self.header, message);
+        }
+    }
+
+    fn is_unknown(&self, name: &str) -> bool {
+        self.unknown.iter().any(|unknown| unknown == name)
     }
 
     /// The attribute's value if it is set, is not null and fits.
@@ -179,7 +196,13 @@ impl<'a> Body<'a> {
             }
             Ok(value) => match T::from_value(&value) {
                 Ok(converted) => Some(converted),
-                Err(_) if value == super::Value::Null => None,
+                Err(_) if value == Value::Null => None,
+                Err(error) if error.unknown => {
+                    self.unknown.push(name.to_owned());
+                    self.is_doubtful |=
+                        !matches!(value, Value::Array(_) | Value::Object(_) | Value::Unknown("array"));
+                    None
+                }
                 Err(error) => {
                     self.diagnostics.push(locate(error, &first.value));
                     None
@@ -206,6 +229,7 @@ impl<'a> Body<'a> {
         if let Some(label) = body.label.filter(|_| !body.label_is_known) {
             body.diagnostics.error(label.span, format!("block {:?} has no label", block.full_name()));
         }
+        self.is_doubtful |= body.is_doubtful;
         self.diagnostics.extend(body.finish());
         decoded
     }

@@ -5,7 +5,7 @@ use super::capsule::CapsuleType;
 use super::quantity::{ByteSize, parse_duration};
 use super::secret::Secret;
 use super::suggest::did_you_mean;
-use super::value::{Number, Value};
+use super::value::{Number, Object, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,17 +27,27 @@ pub struct ConversionError {
     pub(super) path: Vec<String>,
     pub(super) message: String,
     pub(super) hint: Option<String>,
+    /// No error at all: the value is not known yet, and may fit.
+    pub(super) unknown: bool,
 }
 
 impl ConversionError {
     /// An error about the value as a whole.
     pub fn new(message: impl Into<String>) -> ConversionError {
-        ConversionError { path: Vec::new(), message: message.into(), hint: None }
+        ConversionError { path: Vec::new(), message: message.into(), hint: None, unknown: false }
     }
 
     /// `expected array, got string`.
     pub fn expected(what: &str, got: &Value) -> ConversionError {
         let mut error = ConversionError::new(format!("expected {what}, got {}", got.type_name()));
+        if let Value::Unknown(type_name) = got {
+            // Scalars convert to each other; whether this one does is known when its value is.
+            let is_composite =
+                |name: &str| name == "array" || name == "object" || name.starts_with("capsule");
+            error.unknown = *type_name == "anything"
+                || *type_name == what
+                || !(is_composite(type_name) || is_composite(what));
+        }
         if matches!(got, Value::Secret(_)) {
             error.hint = Some("convert.nonsensitive(...) makes a string of a secret".to_owned());
         }
@@ -184,6 +194,15 @@ impl<T: FromValue> FromValue for BTreeMap<String, T> {
             T::from_value(value).map(|value| (key.clone(), value)).map_err(|error| error.inside(key))
         };
         fields.iter().map(convert).collect()
+    }
+}
+
+impl FromValue for Arc<Object> {
+    fn from_value(value: &Value) -> Result<Self, ConversionError> {
+        match value {
+            Value::Object(fields) => Ok(Arc::clone(fields)),
+            other => Err(ConversionError::expected("object", other)),
+        }
     }
 }
 

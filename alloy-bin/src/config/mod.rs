@@ -10,11 +10,13 @@
 //! | `operators.rs`   | what `+`, `==` and the others do                                     |
 //! | `references.rs`  | which names expressions use, for the graph's edges                   |
 //! | `stdlib.rs`      | the functions and constants everybody sees                           |
+//! | `encoding.rs`    | of these: JSON, YAML, base64, percent-encoding, JSONPath             |
 //! | `string_format.rs` | `string.format`, the largest of them                                 |
 //! | `body.rs`        | block -> struct: a component's arguments, one line per field         |
 //! | `from_value.rs`  | value -> field: the implicit conversions of an assignment            |
 //! | `quantity.rs`    | durations and sizes, which are strings in the language               |
 //! | `suggest.rs`     | "did you mean"                                                       |
+//! | `known_elsewhere.rs` | the components that Alloy has                                        |
 //!
 //! Invariant: this folder knows `syntax` and nothing else of the crate: no component, no file, no runtime.
 //!
@@ -63,6 +65,7 @@ mod operators;
 mod references;
 pub use references::{Reference, references};
 
+mod encoding;
 mod string_format;
 
 mod stdlib;
@@ -79,3 +82,6 @@ pub use quantity::{ByteSize, format_duration, parse_duration};
 
 mod suggest;
 pub use suggest::did_you_mean;
+
+mod known_elsewhere;
+pub use known_elsewhere::{known_elsewhere, unknown_component};

@@ -1,6 +1,7 @@
 //! Which names expressions use: the graph draws its edges from them.
 
 use super::eval::leading_fields;
+use super::scope::PARTS_MAX;
 use crate::syntax::Span;
 use crate::syntax::ast::{Expr, ExprKind, Statement, Suffix};
 
@@ -12,6 +13,13 @@ pub struct Reference {
     pub path: Vec<String>,
     /// Where the path stands.
     pub span: Span,
+}
+
+impl Reference {
+    /// The names that its beginning may be, the longest first. What is behind a name's last part are fields.
+    pub fn prefixes(&self) -> impl Iterator<Item = String> {
+        (1..=self.path.len().min(PARTS_MAX)).rev().map(|parts| self.path[..parts].join("."))
+    }
 }
 
 /// All references in a body and the blocks inside it, in the order of the text.

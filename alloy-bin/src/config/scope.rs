@@ -6,6 +6,9 @@ use super::value::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// A name has no more parts: a component's is four at most, and a namespace may stand before it.
+pub(super) const PARTS_MAX: usize = 8;
+
 /// What expressions see: own names, then those of the enclosing scope.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
@@ -32,7 +35,7 @@ impl Scope {
     /// The value with the longest name that begins `path`, and how many parts that name has. Of equally long names the
     /// innermost wins.
     pub fn resolve(&self, path: &[&str]) -> Option<(usize, &Value)> {
-        (1..=path.len()).rev().find_map(|parts| {
+        (1..=path.len().min(PARTS_MAX)).rev().find_map(|parts| {
             let name = path[..parts].join(".");
             self.chain().find_map(|scope| scope.values.get(&name)).map(|value| (parts, value))
         })
@@ -43,7 +46,7 @@ impl Scope {
         let names = self.chain().flat_map(|scope| scope.values.keys());
         let parts = |name: &str| name.split('.').count();
         // A path names a component and an export; only its first parts compare to the component's id.
-        (1..=path.len()).rev().find_map(|length| {
+        (1..=path.len().min(PARTS_MAX)).rev().find_map(|length| {
             let same_length = names.clone().filter(|name| parts(name) == length).map(String::as_str);
             did_you_mean(&path[..length].join("."), same_length)
         })

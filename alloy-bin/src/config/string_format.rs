@@ -1,12 +1,12 @@
 //! `string.format`: the verbs of Go's `fmt` that configurations use.
 
-use super::stdlib::{argument, at};
+use super::stdlib::argument;
 use super::value::{FunctionError, Number, Value};
 
 /// `string.format("%s-%03d", name, number)`: `%v %s %q %d %x %X %f %e %t %%` with flags, width and precision.
 pub(super) fn format(values: &[Value]) -> Result<Value, FunctionError> {
     let Some((template, values)) = values.split_first() else {
-        return Err(FunctionError { argument: None, message: "expected a format, got nothing".to_owned() });
+        return Err(FunctionError::call("expected a format, got nothing"));
     };
     let template: String = argument(template, 0)?;
     let mut out = String::new();
@@ -14,20 +14,24 @@ pub(super) fn format(values: &[Value]) -> Result<Value, FunctionError> {
     let mut rest = template.as_str();
     while let Some((plain, after)) = rest.split_once('%') {
         out += plain;
-        let (verb, after) = Verb::split(after).ok_or_else(|| at(0, "the format ends inside a verb"))?;
+        let (verb, after) =
+            Verb::split(after).ok_or_else(|| FunctionError::at(0, "the format ends inside a verb"))?;
         rest = after;
         if verb.letter == '%' {
             out.push('%');
             continue;
         }
         let Some(value) = values.get(used) else {
-            return Err(at(0, format!("the format needs more than the {} values given", values.len())));
+            return Err(FunctionError::at(
+                0,
+                format!("the format needs more than the {} values given", values.len()),
+            ));
         };
         used += 1;
         out += &verb.pad(verb.print(value, used)?);
     }
     if used < values.len() {
-        return Err(at(used + 1, format!("the format uses {used} values only")));
+        return Err(FunctionError::at(used + 1, format!("the format uses {used} values only")));
     }
     out += rest;
     Ok(out.into())
@@ -76,7 +80,9 @@ impl<'a> Verb<'a> {
             ('X', _) => format!("{:X}", whole()?),
             ('f', _) => format!("{:.*}", self.precision.unwrap_or(6), number()?.as_float()),
             ('e', _) => format!("{:.*e}", self.precision.unwrap_or(6), number()?.as_float()),
-            (letter, _) => return Err(at(0, format!("the format's verb %{letter} is unknown"))),
+            (letter, _) => {
+                return Err(FunctionError::at(0, format!("the format's verb %{letter} is unknown")));
+            }
         };
         let is_signed = matches!(self.letter, 'd' | 'f' | 'e') && !text.starts_with('-');
         Ok(if is_signed && self.flags.contains('+') { format!("+{text}") } else { text })

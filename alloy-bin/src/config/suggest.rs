@@ -1,5 +1,8 @@
 //! "Did you mean": the known name nearest to an unknown one.
 
+/// More names are not written by hand, and comparing with all of them would take seconds.
+const CANDIDATES_MAX: usize = 2000;
+
 /// A hint with the candidate nearest to `name`, if one is near enough to be a slip of the finger: one letter, in
 /// longer names up to a third of them.
 pub fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
@@ -7,6 +10,9 @@ pub fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str
     let limit = (letters / 3).max(1);
     candidates
         .into_iter()
+        .take(CANDIDATES_MAX)
+        // The difference in length is the least distance; a name may be a megabyte of nonsense.
+        .filter(|candidate| candidate.chars().count().abs_diff(letters) <= limit)
         .map(|candidate| (distance(name, candidate), candidate))
         .filter(|(distance, _)| *distance <= limit && *distance < letters)
         .min()

@@ -33,9 +33,25 @@ pub enum Value {
     Function(Function),
     /// Something that can only be passed on.
     Capsule(Capsule),
+    /// What will be known only when the configuration runs, and its type's name as far as that is certain: a
+    /// configuration that is only checked has such values. [`Value::ANYTHING`] may turn out to be of any type.
+    Unknown(&'static str),
 }
 
 impl Value {
+    /// Not known yet, not even its type.
+    pub const ANYTHING: Value = Value::Unknown("anything");
+
+    /// Whether something in it is not known yet.
+    pub fn has_unknown(&self) -> bool {
+        match self {
+            Value::Unknown(_) => true,
+            Value::Array(elements) => elements.iter().any(Value::has_unknown),
+            Value::Object(fields) => fields.values().any(Value::has_unknown),
+            _ => false,
+        }
+    }
+
     /// An object of these fields.
     pub fn object<K: Into<String>>(fields: impl IntoIterator<Item = (K, Value)>) -> Value {
         Value::Object(Arc::new(fields.into_iter().map(|(key, value)| (key.into(), value)).collect()))
@@ -58,6 +74,7 @@ impl Value {
             Value::Object(_) => "object".to_owned(),
             Value::Function(_) => "function".to_owned(),
             Value::Capsule(capsule) => format!("{capsule:?}"),
+            Value::Unknown(type_name) => (*type_name).to_owned(),
         }
     }
 
@@ -124,7 +141,9 @@ impl Serialize for Value {
             Value::Secret(secret) => secret.serialize(serializer),
             Value::Array(elements) => serializer.collect_seq(elements.iter()),
             Value::Object(fields) => serializer.collect_map(fields.iter()),
-            Value::Function(_) | Value::Capsule(_) => serializer.serialize_str(&self.type_name()),
+            Value::Function(_) | Value::Capsule(_) | Value::Unknown(_) => {
+                serializer.serialize_str(&self.type_name())
+            }
         }
     }
 }
@@ -219,6 +238,20 @@ pub struct FunctionError {
     pub argument: Option<usize>,
     /// What is wrong.
     pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl FunctionError {
+    /// One argument is wrong.
+    pub(super) fn at(index: usize, message: impl Into<String>) -> FunctionError {
+        FunctionError { argument: Some(index), ..FunctionError::call(message) }
+    }
+
+    /// The call as a whole is wrong.
+    pub(super) fn call(message: impl Into<String>) -> FunctionError {
+        FunctionError { argument: None, message: message.into(), hint: None }
+    }
 }
 
 impl PartialEq for Function {

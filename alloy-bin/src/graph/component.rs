@@ -6,25 +6,33 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Decode, Scope, Value, decode_block};
+use crate::config::{Decode, Object, Scope, Value, decode_block};
 use crate::ownership::Ownership;
 use crate::syntax::ast::Block;
 use crate::syntax::{Diagnostic, Diagnostics};
 use crate::telemetry::Page;
 
 use super::changes::Changes;
+use super::values::{self, ExportType};
 
 /// A running part of the pipeline. Its name is the path of its file.
 ///
 /// # Contract
 /// 1. `build` opens what the component needs and sets its first exports; it starts no task.
 /// 2. `run` ends soon after `stop` is cancelled, and has given all that it accepted to the next in line or to its log.
-/// 3. `update` takes effect without losing what is under way; after an error the old arguments go on.
+/// 3. `update` takes effect without losing what is under way, or changes nothing and says why not. Arguments that were
+///    taken once are taken again: a reload that fails half-way gives them back.
+/// 4. A component whose `update` says no is stopped and built with the new arguments in the same place. So `build` must
+///    find what `run` has left when it ended; batches for its receivers wait meanwhile.
+/// 5. What was built and is dropped without having run has changed nothing on disk that an earlier life had left.
+/// 6. A receiver takes batches from `build` on, before `run` begins.
 #[async_trait]
 pub trait Component: Send + Sync + Sized + 'static {
     /// The name in the configuration: `prometheus.scrape`.
     const NAME: &'static str;
 
+    /// What it exports, so that configurations can be checked without making anything.
+    const EXPORTS: &'static [ExportType];
     /// The decoded block.
     type Arguments: Decode + Send + 'static;
 
@@ -34,7 +42,8 @@ pub trait Component: Send + Sync + Sized + 'static {
     /// Works until `stop` is cancelled.
     async fn run(&self, stop: CancellationToken);
 
-    /// Takes new arguments: something that the block refers to has changed, or the configuration has.
+    /// Takes new arguments: something that the block refers to has changed, or the configuration has. An error: it can't
+    /// take them as it stands, and has to be built anew.
     fn update(&self, arguments: Self::Arguments) -> anyhow::Result<()>;
 
     /// Writes the component's figures; its id is on them already.
@@ -44,7 +53,8 @@ pub trait Component: Send + Sync + Sized + 'static {
 /// What a component gets from the agent.
 #[derive(Clone)]
 pub struct Context {
-    /// `prometheus.scrape.default`.
+    /// `prometheus.scrape.default`; inside a module with the module's in front of it:
+    /// `monitoring.app.default/prometheus.scrape.default`. The same over reloads and restarts.
     pub id: Arc<str>,
     /// The component's own folder below `--storage.path`; made when first used.
     pub storage: PathBuf,
@@ -59,29 +69,44 @@ pub struct Context {
 /// What other components see of this one: `prometheus.remote_write.default.receiver`.
 #[derive(Clone)]
 pub struct Exports {
-    fields: Arc<Mutex<Value>>,
-    node: usize,
+    fields: Arc<Mutex<Object>>,
+    id: Arc<str>,
     changes: Arc<Changes>,
 }
 
 impl Exports {
-    pub(super) fn new(node: usize, changes: Arc<Changes>) -> Self {
-        Exports { fields: Arc::new(Mutex::new(Value::object::<String>([]))), node, changes }
+    pub(super) fn new(id: Arc<str>, changes: Arc<Changes>) -> Self {
+        Exports { fields: Arc::default(), id, changes }
     }
 
-    /// Sets one field. Those who refer to this component are evaluated again if it has changed.
+    /// Sets one field. Those who refer to this component are evaluated again if it has changed. A receiver takes the
+    /// place of the one before, without their knowing.
     pub fn set(&self, name: &str, value: Value) {
-        let mut fields = self.fields.lock().expect("no code panics while holding it");
-        let Value::Object(object) = &mut *fields else { unreachable!("exports are made as an object") };
-        if object.get(name) != Some(&value) {
-            Arc::make_mut(object).insert(name.to_owned(), value);
-            drop(fields);
-            self.changes.note(self.node);
+        let mut fields = self.lock();
+        match fields.get(name) {
+            Some(old) if *old == value || values::adopt(old, &value) => {}
+            _ => {
+                fields.insert(name.to_owned(), value);
+                drop(fields);
+                self.changes.note(|news| {
+                    news.exports.insert(self.id.clone());
+                });
+            }
         }
     }
 
+    /// Has batches wait until another receiver is set. The answer says whether all have let go of the old ones.
+    pub(super) fn close(&self) -> impl Fn() -> bool + Send + use<> {
+        let closed: Vec<_> = self.lock().values().filter_map(values::close).collect();
+        move || closed.iter().all(|is_released| is_released())
+    }
+
     pub(super) fn value(&self) -> Value {
-        self.fields.lock().expect("no code panics while holding it").clone()
+        Value::Object(Arc::new(self.lock().clone()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Object> {
+        self.fields.lock().expect("no code panics while holding it")
     }
 }
 
@@ -98,7 +123,7 @@ struct Troubles {
     own: Option<String>,
     /// Say its arguments, which it was given last.
     arguments: Option<String>,
-    /// Says its task, which is no more. For good.
+    /// Says its task, which is no more until the component is built again.
     ended: Option<String>,
 }
 
@@ -123,6 +148,11 @@ impl Health {
         self.lock().ended = Some(reason.into());
     }
 
+    /// It is built anew.
+    pub(super) fn reborn(&self) {
+        *self.lock() = Troubles::default();
+    }
+
     pub(super) fn trouble(&self) -> Option<String> {
         let troubles = self.lock();
         [&troubles.ended, &troubles.arguments, &troubles.own].into_iter().find_map(Clone::clone)
@@ -137,16 +167,20 @@ impl Health {
 #[derive(Clone, Copy)]
 pub struct Registration {
     pub(super) name: &'static str,
+    pub(super) exports: &'static [ExportType],
+    /// Decodes a block and forgets what it says.
+    pub(super) check: fn(&Block, &Scope) -> Result<(), Diagnostics>,
+    /// Decodes a block and makes the component.
     pub(super) build: Build,
 }
 
-/// Decodes a block and makes the component.
 type Build = fn(&Block, &Scope, Context) -> Result<Arc<dyn Running>, Diagnostics>;
 
 impl Registration {
     /// The entry of a component.
     pub const fn of<C: Component>() -> Self {
-        Registration { name: C::NAME, build: build::<C> }
+        let check = |block: &Block, scope: &Scope| decode_block::<C::Arguments>(block, scope).map(drop);
+        Registration { name: C::NAME, exports: C::EXPORTS, check, build: build::<C> }
     }
 
     /// The component's name.
@@ -169,17 +203,23 @@ fn build<C: Component>(
 
 /// An error of the component itself, at its block's first line.
 fn at_header(block: &Block, error: &anyhow::Error) -> Diagnostics {
-    let mut diagnostics = Diagnostics::default();
-    diagnostics.push(Diagnostic::error(block.header(), format!("{}: {error:#}", block.id())));
-    diagnostics
+    Diagnostic::error(block.header(), format!("{}: {error:#}", block.id())).into()
 }
 
 /// A component whose type is forgotten.
 #[async_trait]
 pub(super) trait Running: Send + Sync {
     async fn run(&self, stop: CancellationToken);
-    fn update(&self, block: &Block, scope: &Scope) -> Result<(), Diagnostics>;
+    fn update(&self, block: &Block, scope: &Scope) -> Result<(), Refusal>;
     fn collect(&self, page: &mut Page);
+}
+
+/// Why new arguments have not taken effect.
+pub(super) enum Refusal {
+    /// They are wrong.
+    Wrong(Diagnostics),
+    /// They need the component to be built anew.
+    Rebuild(anyhow::Error),
 }
 
 struct Built<C>(C);
@@ -190,9 +230,9 @@ impl<C: Component> Running for Built<C> {
         self.0.run(stop).await;
     }
 
-    fn update(&self, block: &Block, scope: &Scope) -> Result<(), Diagnostics> {
-        let arguments = decode_block::<C::Arguments>(block, scope)?;
-        self.0.update(arguments).map_err(|error| at_header(block, &error))
+    fn update(&self, block: &Block, scope: &Scope) -> Result<(), Refusal> {
+        let arguments = decode_block::<C::Arguments>(block, scope).map_err(Refusal::Wrong)?;
+        self.0.update(arguments).map_err(Refusal::Rebuild)
     }
 
     fn collect(&self, page: &mut Page) {

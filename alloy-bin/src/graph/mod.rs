@@ -2,26 +2,51 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `load.rs` | files -> statements |
-//! | `plan.rs` | statements -> nodes and edges, in order |
-//! | `running.rs` | makes, updates and stops the components |
+//! | `load.rs` | files -> texts -> statements |
+//! | `check.rs` | checks a configuration without making anything |
+//! | `plan.rs` | the blocks of one body, in order |
+//! | `expand.rs`, `unfold.rs` | bodies -> nodes; modules and templates are unfolded where they are used |
+//! | `definitions.rs`, `modules.rs`, `imports.rs`, `fetch.rs` | what modules are made of, and where they are read |
+//! | `node.rs` | a node: a value that depends on others |
+//! | `make.rs` | makes what a new configuration needs |
+//! | `live.rs` | one component, from its making to its end |
+//! | `running.rs` | the running graph, and the reload as a transaction |
+//! | `stop.rs` | the order in which components stop |
+//! | `watch.rs` | notices that files have changed |
+//! | `status.rs` | metrics and health |
 //! | `component.rs` | the trait `Component`, its `Context` and `Registration` |
 //! | `consumer.rs` | the trait `Consumer`: how a batch passes from one component to the next |
 //! | `values.rs` | targets and receivers as configurations pass them on |
-//! | `changes.rs` | whose exports have changed |
+//! | `changes.rs` | what has happened to components |
 
 mod changes;
+mod check;
 mod component;
 mod consumer;
+mod definitions;
+mod expand;
+mod fetch;
+mod imports;
+mod live;
 mod load;
+mod make;
+mod modules;
+mod node;
 mod plan;
 mod running;
+mod status;
+mod stop;
+mod unfold;
 mod values;
+mod watch;
 
+pub use check::{Checkup, Settings, check};
 pub use component::{Component, Context, Exports, Health, Registration};
 pub use consumer::{ConsumeError, Consumer, Fanout, LogsReceiver, MetricsReceiver};
-pub use load::{Loaded, load};
-pub use running::{Checked, Graph, Host};
+pub use make::Host;
+pub use running::{Checked, Graph};
+pub use values::{ExportType, export};
+pub use watch::{Hints, LOOK_EVERY, watch};
 
 #[cfg(test)]
 mod tests;

@@ -1,173 +1,229 @@
-//! Parsed statements -> nodes and edges: which components there are, who refers to whom, in which order they are made.
-//! Everything that is wrong is reported at once.
+//! The statements of one body -> its blocks in the order in which they are evaluated, each behind those it refers to.
+//! Names that are used twice, blocks that do not belong there and cycles are reported here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::{Scope, did_you_mean, references};
+use crate::config::{references, unknown_component};
 use crate::syntax::ast::{Block, Statement};
-use crate::syntax::{Diagnostic, Diagnostics, Sources};
+use crate::syntax::{Diagnostic, Diagnostics, Sources, Span};
 
 use super::component::Registration;
+use super::definitions::Definitions;
 
-/// Blocks that Alloy has beside its components, and that this agent does not have.
-const UNSUPPORTED_BLOCKS: &[&str] = &[
-    "argument",
-    "declare",
-    "export",
-    "foreach",
-    "http",
-    "import.file",
-    "import.git",
-    "import.http",
-    "import.string",
-    "livedebugging",
-    "remotecfg",
-    "tracing",
+/// Where a body stands: not every block belongs everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The configuration itself.
+    Root,
+    /// A `declare` block.
+    Module,
+    /// What an `import` block has read.
+    Library,
+    /// The `template` block of a `foreach`.
+    Template,
+}
+
+/// What a block is.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    Component(Registration),
+    /// A custom component: a module with arguments.
+    Custom,
+    Foreach,
+    Import,
+    Argument,
+    Export,
+    /// A definition, evaluated where it is used.
+    Declare,
+    /// Settings of the agent as a whole.
+    Settings,
+}
+
+/// Blocks that Alloy has beside its components: where they belong.
+const BLOCKS: &[(&str, Kind, &[Place])] = &[
+    ("argument", Kind::Argument, &[Place::Module]),
+    ("declare", Kind::Declare, &[Place::Root, Place::Module, Place::Library]),
+    ("export", Kind::Export, &[Place::Module]),
+    ("foreach", Kind::Foreach, &[Place::Root, Place::Module, Place::Template]),
+    ("http", Kind::Settings, &[Place::Root]),
+    ("import.file", Kind::Import, &[Place::Root, Place::Module, Place::Library]),
+    ("import.http", Kind::Import, &[Place::Root, Place::Module, Place::Library]),
+    ("import.string", Kind::Import, &[Place::Root, Place::Module, Place::Library]),
+    ("livedebugging", Kind::Settings, &[Place::Root]),
+    ("logging", Kind::Settings, &[Place::Root]),
 ];
 
-/// What a configuration asks for.
-pub(super) struct Plan {
-    /// Each after the ones it refers to.
-    pub(super) nodes: Vec<Planned>,
-    /// The `logging` block.
-    pub(super) logging: Option<Block>,
+/// Blocks that Alloy has and this agent has not.
+const UNSUPPORTED_BLOCKS: &[&str] = &["import.git", "remotecfg", "tracing"];
+
+/// A body's blocks.
+pub(super) struct Plan<'a> {
+    /// Each behind those of this body that it refers to; those of a cycle come last.
+    pub(super) blocks: Vec<(&'a Block, Kind)>,
+    /// All ids of the body, also of blocks with errors.
+    pub(super) ids: BTreeSet<String>,
 }
 
-/// A component to be made.
-pub(super) struct Planned {
-    pub(super) block: Block,
-    pub(super) registration: Registration,
-    /// Indexes of the nodes that it refers to; all smaller than its own.
-    pub(super) needs: BTreeSet<usize>,
-}
-
-/// Plans the statements of all files together.
-pub(super) fn plan(
-    statements: Vec<Statement>,
+/// Plans one body.
+pub(super) fn plan<'a>(
+    statements: &'a [Statement],
+    place: Place,
+    definitions: &Definitions,
     registrations: &[Registration],
-    stdlib: &Scope,
-    sources: &Sources,
-) -> Result<Plan, Diagnostics> {
-    let mut diagnostics = Diagnostics::default();
-    let mut logging = None;
-    let mut blocks: Vec<(Block, Registration)> = Vec::new();
-    let mut declared = BTreeMap::new();
+    (sources, diagnostics): (&Sources, &mut Diagnostics),
+) -> Plan<'a> {
+    let mut blocks: Vec<(&Block, Kind)> = Vec::new();
+    let mut declared: BTreeMap<String, Span> = BTreeMap::new();
     for statement in statements {
         let block = match statement {
             Statement::Block(block) => block,
             Statement::Attribute(attribute) => {
                 let message = format!("unrecognized attribute name \"{}\"", attribute.name.text);
-                let hint = "only blocks stand at the top: components and logging".to_owned();
+                let hint = "only blocks stand here, such as components".to_owned();
                 diagnostics.push(Diagnostic::error(attribute.name.span, message).with_hint(Some(hint)));
                 continue;
             }
         };
-        if let Some(first) = declared.insert(block.id(), block.header()) {
-            let message = format!("block {} already declared at {}", block.id(), sources.location(first));
+        let id = block.id();
+        // Declarations and imports name one kind of thing: what blocks begin with.
+        let key = match (block.full_name().split('.').next(), &block.label) {
+            (Some("declare" | "import"), Some(label)) => format!("declare.{}", label.text),
+            _ => id.clone(),
+        };
+        if let Some(first) = declared.get(&key) {
+            let message = format!("block {id} already declared at {}", sources.location(*first));
             diagnostics.error(block.header(), message);
-        } else if block.full_name() == "logging" {
-            logging = Some(block);
-        } else {
-            match registration(&block, registrations) {
-                Ok(registration) => blocks.push((block, registration)),
-                Err(diagnostic) => diagnostics.push(diagnostic),
-            }
+            continue;
+        }
+        declared.insert(key, block.header());
+        match kind(block, place, definitions, registrations) {
+            Ok(kind) => blocks.push((block, kind)),
+            Err(diagnostic) => diagnostics.push(diagnostic),
         }
     }
-    let needs = edges(&blocks, &declared, stdlib, &mut diagnostics);
-    let order = order(&blocks, &needs, &mut diagnostics);
-    if !diagnostics.is_empty() {
-        return Err(diagnostics);
-    }
-    Ok(Plan { nodes: arrange(blocks, &needs, &order), logging })
+    let needs = edges(&blocks, definitions, diagnostics);
+    let order = order(&blocks, &needs, diagnostics);
+    // What expressions may refer to. Items of a template, for one, are nobody's business outside of it.
+    let has_value = |block: &&Block| {
+        let name = block.full_name();
+        block.label.is_some() && (name == "argument" || !BLOCKS.iter().any(|(known, ..)| *known == name))
+    };
+    let ids = statements.iter().filter_map(|statement| match statement {
+        Statement::Block(block) => Some(block).filter(has_value).map(Block::id),
+        Statement::Attribute(_) => None,
+    });
+    Plan { ids: ids.collect(), blocks: order.into_iter().map(|index| blocks[index]).collect() }
 }
 
-fn registration(block: &Block, registrations: &[Registration]) -> Result<Registration, Diagnostic> {
+fn kind(
+    block: &Block,
+    place: Place,
+    definitions: &Definitions,
+    registrations: &[Registration],
+) -> Result<Kind, Diagnostic> {
     let name = block.full_name();
-    let Some(found) = registrations.iter().find(|registration| registration.name == name) else {
-        if UNSUPPORTED_BLOCKS.contains(&name.as_str()) {
-            let message = format!("block \"{name}\" is known to Alloy but not supported here");
-            return Err(Diagnostic::error(block.header(), message));
-        }
-        let message = format!("cannot find the definition of component name \"{name}\"");
-        let near = did_you_mean(&name, registrations.iter().map(|registration| registration.name));
-        let names: Vec<&str> = registrations.iter().map(|registration| registration.name).collect();
-        let hint = near.unwrap_or_else(|| format!("components here: {}", names.join(", ")));
-        return Err(Diagnostic::error(block.header(), message).with_hint(Some(hint)));
+    let at_header = |message: String, hint: Option<String>| {
+        Err(Diagnostic::error(block.header(), message).with_hint(hint))
     };
-    if block.label.is_none() {
-        let message = format!("component \"{name}\" must have a label");
-        let hint = format!("{name} \"default\" {{");
-        return Err(Diagnostic::error(block.header(), message).with_hint(Some(hint)));
+    let with_label = |kind: Kind, what: &str| match block.label {
+        Some(_) => Ok(kind),
+        None => {
+            at_header(format!("{what} \"{name}\" must have a label"), Some(format!("{name} \"default\" {{")))
+        }
+    };
+    if let Some((_, kind, places)) = BLOCKS.iter().find(|(known, ..)| *known == name) {
+        if !places.contains(&place) {
+            let place = match place {
+                Place::Root => "only in a declare block",
+                Place::Module => "only at the top of the configuration",
+                Place::Library => "not in a module that is imported: only declare and import blocks do",
+                Place::Template => "not in a template",
+            };
+            return at_header(
+                format!("block \"{name}\" does not belong here"),
+                Some(format!("it belongs {place}")),
+            );
+        }
+        return match (kind, &block.label) {
+            (Kind::Settings, None) => Ok(*kind),
+            (Kind::Settings, Some(label)) => {
+                Err(Diagnostic::error(label.span, format!("block {name:?} has no label")))
+            }
+            _ => with_label(*kind, "block"),
+        };
     }
-    Ok(*found)
+    if UNSUPPORTED_BLOCKS.contains(&name.as_str()) {
+        return at_header(format!("block \"{name}\" is known to Alloy but not supported here"), None);
+    }
+    if place == Place::Library {
+        let hint = "put it into a declare block and use that".to_owned();
+        return at_header(format!("component \"{name}\" stands in a module that is imported"), Some(hint));
+    }
+    if definitions.is_custom(&block.name) {
+        return with_label(Kind::Custom, "component");
+    }
+    if let Some(found) = registrations.iter().find(|registration| registration.name == name) {
+        return with_label(Kind::Component(*found), "component");
+    }
+    let known = registrations.iter().map(|registration| registration.name);
+    let (message, hint) = unknown_component(&name, &known.chain(definitions.declared()).collect::<Vec<_>>());
+    at_header(message, Some(hint))
 }
 
 /// For each block the indexes of the blocks it refers to.
 fn edges(
-    blocks: &[(Block, Registration)],
-    declared: &BTreeMap<String, crate::syntax::Span>,
-    stdlib: &Scope,
+    blocks: &[(&Block, Kind)],
+    definitions: &Definitions,
     diagnostics: &mut Diagnostics,
 ) -> Vec<BTreeSet<usize>> {
-    let ids: BTreeMap<String, usize> =
-        blocks.iter().enumerate().map(|(index, (block, _))| (block.id(), index)).collect();
+    let by_id = |(index, (block, _)): (usize, &(&Block, Kind))| (block.id(), index);
+    let ids: BTreeMap<String, usize> = blocks.iter().enumerate().map(by_id).collect();
     let mut all = Vec::new();
-    for (index, (block, _)) in blocks.iter().enumerate() {
+    for (index, (block, kind)) in blocks.iter().enumerate() {
         let mut needs = BTreeSet::new();
-        for reference in references(&block.statements) {
-            let path: Vec<&str> = reference.path.iter().map(String::as_str).collect();
-            let prefix = (1..=path.len())
-                .rev()
-                .map(|parts| path[..parts].join("."))
-                .find(|id| declared.contains_key(id));
-            match prefix.and_then(|id| ids.get(&id).copied()) {
-                Some(other) if other == index => diagnostics.error(reference.span, "cannot reference self"),
-                Some(other) => {
-                    needs.insert(other);
-                }
-                // Declared, but with an error of its own that is reported already.
-                None if (1..=path.len()).any(|parts| declared.contains_key(&path[..parts].join("."))) => {}
-                None if stdlib.resolve(&path[..1]).is_some() => {}
-                None => {
-                    let message =
-                        format!("component \"{}\" does not exist or is out of scope", path.join("."));
-                    let field = path.last().copied().unwrap_or_default();
-                    let candidates: Vec<String> = ids.keys().map(|id| format!("{id}.{field}")).collect();
-                    let hint = did_you_mean(&path.join("."), candidates.iter().map(String::as_str));
-                    diagnostics.push(Diagnostic::error(reference.span, message).with_hint(hint));
-                }
+        // Where a definition is used, its own references count.
+        let statements: &[Statement] = if let Kind::Declare = kind { &[] } else { &block.statements };
+        for reference in references(statements) {
+            match reference.prefixes().find_map(|id| ids.get(&id)) {
+                Some(other) if *other == index => diagnostics.error(reference.span, "cannot reference self"),
+                Some(other) => drop(needs.insert(*other)),
+                None => {}
             }
+        }
+        if let Kind::Custom | Kind::Foreach = kind {
+            let used = definitions.imports_used(&[Statement::Block((*block).clone())]);
+            let imports = blocks.iter().enumerate().filter(|(_, (other, kind))| {
+                let label = other.label.as_ref().map(|label| label.text.as_str()).unwrap_or_default();
+                matches!(kind, Kind::Import) && used.contains(label)
+            });
+            needs.extend(imports.map(|(index, _)| index));
         }
         all.push(needs);
     }
     all
 }
 
-/// The indexes, each behind those it needs; as far as that can be done.
-fn order(
-    blocks: &[(Block, Registration)],
-    needs: &[BTreeSet<usize>],
-    diagnostics: &mut Diagnostics,
-) -> Vec<usize> {
-    let mut placed: BTreeSet<usize> = BTreeSet::new();
+/// The indexes, each behind those it needs; those that need each other at the end.
+fn order(blocks: &[(&Block, Kind)], needs: &[BTreeSet<usize>], diagnostics: &mut Diagnostics) -> Vec<usize> {
+    let mut placed = vec![false; blocks.len()];
     let mut order = Vec::new();
     loop {
         let ready: Vec<usize> = (0..blocks.len())
-            .filter(|index| !placed.contains(index) && needs[*index].iter().all(|need| placed.contains(need)))
+            .filter(|index| !placed[*index] && needs[*index].iter().all(|need| placed[*need]))
             .collect();
         if ready.is_empty() {
             break;
         }
-        placed.extend(&ready);
+        ready.iter().for_each(|index| placed[*index] = true);
         order.extend(ready);
     }
-    if let Some(start) = (0..blocks.len()).find(|index| !placed.contains(index)) {
+    let rest: Vec<usize> = (0..blocks.len()).filter(|index| !placed[*index]).collect();
+    if let Some(start) = rest.first() {
         // Walking along unplaced needs must come round to a node that was seen: that is the cycle.
-        let mut path = vec![start];
+        let mut path = vec![*start];
         let cycle = loop {
             let here = path[path.len() - 1];
-            let next = needs[here].iter().find(|need| !placed.contains(need)).copied().unwrap_or(here);
+            let next = needs[here].iter().find(|need| !placed[**need]).copied().unwrap_or(here);
             if let Some(at) = path.iter().position(|seen| *seen == next) {
                 break path.split_off(at);
             }
@@ -176,17 +232,6 @@ fn order(
         let ids: Vec<String> = cycle.iter().map(|index| blocks[*index].0.id()).collect();
         diagnostics.error(blocks[cycle[0]].0.header(), format!("cycle detected: {}", ids.join(", ")));
     }
+    order.extend(rest);
     order
-}
-
-fn arrange(blocks: Vec<(Block, Registration)>, needs: &[BTreeSet<usize>], order: &[usize]) -> Vec<Planned> {
-    let place: BTreeMap<usize, usize> =
-        order.iter().enumerate().map(|(place, index)| (*index, place)).collect();
-    let mut by_index: BTreeMap<usize, (Block, Registration)> = blocks.into_iter().enumerate().collect();
-    let nodes = order.iter().filter_map(|index| {
-        let (block, registration) = by_index.remove(index)?;
-        let needs = needs[*index].iter().map(|need| place[need]).collect();
-        Some(Planned { block, registration, needs })
-    });
-    nodes.collect()
 }

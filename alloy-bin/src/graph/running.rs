@@ -1,233 +1,472 @@
-//! The running graph: makes the components in order, evaluates again what depends on a change, stops them in order.
+//! The running graph: evaluates again what depends on a change, turns one configuration into the next as a transaction,
+//! brings back what has failed, stops everything in order.
+//!
+//! ```text
+//! read, parse, check ──► make what is new ──► give new arguments ──► start what is new ──► stop what is gone
+//!        │                      │                      │
+//!        └──────────────────────┴── an error: ─────────┴─► what was made is dropped, old arguments are given back
+//! ```
+//!
+//! One task does all this, one thing after the other. Others ask it to, and look.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Decode, Scope, decode_block, stdlib};
-use crate::ownership::Ownership;
-use crate::server;
-use crate::syntax::ast::Block;
-use crate::syntax::{Diagnostics, Sources};
-use crate::telemetry::{Collect, Page};
+use crate::config::{Scope, Value, stdlib};
+use crate::syntax::Sources;
 
-use super::changes::Changes;
-use super::component::{Context, Exports, Health, Registration, Running};
-use super::load::Loaded;
-use super::plan::{Plan, plan};
+use super::changes::{Changes, News};
+use super::check::{Parsed, Settings};
+use super::component::Registration;
+use super::expand::Expansion;
+use super::imports::Contents;
+use super::live::{Given, Live};
+use super::load;
+use super::make::{Host, Maker, Step};
+use super::node::{Node, Role};
+use super::status::Status;
+use super::stop::{stop_all, stop_order};
 
-/// How long one component may take to stop before the agent goes on without it. A component's own flush is shorter.
-const STOP_PATIENCE: Duration = Duration::from_secs(20);
-
-/// Components and who refers to whom.
-pub struct Graph {
-    /// Each behind the ones it needs.
-    nodes: Vec<Node>,
-    stdlib: Arc<Scope>,
-    sources: Sources,
-    changes: Arc<Changes>,
-}
-
-struct Node {
-    block: Block,
-    needs: Vec<usize>,
-    running: Arc<dyn Running>,
-    exports: Exports,
-    health: Health,
-}
-
-/// What every component gets from the agent.
-#[derive(Clone)]
-pub struct Host {
-    /// `--storage.path`.
-    pub storage: PathBuf,
-    /// Who owns what.
-    pub ownership: Ownership,
-}
-
-/// A configuration that has been checked as far as that can be done without making anything.
+/// A configuration that was checked and found good, before anything is made of it.
 pub struct Checked {
-    plan: Plan,
-    stdlib: Scope,
-    sources: Sources,
+    parsed: Parsed,
+    contents: Contents,
+    world: World,
+}
+
+/// What does not change while the agent runs.
+struct World {
+    path: PathBuf,
+    registrations: Vec<Registration>,
+    stdlib: Arc<Scope>,
 }
 
 impl Checked {
-    /// Checks what was loaded: names, labels, references, cycles. `hostname` is what `constants.hostname` says. The error
-    /// is the text for people.
-    pub fn new(loaded: Loaded, registrations: &[Registration], hostname: &str) -> Result<Self, String> {
-        let Loaded { statements, sources } = loaded;
-        let stdlib = stdlib(hostname);
-        match plan(statements, registrations, &stdlib, &sources) {
-            Ok(plan) => Ok(Checked { plan, stdlib, sources }),
-            Err(diagnostics) => Err(diagnostics.render(&sources)),
-        }
+    /// Reads and checks; the error is the text for people. `hostname` is what `constants.hostname` says.
+    pub fn load(path: &Path, registrations: &[Registration], hostname: &str) -> Result<Self, String> {
+        let parsed = Parsed::read(path).map_err(|error| format!("{error:#}"))?;
+        let stdlib = Arc::new(stdlib(hostname));
+        let (checkup, contents) = parsed.check(registrations, &stdlib, &Contents::default());
+        checkup.result()?;
+        let world = World { path: path.to_owned(), registrations: registrations.to_vec(), stdlib };
+        Ok(Checked { parsed, contents, world })
     }
 
-    /// Decodes the `logging` block, or its defaults where there is none.
-    pub fn logging<T: Decode + Default>(&self) -> Result<T, String> {
-        let Some(block) = &self.plan.logging else { return Ok(T::default()) };
-        decode_block(block, &self.stdlib).map_err(|diagnostics| diagnostics.render(&self.sources))
+    /// What it says to the agent itself.
+    pub fn settings(&self) -> Result<Settings, String> {
+        self.parsed.agent_settings(&self.world.stdlib)
     }
 
-    /// Makes the components, in order. All errors that can be found are reported: only what refers to a component with
-    /// an error is passed over.
-    pub fn build(self, host: &Host) -> Result<Graph, String> {
-        let Checked { plan, stdlib, sources } = self;
-        let stdlib = Arc::new(stdlib);
-        let changes = Arc::new(Changes::default());
-        let mut diagnostics = Diagnostics::default();
-        let mut nodes: Vec<Option<Node>> = Vec::new();
-        for planned in plan.nodes {
-            let needs: Vec<usize> = planned.needs.into_iter().collect();
-            let mut scope = Scope::inside(stdlib.clone());
-            let mut complete = true;
-            for need in &needs {
-                match &nodes[*need] {
-                    Some(node) => scope.set(node.block.id(), node.exports.value()),
-                    None => complete = false,
-                }
-            }
-            nodes.push(None);
-            if !complete {
-                continue;
-            }
-            let index = nodes.len() - 1;
-            let id = planned.block.id();
-            let exports = Exports::new(index, changes.clone());
-            let health = Health::default();
-            let context = Context {
-                storage: host.storage.join(&id),
-                id: id.into(),
-                ownership: host.ownership.clone(),
-                exports: exports.clone(),
-                health: health.clone(),
-            };
-            match (planned.registration.build)(&planned.block, &scope, context) {
-                Ok(running) => {
-                    nodes[index] = Some(Node { block: planned.block, needs, running, exports, health });
-                }
-                Err(found) => diagnostics.extend(found),
-            }
-        }
-        if !diagnostics.is_empty() {
-            return Err(diagnostics.render(&sources));
-        }
-        let nodes = nodes.into_iter().flatten().collect();
-        // What was set while building is in the scopes already.
-        changes.take();
-        Ok(Graph { nodes, stdlib, sources, changes })
+    /// Makes the components, in order. They do not run yet. `settings` takes what later configurations say to the agent.
+    pub async fn build(
+        self,
+        host: Host,
+        settings: impl Fn(Settings) + Send + Sync + 'static,
+    ) -> Result<Graph, String> {
+        let Checked { parsed, contents, world } = self;
+        let (requests, asked) = mpsc::channel(1);
+        let inner = Inner {
+            world,
+            host,
+            settings: Box::new(settings),
+            changes: Arc::default(),
+            state: Mutex::default(),
+            fetched: Arc::default(),
+            pollers: Mutex::default(),
+            status: Status::default(),
+        };
+        let graph = Graph { inner: Arc::new(inner), requests, asked: Mutex::new(Some(asked)) };
+        graph.inner.status.attempted(contents.files(&parsed));
+        let next = graph.inner.clone().make(Arc::new(parsed), contents).await?;
+        graph.inner.status.succeeded(load::hash(next.contents.texts(&next.parsed)));
+        // What is only made runs when the graph does.
+        graph.inner.adopt(next.nodes, next.sources, next.parsed, next.contents);
+        Ok(graph)
     }
+}
+
+/// Who asks for a reload waits for the answer.
+type Request = oneshot::Sender<Result<(), String>>;
+
+/// Components and who refers to whom.
+pub struct Graph {
+    inner: Arc<Inner>,
+    requests: mpsc::Sender<Request>,
+    asked: Mutex<Option<mpsc::Receiver<Request>>>,
+}
+
+struct Inner {
+    world: World,
+    host: Host,
+    settings: Box<dyn Fn(Settings) + Send + Sync>,
+    changes: Arc<Changes>,
+    state: Mutex<State>,
+    /// Texts of `import.http` blocks that are others than before, by the blocks' ids.
+    fetched: Arc<Mutex<BTreeMap<String, String>>>,
+    pollers: Mutex<JoinSet<()>>,
+    status: Status,
+}
+
+#[derive(Default)]
+struct State {
+    /// Each behind the ones it needs.
+    nodes: Vec<Node>,
+    sources: Sources,
+    parsed: Option<Arc<Parsed>>,
+    contents: Contents,
+}
+
+/// A configuration of which everything new is made, and nothing runs.
+struct Next {
+    nodes: Vec<Node>,
+    steps: Vec<Step>,
+    sources: Sources,
+    parsed: Arc<Parsed>,
+    contents: Contents,
 }
 
 impl Graph {
-    /// Runs all components until `stop`, then stops each after those that send to it.
+    /// Runs all components until `stop`, then stops each after those that send to it. Once.
     pub async fn run(&self, stop: CancellationToken) {
-        let mut tasks: Vec<Option<(CancellationToken, JoinHandle<()>)>> = Vec::new();
-        for node in &self.nodes {
-            let (token, running, health) =
-                (CancellationToken::new(), node.running.clone(), node.health.clone());
-            let (id, task_token) = (node.block.id(), token.clone());
-            let task = tokio::spawn(async move {
-                // A task of its own, so that a panic is a component's end and not the agent's.
-                if let Err(error) = tokio::spawn({
-                    let token = task_token.clone();
-                    async move { running.run(token).await }
-                })
-                .await
-                {
-                    tracing::error!(component_id = id, %error, "a component has failed");
-                    health.ended(format!("has failed: {error}"));
-                } else if !task_token.is_cancelled() {
-                    tracing::error!(component_id = id, "a component has ended by itself");
-                    health.ended("has ended by itself");
-                }
-            });
-            tasks.push(Some((token, task)));
-        }
+        let asked = self.asked.lock().expect("no code panics while holding it").take();
+        let mut asked = asked.expect("a graph runs once");
+        self.inner.lives().iter().for_each(|live| live.start());
+        // Not when it is built: the node's own task, which speaks to the others, runs only now.
+        self.inner.host.ownership.announce_configuration(&self.hash()).await;
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                changed = self.changes.next() => self.evaluate_dependants(&changed.into_iter().collect::<Vec<_>>()),
+                news = self.inner.changes.next() => self.inner.handle_news(news).await,
+                Some(answer) = asked.recv() => drop(answer.send(self.inner.reload().await)),
             }
         }
-        self.stop_in_order(tasks).await;
+        self.inner.pollers.lock().expect("no code panics while holding it").abort_all();
+        let groups = stop_order(&self.inner.state().nodes, &BTreeSet::new());
+        stop_all(groups).await;
     }
 
-    /// Gives new arguments to the components that refer to one of `changed`.
-    fn evaluate_dependants(&self, changed: &[usize]) {
-        for node in self.nodes.iter().filter(|node| node.needs.iter().any(|need| changed.contains(need))) {
-            let mut scope = Scope::inside(self.stdlib.clone());
-            for need in &node.needs {
-                scope.set(self.nodes[*need].block.id(), self.nodes[*need].exports.value());
-            }
-            let trouble = self.update(node, &scope).err();
-            if let Some(error) = &trouble {
-                tracing::error!(
-                    component_id = node.block.id(),
-                    error,
-                    "the new arguments are not valid; the old ones go on"
-                );
-            }
-            node.health.arguments(trouble);
+    /// Reads the configuration again. Either all of the new one runs then, or the old one goes on and the error says why.
+    pub async fn reload(&self) -> Result<(), String> {
+        let (answer, answered) = oneshot::channel();
+        let is_asked = self.requests.send(answer).await.is_ok();
+        match answered.await {
+            Ok(result) if is_asked => result,
+            _ => Err("the agent is stopping".to_owned()),
         }
     }
 
-    /// Gives new arguments to one component. A panic over them is its own trouble and not the graph's end.
-    fn update(&self, node: &Node, scope: &Scope) -> Result<(), String> {
-        match catch_unwind(AssertUnwindSafe(|| node.running.update(&node.block, scope))) {
-            Ok(updated) => updated.map_err(|diagnostics| diagnostics.render(&self.sources)),
-            Err(_) => Err("it panicked over its new arguments".to_owned()),
-        }
+    /// SHA-256 of the running configuration.
+    pub fn hash(&self) -> String {
+        self.inner.status.hash()
     }
 
-    /// A component is stopped when all that send to it have stopped: each refers to the ones it sends to.
-    async fn stop_in_order(&self, mut tasks: Vec<Option<(CancellationToken, JoinHandle<()>)>>) {
-        while tasks.iter().any(Option::is_some) {
-            let needed: Vec<usize> = (0..tasks.len())
-                .filter(|index| tasks[*index].is_some())
-                .flat_map(|index| self.nodes[index].needs.iter().copied())
-                .collect();
-            let free = (0..tasks.len()).filter(|index| !needed.contains(index));
-            let group: Vec<_> = free.filter_map(|index| Some((index, tasks[index].take()?))).collect();
-            group.iter().for_each(|(_, (token, _))| token.cancel());
-            for (index, (_, task)) in group {
-                if tokio::time::timeout(STOP_PATIENCE, task).await.is_err() {
-                    let id = self.nodes[index].block.id();
-                    tracing::error!(component_id = id, patience = ?STOP_PATIENCE, "a component does not stop; going on without it");
-                }
-            }
-        }
+    /// The files that the newest attempt to load has looked at, with the hashes of what they held.
+    pub(super) fn files(&self) -> BTreeMap<PathBuf, String> {
+        self.inner.status.files()
+    }
+
+    pub(super) fn cluster_name(&self) -> &str {
+        &self.inner.host.cluster_name
+    }
+
+    pub(super) fn status(&self) -> &Status {
+        &self.inner.status
+    }
+
+    pub(super) fn lives(&self) -> Vec<Arc<Live>> {
+        self.inner.lives()
+    }
+
+    /// Nodes that are no components and cannot be evaluated, with the reason of each.
+    pub(super) fn troubles(&self) -> Vec<(String, String)> {
+        let state = self.inner.state();
+        let trouble = |node: &Node| Some((node.id.to_string(), node.trouble.clone()?));
+        state.nodes.iter().filter_map(trouble).collect()
     }
 }
 
-impl Collect for Graph {
-    fn collect(&self, page: &mut Page) {
-        let trouble = self.nodes.iter().filter(|node| node.health.trouble().is_some()).count();
-        for (state, count) in [("healthy", self.nodes.len() - trouble), ("unhealthy", trouble)] {
-            let help = "Number of running components by health.";
-            page.gauge(
-                "alloy_component_controller_running_components",
-                help,
-                &[("health_type", state)],
-                count as f64,
-            );
+impl Inner {
+    /// The transaction, from reading to the end of what is gone.
+    async fn reload(self: &Arc<Self>) -> Result<(), String> {
+        let _evaluating = self.status.evaluating();
+        let result = self.try_reload().await;
+        match &result {
+            Ok(()) => tracing::info!(sha256 = self.status.hash(), "the configuration is loaded"),
+            Err(error) => {
+                self.status.failed();
+                tracing::error!(error, "the configuration cannot be loaded; the old one goes on");
+            }
         }
-        for node in &self.nodes {
-            let id = node.block.id();
-            page.labelled(&[("component_id", &id), ("component_path", "/")], |page| {
-                node.running.collect(page);
+        result
+    }
+
+    async fn try_reload(self: &Arc<Self>) -> Result<(), String> {
+        let (inner, known) = (self.clone(), self.state().contents.clone());
+        let checked = tokio::task::spawn_blocking(move || {
+            let World { path, registrations, stdlib } = &inner.world;
+            let parsed = match Parsed::read(path) {
+                Ok(parsed) => parsed,
+                Err(error) => return Err(format!("{error:#}")),
+            };
+            let (checkup, contents) = parsed.check(registrations, stdlib, &known);
+            inner.status.attempted(contents.files(&parsed));
+            checkup.result()?;
+            let settings = parsed.agent_settings(stdlib)?;
+            Ok((Arc::new(parsed), contents, settings))
+        });
+        let (parsed, contents, settings) = finished(checked.await)?;
+        let next = self.clone().make(parsed, contents).await?;
+        let hash = load::hash(next.contents.texts(&next.parsed));
+        self.commit(next).await?;
+        (self.settings)(settings);
+        self.succeeded(hash).await;
+        Ok(())
+    }
+
+    /// The same configuration with other items or other modules in it.
+    async fn reshape(self: &Arc<Self>, contents: Contents) -> Result<(), String> {
+        let Some(parsed) = self.state().parsed.clone() else { return Ok(()) };
+        let next = self.clone().make(parsed, contents).await?;
+        let hash = load::hash(next.contents.texts(&next.parsed));
+        self.commit(next).await?;
+        self.succeeded(hash).await;
+        Ok(())
+    }
+
+    /// This is the running configuration now; the other members hear of it.
+    async fn succeeded(&self, hash: String) {
+        self.host.ownership.announce_configuration(&hash).await;
+        self.status.succeeded(hash);
+    }
+
+    /// Makes what is new. What runs is not touched; after an error what was made is dropped again.
+    async fn make(self: Arc<Self>, parsed: Arc<Parsed>, contents: Contents) -> Result<Next, String> {
+        let old: BTreeMap<Arc<str>, Arc<Live>> =
+            self.lives().into_iter().map(|live| (live.id().clone(), live)).collect();
+        // Files are opened and modules are fetched here.
+        let made = tokio::task::spawn_blocking(move || {
+            let World { registrations, stdlib, .. } = &self.world;
+            let maker = Maker { host: &self.host, changes: &self.changes, old: &old, steps: Vec::new() };
+            let mut walk =
+                Expansion::new(registrations, stdlib, contents, parsed.sources.clone(), Some(maker));
+            walk.root(&parsed.statements, &parsed.module_path());
+            let Expansion { nodes, sources, diagnostics, mut contents, maker, .. } = walk;
+            if diagnostics.has_errors() {
+                return Err(diagnostics.render(&sources));
+            }
+            contents.settle();
+            let steps = maker.map(|maker| maker.steps).unwrap_or_default();
+            Ok(Next { nodes, steps, sources, parsed, contents })
+        });
+        finished(made.await)
+    }
+
+    /// Turns the running configuration into the next one.
+    async fn commit(self: &Arc<Self>, next: Next) -> Result<(), String> {
+        let Next { nodes, steps, sources, parsed, contents } = next;
+        let mut applied: Vec<(&Arc<Live>, Given)> = Vec::new();
+        for step in &steps {
+            let Step::Apply(live, given) = step else { continue };
+            let before = live.given();
+            if let Err(diagnostics) = live.apply(given.clone()).await {
+                for (live, before) in applied.into_iter().rev() {
+                    if live.apply(before).await.is_err() {
+                        tracing::error!(component_id = &**live.id(), "cannot take its old arguments again");
+                    }
+                }
+                let error = diagnostics.render(&sources);
+                // New components close their files here.
+                finished(tokio::task::spawn_blocking(move || drop((nodes, steps))).await);
+                return Err(error);
+            }
+            applied.push((live, before));
+        }
+        // From here on nothing fails.
+        let new: BTreeSet<Arc<str>> = nodes.iter().map(|node| node.id.clone()).collect();
+        let old = self.adopt(nodes, sources, parsed, contents);
+        for step in steps {
+            match step {
+                Step::Start(live) => live.start(),
+                Step::Reword(live, given) => live.reword(given),
+                Step::Apply(..) => {}
+            }
+        }
+        stop_all(stop_order(&old, &new)).await;
+        finished(tokio::task::spawn_blocking(move || drop(old)).await);
+        Ok(())
+    }
+
+    fn adopt(
+        &self,
+        nodes: Vec<Node>,
+        sources: Sources,
+        parsed: Arc<Parsed>,
+        contents: Contents,
+    ) -> Vec<Node> {
+        let mut pollers = JoinSet::new();
+        for (id, request, mut known) in contents.requests() {
+            let (fetched, changes) = (self.fetched.clone(), self.changes.clone());
+            pollers.spawn(async move {
+                loop {
+                    tokio::time::sleep(request.poll_frequency).await;
+                    match request.fetch().await {
+                        Ok(text) if text == known => {}
+                        Ok(text) => {
+                            known = text.clone();
+                            fetched.lock().expect("no code panics while holding it").insert(id.clone(), text);
+                            changes.note(|news| news.imports = true);
+                        }
+                        Err(error) => {
+                            let error = format!("{error:#}");
+                            tracing::warn!(
+                                import = id,
+                                error,
+                                "cannot fetch a module; the one before is kept"
+                            );
+                        }
+                    }
+                }
             });
         }
+        *self.pollers.lock().expect("no code panics while holding it") = pollers;
+        let mut state = self.state();
+        let next = State { nodes, sources, parsed: Some(parsed), contents };
+        std::mem::replace(&mut *state, next).nodes
+    }
+
+    async fn handle_news(self: &Arc<Self>, news: News) {
+        let _evaluating = self.status.evaluating();
+        for live in self.lives() {
+            if news.ended.contains(live.id()) {
+                live.await_revival();
+            }
+            if news.due.contains(live.id())
+                && !live.is_up()
+                && let Err(diagnostics) = live.revive().await
+            {
+                let error = diagnostics.render(&self.state().sources);
+                tracing::error!(component_id = &**live.id(), error, "a component cannot be made anew");
+            }
+        }
+        let shape = self.propagate(&news.exports).await;
+        let mut contents = self.state().contents.clone();
+        let fetched = std::mem::take(&mut *self.fetched.lock().expect("no code panics while holding it"));
+        if shape.is_none() && fetched.is_empty() {
+            return;
+        }
+        let shape = shape.or_else(|| fetched.keys().next().map(|id| id.as_str().into()));
+        fetched.into_iter().for_each(|(id, text)| contents.replace(&id, text));
+        if let Err(error) = self.reshape(contents).await {
+            tracing::error!(error, "the configuration cannot follow a change; what was goes on");
+            let mut state = self.state();
+            if let Some(node) = state.nodes.iter_mut().find(|node| Some(&node.id) == shape.as_ref()) {
+                node.trouble = Some(error);
+            }
+        }
+    }
+
+    /// Evaluates what depends on the exports of `changed`. The answer is a node that wants other nodes to be there, if any.
+    async fn propagate(&self, changed: &BTreeSet<Arc<str>>) -> Option<Arc<str>> {
+        let mut dirty: Vec<bool> = self.state().nodes.iter().map(|node| changed.contains(&node.id)).collect();
+        let mut shape = None;
+        for index in 0..dirty.len() {
+            let to_apply = {
+                let mut state = self.state();
+                if !state.nodes[index].needs.iter().any(|(_, need)| dirty[*need]) {
+                    continue;
+                }
+                let scope = Arc::new(state.nodes[index].scope(&state.nodes));
+                let started = Instant::now();
+                let result =
+                    (state.nodes[index].formula)(&scope).map_err(|found| found.render(&state.sources));
+                self.status.evaluation(started.elapsed());
+                let node = &mut state.nodes[index];
+                match (result, &node.role) {
+                    (Err(error), Role::Component(live, _)) => {
+                        live.refused(Some(error));
+                        None
+                    }
+                    (Err(error), _) => {
+                        node.trouble = Some(error);
+                        None
+                    }
+                    (Ok(arguments), Role::Component(live, block)) => {
+                        let given = Given { block: block.clone(), scope, arguments };
+                        Some((live.clone(), given)).filter(|(live, given)| {
+                            let is_new = given.arguments != node.value;
+                            if !is_new {
+                                live.refused(None);
+                            }
+                            is_new
+                        })
+                    }
+                    (Ok(value), role) => {
+                        node.trouble = None;
+                        if value != node.value {
+                            dirty[index] = true;
+                            let is_shape = match role {
+                                Role::Keys => keys(&value) != keys(&node.value),
+                                role => matches!(role, Role::Shape),
+                            };
+                            if is_shape {
+                                shape = Some(node.id.clone());
+                            }
+                            node.value = value;
+                        }
+                        None
+                    }
+                }
+            };
+            if let Some((live, given)) = to_apply {
+                let arguments = given.arguments.clone();
+                let result = live.offer(given).await;
+                let mut state = self.state();
+                let trouble = result.map_err(|found| found.render(&state.sources)).err();
+                if let Some(error) = &trouble {
+                    tracing::error!(
+                        component_id = &**live.id(),
+                        error,
+                        "the new arguments are not taken; the old ones go on"
+                    );
+                } else {
+                    state.nodes[index].value = arguments;
+                }
+                live.refused(trouble);
+            }
+        }
+        shape
+    }
+
+    fn lives(&self) -> Vec<Arc<Live>> {
+        components(&self.state().nodes).cloned().collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no code panics while holding it")
     }
 }
 
-impl server::Health for Graph {
-    fn unhealthy(&self) -> Vec<(String, String)> {
-        self.nodes.iter().filter_map(|node| Some((node.block.id(), node.health.trouble()?))).collect()
+fn components(nodes: &[Node]) -> impl Iterator<Item = &Arc<Live>> {
+    nodes.iter().filter_map(|node| match &node.role {
+        Role::Component(live, _) => Some(live),
+        _ => None,
+    })
+}
+
+fn keys(value: &Value) -> Vec<&String> {
+    match value {
+        Value::Object(fields) => fields.keys().collect(),
+        _ => Vec::new(),
     }
+}
+
+/// What a thread of ours gave; its panic goes on here.
+fn finished<T>(result: Result<T, tokio::task::JoinError>) -> T {
+    result.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }

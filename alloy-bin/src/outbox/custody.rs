@@ -293,13 +293,15 @@ impl Custody {
 }
 
 impl Drop for Custody {
-    /// Without an orderly close the thread ends all the same; written data is safe, the cursor is a little old.
+    /// Without an orderly close the thread ends all the same. It is waited for: who opens the log next must find it
+    /// released.
     fn drop(&mut self) {
         self.keeper.stop.store(true, Ordering::Release);
-        if let Ok(handle) = self.keeper_thread.lock()
-            && let Some(handle) = handle.as_ref()
+        if let Ok(mut handle) = self.keeper_thread.lock()
+            && let Some(handle) = handle.take()
         {
             handle.thread().unpark();
+            let _ = handle.join();
         }
     }
 }

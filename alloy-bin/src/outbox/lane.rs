@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::Piece;
 use super::client::{Client, Outcome};
@@ -43,16 +44,16 @@ impl Lane {
         self.changed.notify_one();
     }
 
-    /// Sends what comes, for ever.
+    /// Sends what comes until `closing`, and then what it is sending.
     pub(super) async fn run(
         &self,
         custody: &Custody,
         client: &Client,
         options: &Options,
         hurrying: &AtomicUsize,
+        closing: &CancellationToken,
     ) {
-        loop {
-            let batch = self.next_batch(options, hurrying).await;
+        while let Some(batch) = closing.run_until_cancelled(self.next_batch(options, hurrying)).await {
             deliver(batch, custody, client, options).await;
         }
     }

@@ -55,19 +55,26 @@ impl Sender {
 
     /// Sends until `stop`, then what is left for at most `patience`.
     pub(super) async fn run(&self, stop: CancellationToken, patience: Duration) {
-        let mut tasks = JoinSet::new();
+        let (mut reading, mut sending) = (JoinSet::new(), JoinSet::new());
+        let closing = CancellationToken::new();
         for index in 0..self.lanes.all.len() {
-            let (lanes, custody) = (self.lanes.clone(), self.custody.clone());
+            let (lanes, custody, closing) = (self.lanes.clone(), self.custody.clone(), closing.clone());
             let (client, options) = (self.client.clone(), self.options.clone());
-            tasks.spawn(
-                async move { lanes.all[index].run(&custody, &client, &options, &lanes.hurrying).await },
-            );
+            sending.spawn(async move {
+                let run = lanes.all[index].run(&custody, &client, &options, &lanes.hurrying, &closing);
+                run.await;
+            });
         }
         let (lanes, custody) = (self.lanes.clone(), self.custody.clone());
-        tasks.spawn(async move { read(&custody, &lanes.all).await });
+        reading.spawn(async move { read(&custody, &lanes.all).await });
         stop.cancelled().await;
+        let deadline = Instant::now() + patience;
         self.flush(patience).await;
-        // Dropping the set ends the tasks; what they had not acknowledged is read again at the next start.
+        // What came meanwhile stays in the log. What is on its way is waited for: cut off, it would be sent twice.
+        closing.cancel();
+        let _ =
+            tokio::time::timeout_at(deadline, async { while sending.join_next().await.is_some() {} }).await;
+        // Dropping the sets ends the tasks; what they had not acknowledged is read again at the next start.
     }
 
     /// Sends without waiting for requests to fill up, until what is in the log now is delivered.

@@ -5,54 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use alloy_cluster::{
-    Cluster, ClusterConfig, ClusterEvent, Driver, Incoming, LINK_MAGIC, LinkListen, Member, Node, Phase,
-    Rendezvous, Solo, bind,
+    Cluster, ClusterConfig, ClusterEvent, Driver, LINK_MAGIC, LinkListen, Member, Node, Rendezvous, Solo,
+    bind,
 };
 use anyhow::Context;
-use clap::Args;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::service::Ownership;
-use crate::config::parse_duration;
-
-/// Flags of the cluster, with Alloy's names.
-#[derive(Debug, Clone, Args)]
-pub struct ClusterFlags {
-    /// Work in a cluster.
-    #[arg(long = "cluster.enabled", num_args = 0..=1, default_value_t = false, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
-    pub enabled: bool,
-    /// This node's name, unique in the cluster and the same after a restart [default: the host's name].
-    #[arg(long = "cluster.node-name", value_name = "NAME")]
-    pub node_name: Option<String>,
-    /// The cluster's name; nodes of another name are refused.
-    #[arg(long = "cluster.name", value_name = "NAME", default_value = "")]
-    pub name: String,
-    /// Where other members are found: addresses or DNS names, with or without a port, separated by commas.
-    #[arg(long = "cluster.join-addresses", value_name = "ADDRESSES", value_delimiter = ',')]
-    pub join_addresses: Vec<String>,
-    /// How often the addresses are looked up again.
-    #[arg(long = "cluster.rejoin-interval", value_name = "DURATION", default_value = "15s", value_parser = duration)]
-    pub rejoin_interval: Duration,
-    /// The address that the others use, with or without a port [default: the one that is listened on].
-    #[arg(
-        long = "cluster.advertise-address",
-        value_name = "ADDRESS",
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub advertise_address: String,
-    /// Where gossip listens, UDP and TCP [default: UDP and TCP at the HTTP server's address and port].
-    #[arg(long = "cluster.listen-addr", value_name = "HOST:PORT")]
-    pub gossip_listen: Option<SocketAddr>,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    parse_duration(text)
-        .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| "expected a duration such as 15s or 1m".to_owned())
-}
+use super::flags::ClusterFlags;
+use super::keys::Keys;
+use super::last_view::LastView;
+use super::service::{Ownership, Peers};
 
 /// A started node.
 pub struct Joined {
@@ -83,54 +46,57 @@ impl Links {
 /// The node's work.
 pub struct MemberTask {
     ownership: Ownership,
-    driver: Option<Driver>,
-    incoming: Option<mpsc::Receiver<Incoming>>,
-    events: Option<mpsc::Receiver<ClusterEvent>>,
+    pub(super) network: Option<Network>,
+}
+
+/// What a node of more than one works with.
+pub(super) struct Network {
+    driver: Driver,
+    cluster: Cluster,
+    pub(super) keys: Keys,
+    last_view: Option<LastView>,
 }
 
 /// Binds the node. It sees the others as soon as its task runs, and owns nothing before it is activated.
 pub async fn start(flags: &ClusterFlags, hostname: &str, http: SocketAddr) -> anyhow::Result<Joined> {
+    flags.check()?;
     let name = flags.node_name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| hostname.to_owned());
     let listen = flags.gossip_listen.unwrap_or(http);
-    let node =
-        Node { name: name.as_str().into(), address: advertised(flags, listen)?, incarnation: incarnation() };
+    let address = flags.advertised(listen)?;
+    let node = Node { name: name.as_str().into(), address, incarnation: incarnation() };
     let version = env!("CARGO_PKG_VERSION");
     if !flags.enabled {
-        let me = Member {
-            node,
-            phase: Phase::Joining,
-            zone: "".into(),
-            weight: 100,
-            metadata: version.as_bytes().into(),
-        };
+        let me = Member { version: version.into(), ..Member::new(node) };
         let ownership = Ownership::new(Arc::new(Solo::new(me)), Arc::new(Rendezvous), None);
-        let member = MemberTask { ownership: ownership.clone(), driver: None, incoming: None, events: None };
+        let member = MemberTask { ownership: ownership.clone(), network: None };
         return Ok(Joined { ownership, member, links: None });
     }
+    let (keys, ring) = Keys::read(flags.keys_file.as_deref())?;
+    let last_view = flags.members_file.clone().map(LastView::new);
     let cluster_name = if flags.name.is_empty() { "default" } else { &flags.name };
-    let mut config = ClusterConfig::new(cluster_name, node);
-    config.join = flags.join_addresses.iter().filter(|address| !address.is_empty()).cloned().collect();
-    config.rejoin_interval = flags.rejoin_interval;
-    config.metadata = version.into();
+    let config = ClusterConfig {
+        join: flags.join_addresses.iter().filter(|address| !address.is_empty()).cloned().collect(),
+        rejoin_interval: flags.rejoin_interval,
+        timing: flags.timing.timing(),
+        zone: flags.zone.clone(),
+        weight: flags.weight,
+        version: version.into(),
+        hint: last_view.as_ref().map(LastView::read).unwrap_or_default(),
+        keys: ring,
+        ..ClusterConfig::new(cluster_name, node)
+    };
     let links = if flags.gossip_listen.is_some() { LinkListen::Own } else { LinkListen::Shared };
     let (cluster, driver) = bind(config, listen, links).await.context("cannot start the cluster")?;
-    let ownership = Ownership::new(Arc::new(cluster.clone()), Arc::new(Rendezvous), Some(cluster.clone()));
-    let (incoming, events) = (cluster.incoming(), cluster.events());
+    let peers = Peers {
+        cluster: cluster.clone(),
+        wanted: flags.wait_for_size,
+        patience: if flags.wait_timeout.is_zero() { Duration::MAX } else { flags.wait_timeout },
+    };
+    let ownership = Ownership::new(Arc::new(cluster.clone()), Arc::new(Rendezvous), Some(peers));
+    let network = Network { driver, cluster: cluster.clone(), keys, last_view };
+    let member = MemberTask { ownership: ownership.clone(), network: Some(network) };
     let links = (links == LinkListen::Shared).then_some(Links { cluster });
-    let member = MemberTask { ownership: ownership.clone(), driver: Some(driver), incoming, events };
     Ok(Joined { ownership, member, links })
-}
-
-fn advertised(flags: &ClusterFlags, listen: SocketAddr) -> anyhow::Result<SocketAddr> {
-    let text = flags.advertise_address.as_str();
-    if text.is_empty() {
-        return Ok(listen);
-    }
-    let with_port = text.parse::<SocketAddr>().ok();
-    let alone = || text.trim_matches(['[', ']']).parse().ok().map(|ip| SocketAddr::new(ip, listen.port()));
-    with_port.or_else(alone).with_context(|| {
-        format!("--cluster.advertise-address={text} is not an IP address such as 10.0.0.7 or 10.0.0.7:12345")
-    })
 }
 
 /// Grows with each start: milliseconds since the Unix epoch.
@@ -141,15 +107,13 @@ fn incarnation() -> u64 {
 impl MemberTask {
     /// Works until `stop`, or until the node has left.
     pub async fn run(self, stop: CancellationToken) {
-        let MemberTask { ownership, driver, incoming, events } = self;
-        let driver = async {
-            match driver {
-                Some(driver) => driver.run().await,
-                None => std::future::pending().await,
-            }
+        let MemberTask { ownership, network } = self;
+        let Some(Network { driver, cluster, keys, last_view }) = network else {
+            return ownership.run(None, stop).await;
         };
+        let incoming = cluster.incoming();
         let events = async {
-            let Some(mut events) = events else { return };
+            let Some(mut events) = cluster.events() else { return };
             while let Some(event) = events.recv().await {
                 log(&event);
                 if let ClusterEvent::NameTaken(node) = &event {
@@ -157,10 +121,16 @@ impl MemberTask {
                 }
             }
         };
+        let last_view = async {
+            if let Some(last_view) = last_view {
+                last_view.follow(&cluster).await;
+            }
+        };
+        let beside = async { tokio::join!(events, last_view, keys.follow(&cluster), ownership.admit()) };
         tokio::select! {
-            () = driver => {}
+            () = driver.run() => {}
             () = ownership.run(incoming, stop) => {}
-            () = async { events.await; std::future::pending().await } => {}
+            _ = async { beside.await; std::future::pending().await } => {}
         }
     }
 }
@@ -199,6 +169,19 @@ fn log(event: &ClusterEvent) {
             tracing::warn!(member = %with, "a member has seen other members than this node for more than 10 s");
         }
         ClusterEvent::InTheClear => tracing::info!("the cluster has no key; its packets travel in the clear"),
+        ClusterEvent::StartedAlone { known } => {
+            tracing::warn!(
+                known,
+                "none of the members of the last start is found; this node goes ahead without them"
+            );
+        }
+        ClusterEvent::TooSmall { members, wanted } => {
+            tracing::warn!(
+                members,
+                wanted,
+                "too few members have come in time; this node goes ahead (--cluster.wait-timeout)"
+            );
+        }
         other => tracing::info!(event = ?other, "the cluster has changed"),
     }
 }

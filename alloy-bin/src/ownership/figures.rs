@@ -1,6 +1,6 @@
 //! What is said of the cluster in `/metrics`: Alloy's names where it has them, ours beside them.
 
-use alloy_cluster::{HandoverStats, Phase};
+use alloy_cluster::{HandoverStats, Phase, Stats};
 
 use super::service::Ownership;
 use crate::telemetry::{Collect, Page};
@@ -23,69 +23,70 @@ impl Collect for Ownership {
             &[],
             view.members().len() as f64,
         );
+        page.gauge(
+            "cluster_node_configuration_drift",
+            "Members that run another configuration than this node.",
+            &[],
+            self.configuration_drift() as f64,
+        );
         page.counter("alloy_cluster_view_changes_total", "Changes of this node's view.", &[], view.epoch());
-        if let Some(cluster) = self.cluster() {
-            let stats = cluster.stats();
-            let swim = &stats.swim;
-            page.counter(
-                "cluster_transport_rx_packets_total",
-                "Packets received.",
-                &[],
-                swim.packets_received,
-            );
-            page.counter("cluster_transport_tx_packets_total", "Packets sent.", &[], swim.packets_sent);
-            page.counter(
-                "cluster_transport_tx_packets_failed_total",
-                "Packets that could not be sent.",
-                &[],
-                stats.packets_failed,
-            );
-            page.counter(
-                "cluster_transport_stream_rx_packets_total",
-                "Messages received over streams.",
-                &[],
-                stats.frames_received,
-            );
-            page.counter(
-                "cluster_transport_stream_tx_packets_total",
-                "Messages sent over streams.",
-                &[],
-                stats.frames_sent,
-            );
-            page.counter(
-                "cluster_transport_stream_tx_packets_failed_total",
-                "Messages not sent over streams.",
-                &[],
-                stats.frames_dropped,
-            );
-            page.counter(
-                "alloy_cluster_suspicions_total",
-                "Members that this node began to suspect.",
-                &[],
-                swim.suspicions,
-            );
-            page.counter(
-                "alloy_cluster_declared_down_total",
-                "Members that this node declared down.",
-                &[],
-                swim.declared_down,
-            );
-            page.counter(
-                "alloy_cluster_rejoins_total",
-                "Times this node was declared down and came back.",
-                &[],
-                swim.rejoins,
-            );
-            page.counter(
-                "alloy_cluster_refused_packets_total",
-                "Packets that were damaged or of another cluster.",
-                &[],
-                swim.malformed + swim.foreign,
-            );
+        let is_active = me.is_some_and(|me| me.phase == Phase::Active);
+        let help = "Whether this node takes its share: there are as many members as it waits for.";
+        page.gauge("cluster_ready_for_traffic", help, &[], f64::from(u8::from(is_active)));
+        if let Some(peers) = self.network() {
+            let help = "How many members this node waits for before it takes its share.";
+            page.gauge("cluster_minimum_size", help, &[], peers.wanted as f64);
+            network(page, &peers.cluster.stats());
         }
         for (component, stats) in self.shard_figures() {
             page.labelled(&[("component_id", &component)], |page| shard(page, &stats));
         }
+    }
+}
+
+fn network(page: &mut Page, stats: &Stats) {
+    let swim = &stats.swim;
+    let refused = swim.malformed + swim.foreign + swim.unsealed;
+    for (name, help, count) in [
+        ("cluster_transport_rx_packets_total", "Packets received.", swim.packets_received),
+        ("cluster_transport_tx_packets_total", "Packets sent.", swim.packets_sent),
+        ("cluster_transport_tx_bytes_total", "Bytes of packets sent.", swim.bytes_sent),
+        (
+            "cluster_transport_tx_packets_failed_total",
+            "Packets that could not be sent.",
+            stats.packets_failed,
+        ),
+        (
+            "cluster_transport_stream_rx_packets_total",
+            "Messages received over streams.",
+            stats.frames_received,
+        ),
+        ("cluster_transport_stream_tx_packets_total", "Messages sent over streams.", stats.frames_sent),
+        (
+            "cluster_transport_stream_tx_packets_failed_total",
+            "Messages not sent over streams.",
+            stats.frames_dropped,
+        ),
+        ("alloy_cluster_suspicions_total", "Members that this node began to suspect.", swim.suspicions),
+        ("alloy_cluster_declared_down_total", "Members that this node declared down.", swim.declared_down),
+        ("alloy_cluster_rejoins_total", "Times this node was declared down and came back.", swim.rejoins),
+        (
+            "alloy_cluster_disagreements_total",
+            "Times a member saw other members than this node for more than 10 s.",
+            swim.disagreements,
+        ),
+        (
+            "alloy_cluster_isolations_total",
+            "Times this node heard nobody any more, and took over nothing.",
+            swim.isolations,
+        ),
+        (
+            "alloy_cluster_refused_packets_total",
+            "Packets that were damaged, of another cluster, sealed with an unknown key, or came twice.",
+            refused,
+        ),
+    ] {
+        page.counter(name, help, &[], count);
     }
 }
 

@@ -4,17 +4,24 @@
 //! | --- | --- |
 //! | `service.rs` | `Ownership`: the agent's share in its cluster; carries messages and time to the shards |
 //! | `shard.rs` | `Shard`: one component's keys, what it has to start and to stop |
-//! | `cluster.rs` | starting the cluster from the agent's flags |
+//! | `flags.rs` | the cluster's flags |
+//! | `cluster.rs` | starting the cluster from them, and telling the log what happens in it |
+//! | `keys.rs` | the keys that seal what members send each other, from a file that may change |
+//! | `last_view.rs` | who was there when this node last looked, kept over a restart |
 //! | `figures.rs` | what is said of it in `/metrics` |
 //!
 //! Invariant: alone in the agent in naming `alloy_cluster`.
 
 mod cluster;
 mod figures;
+mod flags;
+mod keys;
+mod last_view;
 mod service;
 mod shard;
 
-pub use cluster::{ClusterFlags, Joined, Links, start};
+pub use cluster::{Joined, Links, start};
+pub use flags::{ClusterFlags, Profile};
 pub use service::{Owned, Ownership, Peer, Sharing};
 pub use shard::{Origin, Shard, Turn};
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -40,13 +41,26 @@ pub struct Ownership {
 
 struct Inner {
     membership: Arc<dyn Membership>,
-    /// How messages reach the others; `None` in a cluster of one.
-    peers: Option<Cluster>,
+    /// `None` in a cluster of one.
+    peers: Option<Peers>,
     sharder: Arc<dyn Sharder>,
     shards: Mutex<Shards>,
     work: Arc<Notify>,
+    /// This node would take its share, but there are too few members.
+    waits: Notify,
+    is_leaving: AtomicBool,
     /// Why this node works on nothing any more, if so.
     withdrawn: OnceLock<String>,
+}
+
+/// The others.
+pub(super) struct Peers {
+    /// How messages reach them.
+    pub(super) cluster: Cluster,
+    /// How many members there must be before this node takes its share.
+    pub(super) wanted: usize,
+    /// How long it waits for them.
+    pub(super) patience: Duration,
 }
 
 /// By component.
@@ -63,6 +77,10 @@ pub struct Peer {
     pub is_self: bool,
     /// In Alloy's words: `viewer`, `participant`, `terminating`.
     pub state: &'static str,
+    /// The agent's version; empty: it has not said.
+    pub version: String,
+    /// The hash of the configuration that runs there; empty: it has not said.
+    pub configuration: String,
 }
 
 /// A key and who owns it, as the API shows it.
@@ -88,7 +106,7 @@ impl Ownership {
     pub(super) fn new(
         membership: Arc<dyn Membership>,
         sharder: Arc<dyn Sharder>,
-        peers: Option<Cluster>,
+        peers: Option<Peers>,
     ) -> Self {
         let inner = Inner {
             membership,
@@ -96,6 +114,8 @@ impl Ownership {
             sharder,
             shards: Mutex::default(),
             work: Arc::default(),
+            waits: Notify::new(),
+            is_leaving: AtomicBool::new(false),
             withdrawn: OnceLock::new(),
         };
         Ownership { inner: Arc::new(inner) }
@@ -137,14 +157,52 @@ impl Ownership {
         }
     }
 
-    /// This node's configuration and discovery are ready: it takes its share.
+    /// This node's configuration and discovery are ready: it takes its share. If there are too few members, that is left to
+    /// the node's task ([`admit`](Ownership::admit)): an agent that waits for others is as ready as it can be.
     pub async fn activate(&self) {
-        self.inner.membership.set_phase(Phase::Active).await;
+        match &self.inner.peers {
+            Some(peers) if peers.wanted > 1 => self.inner.waits.notify_one(),
+            _ => self.inner.membership.set_phase(Phase::Active).await,
+        }
+    }
+
+    /// Takes this node's share once it is activated and there are enough members, or the time to wait for them is over.
+    pub(super) async fn admit(&self) {
+        let Some(Peers { cluster, wanted, patience }) = &self.inner.peers else { return };
+        self.inner.waits.notified().await;
+        let members = self.inner.membership.view().members().len();
+        tracing::info!(members, wanted, "waiting for members (--cluster.wait-for-size)");
+        // If they do not come, the cluster has told so, and this node goes ahead.
+        let _enough_or_told = cluster.wait_for_size(*wanted, *patience).await;
+        if !self.inner.is_leaving.load(Ordering::SeqCst) {
+            self.inner.membership.set_phase(Phase::Active).await;
+            if self.inner.is_leaving.load(Ordering::SeqCst) {
+                // It has been told to stop in between.
+                self.inner.membership.set_phase(Phase::Leaving).await;
+            }
+        }
+    }
+
+    /// Tells the others which configuration runs here, by a hash of at most 512 bytes: at the start and after each reload.
+    /// No key moves for it.
+    pub async fn announce_configuration(&self, hash: &str) {
+        if let Err(error) = self.inner.membership.set_metadata(hash.as_bytes()).await {
+            tracing::warn!(%error, "the others are not told which configuration runs here");
+        }
+    }
+
+    /// How many members run another configuration than this node; whoever has not told which does not count.
+    pub(super) fn configuration_drift(&self) -> usize {
+        let view = self.inner.membership.view();
+        let Some(me) = view.member(self.inner.membership.me()) else { return 0 };
+        let drifts = |member: &&Member| !member.metadata.is_empty() && member.metadata != me.metadata;
+        if me.metadata.is_empty() { 0 } else { view.members().iter().filter(drifts).count() }
     }
 
     /// Gives every shared key to the others, waiting for at most `patience`. True: all are given. At once and true when
     /// there is nobody to take them.
     pub async fn hand_over(&self, patience: Duration) -> bool {
+        self.inner.is_leaving.store(true, Ordering::SeqCst);
         let view = self.inner.membership.view();
         let me = self.inner.membership.me();
         if !view.members().iter().any(|member| member.node.name != *me && member.phase == Phase::Active) {
@@ -196,6 +254,8 @@ impl Ownership {
             address: member.node.address.to_string(),
             is_self: member.node.name == *me,
             state: Ownership::state_name(member.phase),
+            version: member.version.to_string(),
+            configuration: String::from_utf8_lossy(&member.metadata).into_owned(),
         });
         peers.collect()
     }
@@ -244,12 +304,15 @@ impl Ownership {
         &*self.inner.membership
     }
 
-    pub(super) fn cluster(&self) -> Option<&Cluster> {
+    pub(super) fn network(&self) -> Option<&Peers> {
         self.inner.peers.as_ref()
     }
 
+    /// The shards of the components that there are.
     fn shards(&self) -> std::sync::MutexGuard<'_, Shards> {
-        self.inner.shards.lock().expect("no code panics while holding it")
+        let mut shards = self.inner.shards.lock().expect("no code panics while holding it");
+        shards.retain(|_, core| !core.is_gone.load(Ordering::Relaxed));
+        shards
     }
 
     /// The cluster's view, or for keys that are not shared a view of this node alone.
@@ -281,7 +344,7 @@ impl Ownership {
         let Some(peers) = &self.inner.peers else { return };
         self.each(Sharing::Clustered, |core| {
             for (to, message) in core.take_outgoing() {
-                peers.send(&to, &core.component, message);
+                peers.cluster.send(&to, &core.component, message);
             }
         });
     }

@@ -1,6 +1,7 @@
 //! One component's keys: a hand-over core, what it wants the component to do, and names for people.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
@@ -57,6 +58,8 @@ pub(super) struct Core {
     turn: Notify,
     /// There is a message to send, or another deadline.
     pub(super) work: Arc<Notify>,
+    /// The component has dropped its shard.
+    pub(super) is_gone: AtomicBool,
 }
 
 pub(super) struct Inner {
@@ -69,7 +72,14 @@ pub(super) struct Inner {
 impl Core {
     pub(super) fn new(component: &str, sharing: Sharing, handover: Handover, work: Arc<Notify>) -> Self {
         let inner = Inner { handover, names: HashMap::new(), turns: VecDeque::new(), outgoing: Vec::new() };
-        Core { component: component.into(), sharing, inner: Mutex::new(inner), turn: Notify::new(), work }
+        Core {
+            component: component.into(),
+            sharing,
+            inner: Mutex::new(inner),
+            turn: Notify::new(),
+            work,
+            is_gone: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -119,6 +129,12 @@ impl From<alloy_cluster::Origin> for Origin {
             alloy_cluster::Origin::Replica { .. } => Origin::Replica,
             _ => Origin::Fresh,
         }
+    }
+}
+
+impl Drop for Shard {
+    fn drop(&mut self) {
+        self.core.is_gone.store(true, Ordering::Relaxed);
     }
 }
 

@@ -12,15 +12,7 @@ use super::*;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn flags() -> ClusterFlags {
-    ClusterFlags {
-        enabled: false,
-        node_name: Some("me".to_owned()),
-        name: String::new(),
-        join_addresses: Vec::new(),
-        rejoin_interval: PATIENCE,
-        advertise_address: String::new(),
-        gossip_listen: None,
-    }
+    ClusterFlags { node_name: Some("me".to_owned()), ..ClusterFlags::default() }
 }
 
 async fn solo() -> Joined {
@@ -169,4 +161,180 @@ async fn an_address_to_advertise_must_be_one() {
     assert_eq!(advertised("fd00::1").await.unwrap(), "[fd00::1]:4711");
     assert_eq!(advertised("[fd00::1]:2").await.unwrap(), "[fd00::1]:2");
     assert!(advertised("me").await.unwrap_err().contains("--cluster.advertise-address=me"));
+}
+
+const LOOPBACK: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
+
+/// An agent in this process that is part of a cluster, and runs until the token is cancelled.
+async fn clustered(name: &str, flags: ClusterFlags, stop: &CancellationToken) -> Ownership {
+    let flags = ClusterFlags {
+        enabled: true,
+        node_name: Some(name.to_owned()),
+        gossip_listen: Some(LOOPBACK.into()),
+        ..flags
+    };
+    let Joined { ownership, mut member, .. } = start(&flags, "host", LOOPBACK.into()).await.unwrap();
+    if let Some(network) = &mut member.network {
+        network.keys.look_interval = Duration::from_millis(10);
+    }
+    tokio::spawn(member.run(stop.clone()));
+    ownership.activate().await;
+    ownership
+}
+
+fn joining(other: &Ownership) -> ClusterFlags {
+    ClusterFlags { join_addresses: vec![other.peers()[0].address.clone()], ..flags() }
+}
+
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let wait = async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+}
+
+#[tokio::test]
+async fn who_runs_another_configuration_is_seen() {
+    let stop = CancellationToken::new();
+    let one = clustered("one", flags(), &stop).await;
+    let other = clustered("other", joining(&one), &stop).await;
+    until("they see each other", || one.peers().len() == 2 && other.peers().len() == 2).await;
+    one.announce_configuration("first").await;
+    assert_eq!(one.configuration_drift(), 0, "the other has not told yet");
+    other.announce_configuration("second").await;
+    until("both see it", || one.configuration_drift() == 1 && other.configuration_drift() == 1).await;
+    let peers = one.peers();
+    let told: Vec<_> = peers.iter().map(|peer| (peer.name.as_str(), peer.configuration.as_str())).collect();
+    assert_eq!(told, [("one", "first"), ("other", "second")]);
+    assert!(peers.iter().all(|peer| peer.version == env!("CARGO_PKG_VERSION")));
+    one.announce_configuration("second").await;
+    until("it is over", || one.configuration_drift() + other.configuration_drift() == 0).await;
+    one.announce_configuration(&"x".repeat(513)).await;
+    assert_eq!(one.peers()[0].configuration, "second", "what is too long changes nothing");
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn a_node_waits_for_others_before_it_takes_its_share() {
+    let stop = CancellationToken::new();
+    let waiting = |flags| ClusterFlags { wait_for_size: 2, ..flags };
+    let one = clustered("one", waiting(flags()), &stop).await;
+    let shard = one.shard("component", Sharing::Clustered);
+    shard.set_keys(keys(0..10));
+    assert_eq!(one.peers()[0].state, "viewer");
+    assert!(is_idle(&shard).await);
+    let other = clustered("other", waiting(joining(&one)), &stop).await;
+    let all_take_part = |node: &Ownership| {
+        let peers = node.peers();
+        peers.len() == 2 && peers.iter().all(|peer| peer.state == "participant")
+    };
+    until("both take part", || all_take_part(&one) && all_take_part(&other)).await;
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn a_node_goes_ahead_when_the_others_do_not_come_in_time() {
+    let stop = CancellationToken::new();
+    let patience = Duration::from_millis(50);
+    let one =
+        clustered("one", ClusterFlags { wait_for_size: 3, wait_timeout: patience, ..flags() }, &stop).await;
+    until("it goes ahead", || one.peers()[0].state == "participant").await;
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn a_node_that_still_waits_stops_without_taking_anything() {
+    let stop = CancellationToken::new();
+    let one = clustered("one", ClusterFlags { wait_for_size: 3, ..flags() }, &stop).await;
+    assert!(one.hand_over(PATIENCE).await);
+    one.leave().await;
+    stop.cancel();
+}
+
+/// Three steps, each on both nodes before the next; a node with the old key alone is refused at last.
+#[tokio::test]
+async fn keys_are_rotated_while_the_nodes_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys");
+    let (old, new) = (format!("1 {}", "ab".repeat(32)), format!("2 {}", "cd".repeat(32)));
+    std::fs::write(&file, &old).unwrap();
+    let with_keys = |flags: ClusterFlags| ClusterFlags { keys_file: Some(file.clone()), ..flags };
+    let stop = CancellationToken::new();
+    let one = clustered("one", with_keys(flags()), &stop).await;
+    let other = clustered("other", with_keys(joining(&one)), &stop).await;
+    until("they see each other", || one.peers().len() == 2 && other.peers().len() == 2).await;
+    for (step, text) in [format!("{old}\n{new}"), format!("{new}\n{old}"), new.clone()].iter().enumerate() {
+        std::fs::write(&file, text).unwrap();
+        // What one says is heard by the other with whatever keys it has by now.
+        let hash = format!("step {step}");
+        one.announce_configuration(&hash).await;
+        let heard = || other.peers().iter().any(|peer| peer.configuration == hash);
+        until("the other has heard it", heard).await;
+        assert_eq!((one.peers().len(), other.peers().len()), (2, 2));
+    }
+    // Both have dropped the old key once a newcomer with the new one is let in.
+    let third = clustered("third", with_keys(joining(&one)), &stop).await;
+    until("the newcomer is in", || third.peers().len() == 3).await;
+    std::fs::write(&file, "1 not a key").unwrap();
+    other.announce_configuration("after").await;
+    until("the keys stay", || one.peers().iter().any(|peer| peer.configuration == "after")).await;
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn who_was_there_is_written_down_for_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let stop = CancellationToken::new();
+    let one = clustered("one", flags().with_storage(folder.path()), &stop).await;
+    let other = clustered("other", joining(&one), &stop).await;
+    let file = folder.path().join("cluster-members");
+    let address = other.peers().iter().find(|peer| peer.is_self).unwrap().address.parse().unwrap();
+    let known = || alloy_cluster::Hint::decode(&std::fs::read(&file).unwrap_or_default());
+    until("it is written", || known().members() == [("other".into(), address)]).await;
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn flags_that_cannot_be_are_refused_before_anything_is_bound() {
+    let refused = async |change: fn(&mut ClusterFlags)| {
+        let mut flags = ClusterFlags { enabled: true, ..flags() };
+        change(&mut flags);
+        format!("{:#}", start(&flags, "host", LOOPBACK.into()).await.err().expect("it is refused"))
+    };
+    let error = refused(|flags| flags.discover_peers = Some("provider=k8s".to_owned())).await;
+    assert!(error.contains("--cluster.discover-peers is not supported"), "{error}");
+    let error = refused(|flags| flags.join_addresses = vec!["alloy:port".to_owned()]).await;
+    assert!(error.contains("cannot find members by `alloy:port`: `port` is not a port"), "{error}");
+    let error = refused(|flags| flags.keys_file = Some("/nowhere/keys".into())).await;
+    assert!(error.contains("cannot read /nowhere/keys (--cluster.keys-file)"), "{error}");
+    let error = refused(|flags| flags.zone = "x".repeat(65)).await;
+    assert!(error.contains("zone has 65 bytes"), "{error}");
+}
+
+#[test]
+fn the_defaults_are_those_of_the_command_line() {
+    use clap::Parser;
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        flags: ClusterFlags,
+    }
+    let parse = |arguments: &[&str]| {
+        let cli = Cli::try_parse_from([&["alloy"], arguments].concat());
+        cli.map(|cli| format!("{:?}", cli.flags)).map_err(|error| error.to_string())
+    };
+    assert_eq!(parse(&[]), Ok(format!("{:?}", ClusterFlags::default())));
+    let flags = ClusterFlags {
+        weight: 150,
+        timing: Profile::Patient,
+        wait_timeout: Duration::from_secs(600),
+        ..ClusterFlags::default()
+    };
+    let text = ["--cluster.weight=1.5", "--cluster.timing=patient", "--cluster.wait-timeout=10m"];
+    assert_eq!(parse(&text), Ok(format!("{flags:?}")));
+    assert_eq!(parse(&["--cluster.wait-timeout=0"]), parse(&[]));
+    assert!(parse(&["--cluster.weight=0"]).unwrap_err().contains("a number from 0.01 to 655"));
+    assert!(parse(&["--cluster.rejoin-interval=0s"]).unwrap_err().contains("longer than 0"));
 }

@@ -1,5 +1,6 @@
 //! Accepts connections, and passes on those that are not HTTP: the streams between the members of a cluster come to the
-//! same port and begin with four bytes that no HTTP request begins with.
+//! same port and begin with four bytes that neither a HTTP request nor TLS begins with. Neither TLS nor a password is
+//! asked of those streams: the cluster has its own way to know its members.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,10 +10,15 @@ use anyhow::Context;
 use axum::Router;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+
+use super::front::{Front, authenticate};
 
 /// How long a connection may take to send its first bytes, or a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -20,6 +26,12 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECTIONS_MAX: usize = 512;
 /// How long requests that are being answered may go on when the agent stops.
 const DRAIN: Duration = Duration::from_secs(1);
+
+/// How often the files of certificates are looked at. They are renewed days before they end.
+const CERTIFICATES_INTERVAL: Duration = Duration::from_secs(10);
+/// What a client hears that speaks plain HTTP where TLS is wanted, as from Go's server.
+const PLAIN_TO_TLS: &[u8] =
+    b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 
 /// Where connections go that begin with these bytes.
 #[derive(Clone)]
@@ -49,7 +61,15 @@ impl Listener {
     }
 
     /// Serves until `stop`, then lets running requests end.
-    pub async fn serve(self, router: Router, divert: Option<Divert>, stop: CancellationToken) {
+    pub async fn serve(
+        self,
+        router: Router,
+        front: Arc<Front>,
+        divert: Option<Divert>,
+        stop: CancellationToken,
+    ) {
+        let router = router.layer(axum::middleware::from_fn_with_state(front.clone(), authenticate));
+        let mut look = tokio::time::interval(CERTIFICATES_INTERVAL);
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut connections = JoinSet::new();
         loop {
@@ -64,12 +84,18 @@ impl Listener {
                         continue;
                     }
                 },
+                _ = look.tick() => {
+                    let front = front.clone();
+                    tokio::task::spawn_blocking(move || front.refresh());
+                    continue;
+                }
                 () = stop.cancelled() => break,
             };
             let (router, divert, stop) = (router.clone(), divert.clone(), stop.clone());
+            let tls = front.tls().map(TlsAcceptor::from);
             connections.spawn(async move {
                 let _permit = permit;
-                handle(stream, router, divert, stop).await;
+                handle(stream, router, tls, divert, stop).await;
             });
             while connections.try_join_next().is_some() {}
         }
@@ -77,15 +103,47 @@ impl Listener {
     }
 }
 
-async fn handle(stream: TcpStream, router: Router, divert: Option<Divert>, stop: CancellationToken) {
+async fn handle(
+    mut stream: TcpStream,
+    router: Router,
+    tls: Option<TlsAcceptor>,
+    divert: Option<Divert>,
+    stop: CancellationToken,
+) {
     let _ = stream.set_nodelay(true);
-    if let Some(divert) = divert {
-        match tokio::time::timeout(HEAD_TIMEOUT, starts_with(&stream, divert.magic)).await {
-            Ok(Ok(true)) => return (divert.take)(stream),
-            Ok(Ok(false)) => {}
-            Ok(Err(_)) | Err(_) => return,
+    if divert.is_some() || tls.is_some() {
+        let Ok(Ok(head)) =
+            timeout(HEAD_TIMEOUT, head(&stream, divert.as_ref().map(|divert| divert.magic))).await
+        else {
+            return;
+        };
+        match (divert, &tls) {
+            (Some(divert), _) if head == divert.magic => return (divert.take)(stream),
+            // Methods are upper-case words; TLS begins with byte 22.
+            (_, Some(_)) if head[0].is_ascii_uppercase() => {
+                // Closing while bytes of the request are unread would reset the connection before the answer is seen.
+                let refuse = async {
+                    let _ = stream.read(&mut [0; 4096]).await?;
+                    stream.write_all(PLAIN_TO_TLS).await
+                };
+                let _ = timeout(HEAD_TIMEOUT, refuse).await;
+                return;
+            }
+            _ => {}
         }
     }
+    match tls {
+        None => answer(stream, router, stop).await,
+        Some(tls) => match timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
+            Ok(Ok(stream)) => answer(stream, router, stop).await,
+            // The client's version, certificate or patience; it has been told by an alert.
+            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake has failed"),
+            Err(_) => {}
+        },
+    }
+}
+
+async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router, stop: CancellationToken) {
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(64 << 10);
     let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
@@ -100,16 +158,16 @@ async fn handle(stream: TcpStream, router: Router, divert: Option<Divert>, stop:
     }
 }
 
-/// Whether the connection begins with these bytes; nothing is taken out of it.
-async fn starts_with(stream: &TcpStream, magic: [u8; 4]) -> std::io::Result<bool> {
+/// How the connection begins; nothing is taken out of it. Waits for all four bytes only as long as they may be `magic`.
+async fn head(stream: &TcpStream, magic: Option<[u8; 4]>) -> std::io::Result<[u8; 4]> {
     let mut head = [0; 4];
     loop {
         let seen = stream.peek(&mut head).await?;
         if seen == 0 {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
-        if seen == head.len() || head[..seen] != magic[..seen] {
-            return Ok(head == magic);
+        if seen == head.len() || magic.is_none_or(|magic| head[..seen] != magic[..seen]) {
+            return Ok(head);
         }
         // A peek returns at once while bytes are there; the rest of the four is on its way.
         tokio::time::sleep(Duration::from_millis(1)).await;

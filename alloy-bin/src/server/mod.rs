@@ -3,10 +3,21 @@
 //! | file | what |
 //! | --- | --- |
 //! | `listener.rs` | accepts connections, and passes on those that are not HTTP |
-//! | `routes.rs` | `/-/ready`, `/-/healthy`, `/metrics`, `/api/v0/...` |
+//! | `routes.rs` | `/-/ready`, `/-/healthy`, `/-/reload`, `/metrics`, `/api/v0/...` |
+//! | `settings.rs` | the `http` block |
+//! | `front.rs` | TLS and passwords between the port and the routes |
+//! | `tls.rs` | from the block to rustls, and again when a file has changed |
 
+mod front;
 mod listener;
 mod routes;
+mod settings;
+mod tls;
 
+pub use front::{Front, Protection};
 pub use listener::{Divert, Listener};
-pub use routes::{Health, State, router};
+pub use routes::{Health, Reload, State, router};
+pub use settings::HttpBlock;
+
+#[cfg(test)]
+mod tests;

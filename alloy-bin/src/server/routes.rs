@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use async_trait::async_trait;
 use axum::Router;
 use axum::extract::{Query, State as Extract};
 use axum::http::{StatusCode, header};
@@ -23,6 +24,15 @@ pub struct State {
     pub health: Arc<dyn Health>,
     /// The cluster.
     pub ownership: Ownership,
+    /// Loads the configuration anew.
+    pub reload: Arc<dyn Reload>,
+}
+
+/// Who can load the configuration anew.
+#[async_trait]
+pub trait Reload: Send + Sync {
+    /// Loads it. After an error the old one goes on; the text says what is wrong.
+    async fn reload(&self) -> Result<(), String>;
 }
 
 /// Who knows how the components are.
@@ -36,6 +46,7 @@ pub fn router(state: Arc<State>) -> Router {
     Router::new()
         .route("/-/ready", get(ready))
         .route("/-/healthy", get(healthy))
+        .route("/-/reload", get(reload).post(reload))
         .route("/metrics", get(metrics))
         .route("/api/v0/web/peers", get(peers))
         .route("/api/v0/cluster/ownership", get(ownership))
@@ -62,6 +73,13 @@ async fn healthy(Extract(state): Extract<Arc<State>>) -> Response {
         .into_response()
 }
 
+async fn reload(Extract(state): Extract<Arc<State>>) -> Response {
+    match state.reload.reload().await {
+        Ok(()) => (StatusCode::OK, "config reloaded\n").into_response(),
+        Err(error) => (StatusCode::BAD_REQUEST, format!("{}\n", error.trim_end())).into_response(),
+    }
+}
+
 async fn metrics(Extract(state): Extract<Arc<State>>) -> Response {
     let mut page = Page::default();
     for collector in &state.collectors {
@@ -78,6 +96,8 @@ struct Peer {
     #[serde(rename = "isSelf")]
     is_self: bool,
     state: &'static str,
+    version: String,
+    configuration: String,
 }
 
 async fn peers(Extract(state): Extract<Arc<State>>) -> Response {
@@ -86,6 +106,8 @@ async fn peers(Extract(state): Extract<Arc<State>>) -> Response {
         addr: peer.address,
         is_self: peer.is_self,
         state: peer.state,
+        version: peer.version,
+        configuration: peer.configuration,
     });
     axum::Json(peers.collect::<Vec<_>>()).into_response()
 }

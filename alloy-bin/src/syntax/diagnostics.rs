@@ -10,7 +10,9 @@
 //! 3 | }
 //! ```
 
-use super::source::{Sources, Span};
+use super::hiding::without_secrets;
+use super::source::{SourceId, Sources, Span};
+use std::collections::BTreeMap;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +75,11 @@ impl Diagnostics {
         self.list.extend(other.list);
     }
 
+    /// Whether more are shown to people than were found so far: hints that compare names with all others take their time.
+    pub fn has_room(&self) -> bool {
+        self.list.len() < SHOWN_MAX
+    }
+
     /// Whether nothing was found.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
@@ -94,12 +101,18 @@ impl Diagnostics {
         self.list.dedup_by_key(|diagnostic| sources.line_of(diagnostic.span.source, diagnostic.span.start));
     }
 
-    /// The text for people, ordered by position. Ends with a line end, unless there is nothing to say.
+    /// The text for people, ordered by position. Ends with a line end, unless there is nothing to say. String literals
+    /// of attributes that sound like secrets are shown as stars.
     pub fn render(&self, sources: &Sources) -> String {
         let mut sorted: Vec<&Diagnostic> = self.list.iter().collect();
         sorted.sort_by_key(|diagnostic| diagnostic.span);
-        let mut texts: Vec<String> =
-            sorted.iter().take(SHOWN_MAX).map(|diagnostic| render_one(diagnostic, sources)).collect();
+        let mut shown: BTreeMap<SourceId, String> = BTreeMap::new();
+        let mut texts = Vec::new();
+        for diagnostic in sorted.iter().take(SHOWN_MAX) {
+            let source = diagnostic.span.source;
+            let text = shown.entry(source).or_insert_with(|| without_secrets(sources, source));
+            texts.push(render_one(diagnostic, sources, text));
+        }
         if sorted.len() > SHOWN_MAX {
             texts.push(format!("... and {} more\n", sorted.len() - SHOWN_MAX));
         }
@@ -129,7 +142,11 @@ const SPAN_LINES_MAX: usize = 6;
 
 const TAB: &str = "    ";
 
-fn render_one(diagnostic: &Diagnostic, sources: &Sources) -> String {
+/// Of a longer line only the part round the span is shown: a file may be one line.
+const COLUMNS_MAX: usize = 240;
+
+/// `text` is the source's with its secrets hidden; bytes and lines are at the same places.
+fn render_one(diagnostic: &Diagnostic, sources: &Sources, text: &str) -> String {
     let Diagnostic { severity, span, message, hint } = diagnostic;
     let mut out = format!("{severity:?}: {}: {message}\n\n", sources.location(*span));
 
@@ -141,8 +158,17 @@ fn render_one(diagnostic: &Diagnostic, sources: &Sources) -> String {
     let digits = (to + 1).to_string().len();
     let art = if first == last { "" } else { "  " };
 
+    // All lines are cut at the same column, so that carets stay below what they point at.
+    let cut = sources.line(span.source, first).map_or(0, |(start, line)| {
+        let column = width(line, span.start - start);
+        if column > COLUMNS_MAX / 2 && width(line, line.len()) > COLUMNS_MAX {
+            column - COLUMNS_MAX / 4
+        } else {
+            0
+        }
+    });
     for number in from..=to {
-        let Some((start, text)) = sources.line(span.source, number) else { break };
+        let Some((start, line)) = sources.line(span.source, number) else { break };
         if last - first >= SPAN_LINES_MAX && number == first + 2 {
             out += &format!("{:digits$} | | ...\n", "");
         }
@@ -150,19 +176,22 @@ fn render_one(diagnostic: &Diagnostic, sources: &Sources) -> String {
             continue;
         }
         let bar = if first < number && number <= last { "| " } else { art };
-        out += &format!("{:>digits$} | {bar}{}\n", number + 1, text.replace('\t', TAB));
+        let visible = text[start..start + line.len()].replace('\t', TAB);
+        let visible: String = visible.chars().skip(cut).take(COLUMNS_MAX).collect();
+        out += &format!("{:>digits$} | {bar}{visible}\n", number + 1);
+        let column = |bytes: usize| width(line, bytes).saturating_sub(cut).min(COLUMNS_MAX);
         if number == first {
-            let column = width(text, span.start - start);
+            let column_first = column(span.start - start);
             if first == last {
-                let length = width(text, span.end.saturating_sub(start)).saturating_sub(column).max(1);
-                out += &format!("{:digits$} | {:column$}{}\n", "", "", "^".repeat(length));
+                let length = column(span.end.saturating_sub(start)).saturating_sub(column_first).max(1);
+                out += &format!("{:digits$} | {:column_first$}{}\n", "", "", "^".repeat(length));
             } else {
-                out += &format!("{:digits$} |  _{}^\n", "", "_".repeat(column));
+                out += &format!("{:digits$} |  _{}^\n", "", "_".repeat(column_first));
             }
         }
         if number == last {
             if first != last {
-                let column = width(text, span.end.saturating_sub(start + 1));
+                let column = column(span.end.saturating_sub(start + 1));
                 out += &format!("{:digits$} | |_{}^\n", "", "_".repeat(column));
             }
             if let Some(hint) = hint {

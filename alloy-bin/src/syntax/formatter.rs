@@ -1,7 +1,7 @@
-//! Text in the one style. It works on tokens, not on the tree: every token and comment of the input is written
-//! again in its order, so formatting can change nothing but white space. Line breaks stay where the author put
-//! them, except that a block's braces stand on lines of their own, that a blank line parts a block from its
-//! neighbours, and that no second one is kept.
+//! Text in the one style, which is that of Alloy's own formatter. It works on tokens, not on the tree: every token and
+//! comment of the input is written again in its order, but for a comma before a closing bracket on the same line. So
+//! formatting changes no meaning. Line breaks between statements and the elements of a list stay where the author put
+//! them; a block's braces stand on lines of their own, a blank line stands before a block, and no second one is kept.
 
 use super::diagnostics::Diagnostics;
 use super::lexer::{Comment, Token, TokenKind, lex};
@@ -22,7 +22,7 @@ pub fn format(sources: &Sources, source: SourceId) -> Result<String, Diagnostics
         lines.add(&pieces[index..]);
     }
     lines.align(|line| line.key_width, |line, width| line.key_padding = width);
-    lines.align(|line| line.comment.is_some().then(|| line.code_width()), |line, width| line.padding = width);
+    lines.align(Line::code_width, |line, width| line.padding = width);
     Ok(lines.lines.iter().map(Line::render).collect())
 }
 
@@ -40,12 +40,10 @@ impl Piece<'_> {
     }
 }
 
-/// Whether a statement that begins here is a block, comments directly above it included.
+/// Whether a statement that begins here is a block.
 fn begins_block(pieces: &[Piece<'_>]) -> bool {
-    let comments = pieces.iter().take_while(|piece| piece.kind.is_none()).count();
-    let is_apart = pieces.iter().skip(1).take(comments).any(|piece| piece.line_ends > 1);
-    let mut kinds = pieces[comments..].iter().filter_map(|piece| piece.kind);
-    !is_apart && kinds.next() == Some(TokenKind::Ident) && kinds.next() != Some(TokenKind::Assign)
+    let mut kinds = pieces.iter().filter_map(|piece| piece.kind);
+    kinds.next() == Some(TokenKind::Ident) && kinds.next() != Some(TokenKind::Assign)
 }
 
 /// Tokens and comments in their common order.
@@ -59,13 +57,17 @@ fn weave<'a>(text: &'a str, tokens: &[Token], comments: &[Comment]) -> Vec<Piece
         .collect();
     all.sort_by_key(|(span, _)| span.start);
     let mut end = 0;
-    all.into_iter()
-        .map(|(span, kind)| {
-            let line_ends = text[end..span.start].matches('\n').count();
-            end = span.end;
-            Piece { kind, text: &text[span.start..span.end], line_ends }
-        })
-        .collect()
+    let mut pieces: Vec<Piece<'a>> = Vec::with_capacity(all.len());
+    for (span, kind) in all {
+        let line_ends = text[end..span.start].matches('\n').count();
+        end = span.end;
+        let closes_here = line_ends == 0 && kind.is_some_and(TokenKind::closes);
+        let comma = pieces.pop_if(|last| closes_here && last.kind == Some(TokenKind::Comma));
+        // The comma may have stood on a line of its own.
+        let line_ends = line_ends + comma.map_or(0, |comma| comma.line_ends);
+        pieces.push(Piece { kind, text: &text[span.start..span.end], line_ends });
+    }
+    pieces
 }
 
 #[derive(Default)]
@@ -81,13 +83,17 @@ struct Line {
     comment: Option<String>,
     padding: usize,
     tokens: usize,
-    /// Its expression goes on below: such a line is aligned with nothing.
-    open: bool,
+    /// An expression of several lines begins or ends here: what is below is not aligned with what is above.
+    ends_run: bool,
+    /// An element of an array or an argument: Alloy does not align the comments of those.
+    is_element: bool,
 }
 
 impl Line {
-    fn code_width(&self) -> usize {
-        self.code.chars().count() + self.key_padding
+    /// Where a comment that is aligned with others would begin.
+    fn code_width(&self) -> Option<usize> {
+        let is_aligned = self.comment.is_some() && !self.is_element && !self.code.contains('\n');
+        is_aligned.then(|| self.code.chars().count() + self.key_padding)
     }
 
     fn render(&self) -> String {
@@ -110,9 +116,19 @@ impl Line {
     }
 }
 
+#[derive(Clone, Copy, PartialEq)]
+enum BracketKind {
+    Block,
+    Object,
+    /// An array, or a call's arguments.
+    List,
+    /// Parentheses or an index: no line ends in it, unless there is a comment.
+    Group,
+}
+
 /// An open bracket.
 struct Bracket {
-    is_block: bool,
+    kind: BracketKind,
     /// The index of the line it stands on.
     line: usize,
     /// The indent of the line it stands on: its closing partner returns there.
@@ -127,7 +143,6 @@ struct Lines {
     before_last: Option<TokenKind>,
     last: Option<TokenKind>,
     after_comment: bool,
-    after_block: bool,
 }
 
 impl Lines {
@@ -143,8 +158,6 @@ impl Lines {
             self.line().code.push(' ');
         }
 
-        let is_block = piece.kind == Some(TokenKind::OpenBrace)
-            && matches!(self.last, Some(TokenKind::Ident | TokenKind::String));
         if piece.kind == Some(TokenKind::Assign) {
             self.mark_key();
         }
@@ -154,17 +167,30 @@ impl Lines {
         } else {
             line.code += piece.text;
         }
-        line.open |= piece.text.contains('\n');
+        line.ends_run |= piece.text.contains('\n');
         if let Some(kind) = piece.kind {
             line.tokens += 1;
             let indent = line.indent;
+            let line = self.lines.len() - 1;
             if kind.opens() {
-                self.brackets.push(Bracket { is_block, line: self.lines.len() - 1, indent });
+                self.brackets.push(Bracket { kind: self.bracket(kind), line, indent });
+            } else if closed.is_some_and(|bracket| bracket.line < line) {
+                self.line().ends_run = true;
             }
             self.before_last = self.last.replace(kind);
-            self.after_block = closed.is_some_and(|bracket| bracket.is_block);
         }
         self.after_comment = piece.kind.is_none();
+    }
+
+    fn bracket(&self, opening: TokenKind) -> BracketKind {
+        let after_operand = self.last.is_some_and(TokenKind::ends_operand);
+        match opening {
+            TokenKind::OpenBrace if after_operand => BracketKind::Block,
+            TokenKind::OpenBrace => BracketKind::Object,
+            TokenKind::OpenParen if after_operand => BracketKind::List,
+            TokenKind::OpenBracket if !after_operand => BracketKind::List,
+            _ => BracketKind::Group,
+        }
     }
 
     /// How many line ends to write before the first of the pieces that are left.
@@ -177,26 +203,26 @@ impl Lines {
         if after_open && closed.is_some() {
             return 0;
         }
-        let after_block_open = after_open && self.brackets.last().is_some_and(|bracket| bracket.is_block);
+        let inside = closed.or(self.brackets.last()).map_or(BracketKind::Block, |bracket| bracket.kind);
+        let after_block_open = after_open && inside == BracketKind::Block;
         if after_block_open && !(piece.is_line_comment() && piece.line_ends == 0) {
             return 1;
         }
-        if closed.is_some_and(|bracket| bracket.is_block) {
+        if closed.is_some() && inside == BracketKind::Block {
             return 1;
         }
-        let tokens_only = piece.kind.is_some() && !self.after_comment;
-        if tokens_only && (matches!(last, TokenKind::Assign | TokenKind::Dot) || self.last_is_unary()) {
-            return 0;
+        if piece.kind.is_none() || self.after_comment {
+            return piece.line_ends.min(2);
         }
-        let is_below_comment =
-            self.after_comment && self.lines.last().is_some_and(|line| line.comment.is_none());
-        let in_body = self.brackets.last().is_none_or(|bracket| bracket.is_block);
-        let begins_statement = in_body && last.ends_operand() && closed.is_none() && !is_below_comment;
-        if begins_statement && piece.line_ends > 0 && (self.after_block || begins_block(pieces)) {
-            return 2;
+        let goes_on =
+            matches!(last, TokenKind::Assign | TokenKind::Dot | TokenKind::Not | TokenKind::Operator(_));
+        match inside {
+            _ if goes_on => 0,
+            BracketKind::Group => 0,
+            BracketKind::Object | BracketKind::List => piece.line_ends.min(1),
+            BracketKind::Block if piece.line_ends > 0 && begins_block(pieces) => 2,
+            BracketKind::Block => piece.line_ends.min(2),
         }
-        // No blank line at the edges of a bracket.
-        piece.line_ends.min(if after_open || closed.is_some() { 1 } else { 2 })
     }
 
     fn new_line(&mut self, closed: Option<&Bracket>, breaks: usize) {
@@ -206,13 +232,14 @@ impl Lines {
             Some(TokenKind::Assign | TokenKind::Dot | TokenKind::Not | TokenKind::Operator(_))
         );
         let is_inside = innermost == Some(self.lines.len().wrapping_sub(1));
-        self.line().open |= goes_on || is_inside;
+        self.line().ends_run |= goes_on || is_inside;
         if breaks > 1 {
             self.lines.push(Line { blank: true, ..Line::default() });
         }
         let inside = self.brackets.last().map_or(0, |bracket| bracket.indent + 1);
         let indent = closed.map_or(inside + usize::from(goes_on), |bracket| bracket.indent);
-        self.lines.push(Line { indent, ..Line::default() });
+        let is_element = self.brackets.last().is_some_and(|bracket| bracket.kind == BracketKind::List);
+        self.lines.push(Line { indent, is_element, ..Line::default() });
     }
 
     fn space_before(&self, piece: &Piece<'_>, closed: Option<&Bracket>) -> bool {
@@ -220,9 +247,9 @@ impl Lines {
             return self.last.is_some() || self.after_comment;
         };
         if self.after_comment {
-            return true;
+            return !kind.closes();
         }
-        if closed.is_some_and(|bracket| bracket.is_block) {
+        if closed.is_some_and(|bracket| bracket.kind == BracketKind::Block) {
             return true;
         }
         let is_suffix = matches!(kind, TokenKind::OpenParen | TokenKind::OpenBracket) && last.ends_operand();
@@ -258,14 +285,12 @@ impl Lines {
 
     /// Pads what `width` measures to the widest of each run of lines that have it.
     fn align(&mut self, width: impl Fn(&Line) -> Option<usize>, pad: impl Fn(&mut Line, usize)) {
-        let measure = |line: &Line| width(line).filter(|_| !line.open);
-        for run in self
-            .lines
-            .chunk_by_mut(|a, b| a.indent == b.indent && measure(a).is_some() && measure(b).is_some())
-        {
-            let widest = run.iter().filter_map(&measure).max().unwrap_or(0);
+        for run in self.lines.chunk_by_mut(|a, b| {
+            a.indent == b.indent && !a.ends_run && width(a).is_some() && width(b).is_some()
+        }) {
+            let widest = run.iter().filter_map(&width).max().unwrap_or(0);
             for line in run {
-                if let Some(own) = measure(line) {
+                if let Some(own) = width(line) {
                     pad(line, widest - own);
                 }
             }
@@ -294,10 +319,22 @@ mod tests {
         check("a=1+2*-b-(c)", "a = 1 + 2 * -b - (c)\n");
         check("a = ! b&&c ( 1,2 ) [ 0 ] . d", "a = !b && c(1, 2)[0].d\n");
         check("a = [ 1,{ b=2,\"c\"=3 },{ },[ ] ]", "a = [1, {b = 2, \"c\" = 3}, {}, []]\n");
-        check("a =\n\n  1", "a = 1\n");
-        check("a = 1 +\n2", "a = 1 +\n\t2\n");
         check("\u{feff}a = 1\r\n\r\n\r\nb = 2\r\n", "a = 1\n\nb = 2\n");
         check("", "");
+    }
+
+    #[test]
+    fn lines_break_between_elements_and_nowhere_else() {
+        check("a =\n\n  1", "a = 1\n");
+        check("a = 1 +\n2", "a = 1 + 2\n");
+        check("a = (\n1 +\n2)", "a = (1 + 2)\n");
+        check("a = b[\n1]", "a = b[1]\n");
+        check("a = [1, 2,]", "a = [1, 2]\n");
+        check("a = f(1, {b = 2,},)", "a = f(1, {b = 2})\n");
+        check("a = [1, /* x */ ]", "a = [1, /* x */]\n");
+        check("a = [\n\n1,\n\n2,\n\n]", "a = [\n\t1,\n\t2,\n]\n");
+        check("a = f(1,\n2, 3,\n4)", "a = f(1,\n\t2, 3,\n\t4)\n");
+        check("a = [\n\n// x\n\n1,\n]", "a = [\n\n\t// x\n\n\t1,\n]\n");
     }
 
     #[test]
@@ -306,18 +343,23 @@ mod tests {
         check("a {\n\n}", "a { }\n");
         check("a { b = 1 }", "a {\n\tb = 1\n}\n");
         check("a { b { c = 1 } }", "a {\n\tb {\n\t\tc = 1\n\t}\n}\n");
-        check("a { }\n// x\nb { }\nc = 1 // y\nd { }", "a { }\n\n// x\nb { }\n\nc = 1 // y\n\nd { }\n");
+        check("a { }\nb = 1\nc { }", "a { }\nb = 1\n\nc { }\n");
+        check("a { }\n// x\nb { }\n\nc = 1 // y\nd { }", "a { }\n// x\nb { }\n\nc = 1 // y\nd { }\n");
         check("a { b = 1\n// x\n\nc { } // y\n}", "a {\n\tb = 1\n\t// x\n\n\tc { } // y\n}\n");
         check("a {\n\n\nb = 1\n\n\n\nc = 2\n\n}", "a {\n\tb = 1\n\n\tc = 2\n}\n");
     }
 
     #[test]
-    fn equal_signs_align_until_a_blank_line_or_a_value_of_several_lines() {
+    fn equal_signs_align_until_a_blank_line_or_behind_a_value_of_several_lines() {
         check("a = 1\nlong = {x = 1}\n\nb = 2", "a    = 1\nlong = {x = 1}\n\nb = 2\n");
-        check("a = 1\nlong = [\n1,\n]\nbb = 2\nc = 3", "a = 1\nlong = [\n\t1,\n]\nbb = 2\nc  = 3\n");
+        check("a = 1\nlong = [\n1,\n]\nbb = 2\nc = 3", "a    = 1\nlong = [\n\t1,\n]\nbb = 2\nc  = 3\n");
         check("o = {\na = 1,\n\"long\" = 2,\n}", "o = {\n\ta      = 1,\n\t\"long\" = 2,\n}\n");
         check("f = g([{\na = 1,\n}])", "f = g([{\n\ta = 1,\n}])\n");
         check("a = `x\ny`\nlong = 1", "a = `x\ny`\nlong = 1\n");
+        check(
+            "o = {\nk = 5,\nlonger_key = {\na = 1,\nbb = 2,\n},\nother = 1,\n}",
+            "o = {\n\tk          = 5,\n\tlonger_key = {\n\t\ta  = 1,\n\t\tbb = 2,\n\t},\n\tother = 1,\n}\n",
+        );
     }
 
     #[test]
@@ -328,7 +370,9 @@ mod tests {
         );
         check("a { // x\nb = 1\n// last\n}", "a { // x\n\tb = 1\n\t// last\n}\n");
         check("a = [ // x\n1, /* y */ 2,\n// z\n]", "a = [ // x\n\t1, /* y */ 2,\n\t// z\n]\n");
+        check("a = [\n1, // x\n222, // y\n]", "a = [\n\t1, // x\n\t222, // y\n]\n");
         check("a = // x\n1", "a = // x\n\t1\n");
+        check("a = 1 + // x\n2", "a = 1 + // x\n\t2\n");
         check("a { /* x */ }", "a {\n\t/* x */\n}\n");
         check("a = 1\n// x\nlong = 2", "a = 1\n// x\nlong = 2\n");
     }

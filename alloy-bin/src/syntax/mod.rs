@@ -4,6 +4,7 @@
 //! | ---------------- | -------------------------------------------------------------- |
 //! | `source.rs`      | the texts that were read, and positions in them                |
 //! | `diagnostics.rs` | messages that point at a position, and how they are printed    |
+//! | `hiding.rs`      | what messages do not show: literals that are secrets           |
 //! | `ast.rs`         | the tree                                                       |
 //! | `lexer.rs`       | text -> tokens and comments                                    |
 //! | `literals.rs`    | the values of string and number tokens                         |
@@ -31,6 +32,7 @@ pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 
 pub mod ast;
 
+mod hiding;
 mod lexer;
 mod literals;
 

@@ -268,7 +268,13 @@ impl<'a> Parser<'a> {
                 "null" => Literal::Null,
                 keyword => Literal::Bool(keyword == "true"),
             }),
-            TokenKind::Integer | TokenKind::Float => ExprKind::Literal(number(text)),
+            TokenKind::Integer | TokenKind::Float => {
+                let number = number(text);
+                if matches!(number, Literal::Float(value) if value.is_infinite()) {
+                    self.diagnostics.error(span, "number is out of range");
+                }
+                ExprKind::Literal(number)
+            }
             TokenKind::String => ExprKind::Literal(Literal::String(self.string_value(token))),
             TokenKind::RawString => ExprKind::Literal(Literal::String(unquote_raw(text))),
             TokenKind::Illegal => ExprKind::Literal(Literal::Null),

@@ -21,6 +21,11 @@ impl Span {
     pub fn to(self, last: Span) -> Span {
         Span { end: last.end.max(self.start), ..self }
     }
+
+    /// The empty span behind this one.
+    pub fn behind(self) -> Span {
+        Span { start: self.end, ..self }
+    }
 }
 
 /// A position as people count: from 1, columns in characters.

@@ -95,16 +95,15 @@ mod tests {
     use crate::{HandoverOptions, Node, Rendezvous, Sharder};
 
     fn view(epoch: u64, names: &[usize], zones: usize) -> Arc<View> {
+        let node = |index: &usize| Node {
+            name: format!("node-{index}").as_str().into(),
+            address: ([10, 0, 0, 1], 1).into(),
+            incarnation: 1,
+        };
         let member = |index: &usize| Member {
-            node: Node {
-                name: format!("node-{index}").as_str().into(),
-                address: ([10, 0, 0, 1], 1).into(),
-                incarnation: 1,
-            },
             phase: Phase::Active,
             zone: if zones == 0 { "".into() } else { format!("zone-{}", index % zones).as_str().into() },
-            weight: 100,
-            metadata: [].into(),
+            ..Member::new(node(index))
         };
         Arc::new(View::new(epoch, names.iter().map(member).collect()))
     }

@@ -1,4 +1,4 @@
-//! Phase, weight, zone and metadata of the members, spread as versioned broadcasts.
+//! What the members say of themselves (phase, weight, zone, version, metadata), spread as numbered broadcasts.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -77,9 +77,9 @@ impl AttributeStore {
 
 impl Shared {
     fn is_news(&self, attributes: &Attributes) -> bool {
-        let version = |attributes: &Attributes| (attributes.incarnation, attributes.version);
+        let age = |attributes: &Attributes| (attributes.incarnation, attributes.revision);
         match self.newest.get(&attributes.name) {
-            Some(known) => version(attributes) > version(known),
+            Some(known) => age(attributes) > age(known),
             None => self.newest.len() < ATTRIBUTES_MAX,
         }
     }

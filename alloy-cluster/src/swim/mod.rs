@@ -12,7 +12,7 @@
 //! | `watch.rs` | each node tells two others that it lives, so that detection has a bound |
 //! | `isolation.rs` | a node that hears nobody takes over nothing for a while |
 //! | `known.rs` | what foca was last told of each name: most of what comes is no news |
-//! | `attributes.rs` | phase, weight, zone and metadata of the members, spread as versioned broadcasts |
+//! | `attributes.rs` | what the members say of themselves, spread as numbered broadcasts |
 //! | `sync.rs` | the full state as a stream message |
 
 mod attributes;
@@ -28,4 +28,5 @@ mod suspicion;
 mod sync;
 mod watch;
 
+pub(crate) use protocol::check_metadata;
 pub use protocol::{Swim, SwimConfig, SwimStats};

@@ -143,7 +143,8 @@ impl Swim {
         check_length("cluster name", cluster.len(), 1, 255)?;
         check_length("node name", me.node.name.as_str().len(), 1, codec::NAME_BYTES_MAX)?;
         check_length("zone", me.zone.len(), 0, codec::ZONE_BYTES_MAX)?;
-        check_length("metadata", me.metadata.len(), 0, codec::METADATA_BYTES_MAX)?;
+        check_length("version", me.version.len(), 0, codec::VERSION_BYTES_MAX)?;
+        check_metadata(&me.metadata)?;
         if me.weight == 0 {
             return Err(Error::Weight);
         }
@@ -159,10 +160,11 @@ impl Swim {
         let mine = Attributes {
             name: me.node.name.clone(),
             incarnation: me.node.incarnation,
-            version: 0,
+            revision: 0,
             phase: me.phase,
             weight: me.weight,
             zone: me.zone.clone(),
+            version: me.version.clone(),
             metadata: me.metadata.clone(),
         };
         let sealer = Sealer::new(keys, seed, &me.node);
@@ -255,6 +257,17 @@ impl Swim {
             self.mine.phase = phase;
             self.publish_mine(now);
         }
+    }
+
+    /// Tells the others other metadata of this node; longer than 512 bytes is an error and changes nothing. Who
+    /// owns what does not depend on it.
+    pub fn set_metadata(&mut self, now: Instant, metadata: &[u8]) -> Result<(), Error> {
+        check_metadata(metadata)?;
+        if self.standing == Standing::Member && *self.mine.metadata != *metadata {
+            self.mine.metadata = metadata.into();
+            self.publish_mine(now);
+        }
+        Ok(())
     }
 
     /// Says goodbye: poll the packets once more, and then let go. The others know within a gossip interval or two.
@@ -364,7 +377,7 @@ impl Swim {
     }
 
     pub(super) fn publish_mine(&mut self, now: Instant) {
-        self.mine.version += 1;
+        self.mine.revision += 1;
         let mut bytes = Vec::new();
         self.mine.encode(&mut bytes);
         let _fits = self.foca.add_broadcast(&bytes);
@@ -458,6 +471,10 @@ impl Swim {
             self.stats.dropped += 1;
         }
     }
+}
+
+pub(crate) fn check_metadata(metadata: &[u8]) -> Result<(), Error> {
+    check_length("metadata", metadata.len(), 0, codec::METADATA_BYTES_MAX)
 }
 
 fn check_length(field: &'static str, bytes: usize, min: usize, max: usize) -> Result<(), Error> {

@@ -71,19 +71,13 @@ impl Swim {
 fn member_of(identity: &Identity, attributes: Option<&Attributes>) -> Member {
     match attributes.filter(|attributes| attributes.incarnation == identity.incarnation) {
         Some(attributes) => member_with(identity.node(), attributes.clone()),
-        None => Member {
-            node: identity.node(),
-            phase: Phase::Joining,
-            zone: "".into(),
-            weight: 100,
-            metadata: Arc::new([]),
-        },
+        None => Member::new(identity.node()),
     }
 }
 
 fn member_with(node: crate::Node, attributes: Attributes) -> Member {
-    let Attributes { phase, weight, zone, metadata, .. } = attributes;
-    Member { node, phase, zone, weight, metadata }
+    let Attributes { phase, weight, zone, version, metadata, .. } = attributes;
+    Member { node, phase, zone, weight, version, metadata }
 }
 
 /// Who came, restarted, or is ready for something else.

@@ -12,7 +12,7 @@ const CLUSTER: &str = "fuzzed";
 /// A node of the cluster whose envelopes [`envelope`] makes.
 pub fn fuzzed_node(now: Instant) -> Swim {
     let node = Node { name: "fuzzed".into(), address: ([10, 0, 0, 1], 1).into(), incarnation: 1 };
-    let me = Member { node, phase: Phase::Active, zone: "".into(), weight: 100, metadata: [].into() };
+    let me = Member { phase: Phase::Active, ..Member::new(node) };
     let config = SwimConfig { cluster: CLUSTER.into(), me, timing: Timing::lan(), seed: 1, keys: None };
     Swim::new(now, config).expect("the names are short")
 }

@@ -70,16 +70,15 @@ fn check_disruption(sharder: &dyn Sharder, count: usize, zones: usize) {
 
 /// Members with inactive ones among them, of which those with the given indexes are active.
 fn view_of(count: usize, zones: usize, is_active: impl Fn(usize) -> bool) -> View {
+    let node = |index: usize| Node {
+        name: format!("node-{index:03}").as_str().into(),
+        address: SocketAddr::from(([10, 0, 0, 1], 1)),
+        incarnation: 1,
+    };
     let member = |index: usize| Member {
-        node: Node {
-            name: format!("node-{index:03}").as_str().into(),
-            address: SocketAddr::from(([10, 0, 0, 1], 1)),
-            incarnation: 1,
-        },
         phase: if is_active(index) { Phase::Active } else { Phase::Leaving },
         zone: if zones == 0 { "".into() } else { format!("zone-{}", index % zones).as_str().into() },
-        weight: 100,
-        metadata: [].into(),
+        ..Member::new(node(index))
     };
     let mut members: Vec<Member> = (0..count).map(member).collect();
     members.push(Member { phase: Phase::Joining, ..member(count) });
@@ -103,6 +102,17 @@ pub async fn check_membership(membership: Arc<dyn Membership>) {
     assert!(membership.changed(seen).await.epoch() > seen, "line 3: changed returns if the epoch differs");
     membership.set_phase(Phase::Active).await;
     assert_eq!(membership.view(), now, "line 2: a phase that it has already changes nothing");
+    membership.set_metadata(b"hash").await.expect("line 5: it is short");
+    let told = membership.view();
+    let mine = |view: &View| view.member(membership.me()).map(|me| me.metadata.to_vec());
+    assert_eq!(
+        mine(&told).as_deref(),
+        Some(&b"hash"[..]),
+        "line 5: set_metadata returns once the view has it"
+    );
+    assert_eq!(phase(&told), Some(Phase::Active), "line 5: and nothing else changes");
+    assert!(membership.set_metadata(&[0; 513]).await.is_err(), "line 5: too long");
+    assert_eq!(membership.view(), told, "line 5: what is too long changes nothing");
     membership.leave().await;
 }
 

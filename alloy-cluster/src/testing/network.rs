@@ -145,7 +145,7 @@ impl Network {
         let skew = i64::from(self.options.clock_skew);
         let clock = Clock::new(self.now, self.rng.random_range(-skew..=skew));
         let node = Node { name: name.clone(), address, incarnation };
-        let me = Member { node, phase: Phase::Joining, zone: zone.into(), weight: 100, metadata: [].into() };
+        let me = Member { zone: zone.into(), ..Member::new(node) };
         let config = SwimConfig {
             cluster: "simulated".into(),
             me,
@@ -202,6 +202,16 @@ impl Network {
         if let Some(node) = self.nodes.get_mut(&name) {
             node.alone_until = None;
             node.swim.set_phase(node.clock.local(now), phase);
+        }
+        self.drain(&name);
+    }
+
+    /// A node says something else of itself.
+    pub fn set_metadata(&mut self, name: &str, metadata: &[u8]) {
+        let name = NodeName::from(name);
+        let now = self.now;
+        if let Some(node) = self.nodes.get_mut(&name) {
+            node.swim.set_metadata(node.clock.local(now), metadata).expect("it is short");
         }
         self.drain(&name);
     }

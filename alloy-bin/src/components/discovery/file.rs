@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Body, Decode, Value};
-use crate::graph::{Component, Context, Exports, Health};
+use crate::graph::{Component, Context, ExportType, Exports, Health, export};
 use crate::tailing::Pattern;
 use crate::telemetry::{Page, Target};
 
@@ -77,6 +77,7 @@ struct Known {
 #[async_trait]
 impl Component for File {
     const NAME: &'static str = "discovery.file";
+    const EXPORTS: &'static [ExportType] = &[("targets", export::targets)];
 
     type Arguments = Arguments;
 

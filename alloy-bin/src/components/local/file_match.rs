@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Body, Decode, Value};
-use crate::graph::{Component, Context, Exports};
+use crate::graph::{Component, Context, ExportType, Exports, export};
 use crate::tailing::Pattern;
 use crate::telemetry::Target;
 
@@ -57,6 +57,7 @@ pub struct FileMatch {
 #[async_trait]
 impl Component for FileMatch {
     const NAME: &'static str = "local.file_match";
+    const EXPORTS: &'static [ExportType] = &[("targets", export::targets)];
 
     type Arguments = Arguments;
 

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Body, ConversionError, Decode, FromValue, Value};
-use crate::graph::{Component, Context, Fanout, Health, LogsReceiver};
+use crate::graph::{Component, Context, ExportType, Fanout, Health, LogsReceiver};
 use crate::ownership::{Origin, Ownership, Shard, Sharing, Turn};
 use crate::tailing::{
     Begin, Bookmark, Bookmarks, Boot, Event, Journal, Limits, Metrics, Pool, PoolOptions, Position, Recovery,
@@ -142,6 +142,7 @@ struct Base {
 #[async_trait]
 impl Component for SourceFile {
     const NAME: &'static str = "loki.source.file";
+    const EXPORTS: &'static [ExportType] = &[];
 
     type Arguments = Arguments;
 

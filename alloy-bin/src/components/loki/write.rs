@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Body, ByteSize, Decode, Value};
 use crate::formats::{LOKI_PUSH_HEADERS, LokiPushEncoder, compress, join};
-use crate::graph::{Component, ConsumeError, Consumer, Context, LogsReceiver};
+use crate::graph::{Component, ConsumeError, Consumer, Context, ExportType, LogsReceiver, export};
 use crate::outbox::{Batching, EndpointBlock, Group, OnTooManyRequests, Outbox, Piece, Retry, WalBlock};
 use crate::telemetry::{Labels, LogBatch, Page};
 
@@ -123,6 +123,7 @@ impl Write {
 #[async_trait]
 impl Component for Write {
     const NAME: &'static str = "loki.write";
+    const EXPORTS: &'static [ExportType] = &[("receiver", export::logs_receiver)];
     type Arguments = Arguments;
 
     fn build(arguments: Arguments, context: Context) -> anyhow::Result<Self> {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Body, Decode, Value};
 use crate::formats::{REMOTE_WRITE_HEADERS, RemoteWriteEncoder, compress, join};
-use crate::graph::{Component, ConsumeError, Consumer, Context, MetricsReceiver};
+use crate::graph::{Component, ConsumeError, Consumer, Context, ExportType, MetricsReceiver, export};
 use crate::outbox::{Batching, EndpointBlock, Group, OnTooManyRequests, Outbox, Piece, Retry, WalBlock};
 use crate::telemetry::{Labels, Page, Sample, SampleBatch};
 
@@ -160,6 +160,7 @@ impl RemoteWrite {
 #[async_trait]
 impl Component for RemoteWrite {
     const NAME: &'static str = "prometheus.remote_write";
+    const EXPORTS: &'static [ExportType] = &[("receiver", export::metrics_receiver)];
     type Arguments = Arguments;
 
     fn build(arguments: Arguments, context: Context) -> anyhow::Result<Self> {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Body, ByteSize, Decode};
 use crate::formats::{Protocol, accept_header};
-use crate::graph::{Component, Context, Fanout, Health, MetricsReceiver};
+use crate::graph::{Component, Context, ExportType, Fanout, Health, MetricsReceiver};
 use crate::ownership::{Shard, Sharing, Turn};
 use crate::scraping::{
     self, Compression, Ended, Fetcher, LabelPolicy, Limits, ScrapeFigures, Settings, SlotFile, Spec,
@@ -313,6 +313,7 @@ fn decode(state: &Bytes) -> Option<i64> {
 #[async_trait]
 impl Component for Scrape {
     const NAME: &'static str = "prometheus.scrape";
+    const EXPORTS: &'static [ExportType] = &[];
     type Arguments = Arguments;
 
     fn build(arguments: Arguments, context: Context) -> anyhow::Result<Self> {

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::config::Value;
-use crate::graph::{Checked, ConsumeError, Consumer, Exports, Graph, Host, Registration, load};
+use crate::graph::{Checked, ConsumeError, Consumer, Exports, Graph, Host, Registration, export};
 use crate::ownership::{self, ClusterFlags, Ownership};
 use crate::server::Health as _;
 use crate::telemetry::{Collect as _, STALE_NAN};
@@ -47,6 +47,7 @@ struct Discovery;
 #[async_trait]
 impl Component for Discovery {
     const NAME: &'static str = "test.discovery";
+    const EXPORTS: &'static [ExportType] = &[("targets", export::targets)];
     type Arguments = Nothing;
 
     fn build(_: Nothing, context: Context) -> anyhow::Result<Self> {
@@ -70,6 +71,7 @@ struct Sink(Shared);
 #[async_trait]
 impl Component for Sink {
     const NAME: &'static str = "test.sink";
+    const EXPORTS: &'static [ExportType] = &[("receiver", export::metrics_receiver)];
     type Arguments = Nothing;
 
     fn build(_: Nothing, context: Context) -> anyhow::Result<Self> {
@@ -109,17 +111,8 @@ struct World {
 impl World {
     /// Runs the three with these targets, in an agent that is alone and not ready yet.
     async fn new(targets: usize) -> World {
-        let flags = ClusterFlags {
-            enabled: false,
-            node_name: None,
-            name: String::new(),
-            join_addresses: Vec::new(),
-            rejoin_interval: PATIENCE,
-            advertise_address: String::new(),
-            gossip_listen: None,
-        };
         let http = SocketAddr::from(([127, 0, 0, 1], 1));
-        let ownership = ownership::start(&flags, "host", http).await.unwrap().ownership;
+        let ownership = ownership::start(&ClusterFlags::default(), "host", http).await.unwrap().ownership;
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("main.alloy");
         let text = r#"
@@ -136,9 +129,10 @@ impl World {
         WORLDS.lock().unwrap().insert(folder.path().to_owned(), shared.clone());
         let registrations =
             [Registration::of::<Discovery>(), Registration::of::<Sink>(), Registration::of::<Scrape>()];
-        let host = Host { storage: folder.path().to_owned(), ownership: ownership.clone() };
-        let checked = Checked::new(load(&config).unwrap(), &registrations, "host").unwrap();
-        let graph = Arc::new(checked.build(&host).unwrap());
+        let (storage, cluster_name) = (folder.path().to_owned(), String::new());
+        let host = Host { storage, ownership: ownership.clone(), cluster_name };
+        let checked = Checked::load(&config, &registrations, "host").unwrap();
+        let graph = Arc::new(checked.build(host, |_| ()).await.unwrap());
         let (stop, running) = (CancellationToken::new(), graph.clone());
         let token = stop.clone();
         let running = Some(tokio::spawn(async move { running.run(token).await }));

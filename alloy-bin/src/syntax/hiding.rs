@@ -1,0 +1,84 @@
+//! What messages show of a source: its text, but for the values of attributes that sound like secrets.
+
+use super::lexer::{TokenKind, lex};
+use super::source::{SourceId, Sources};
+
+/// Parts of names whose values nobody should see in a log. What such a name's value has in a file, or where it is
+/// fetched from, is no secret.
+const SECRET_NAMES: [&str; 11] = [
+    "password",
+    "passphrase",
+    "secret",
+    "token",
+    "credential",
+    "authorization",
+    "cookie",
+    "api_key",
+    "api-key",
+    "key_pem",
+    "private_key",
+];
+const PUBLIC_ENDS: [&str; 5] = ["_file", "_path", "_url", "_type", "_name"];
+
+/// The text with stars for the bytes of string literals that are assigned to such names. Literals in calls stay:
+/// `sys.env("NAME")`.
+pub(super) fn without_secrets(sources: &Sources, source: SourceId) -> String {
+    let text = sources.text(source);
+    let tokens = lex(sources, source).tokens;
+    let mut shown = text.as_bytes().to_vec();
+    let (mut is_secret, mut calls) = (false, 0_usize);
+    for (index, token) in tokens.iter().enumerate() {
+        match token.kind {
+            TokenKind::Assign => {
+                let name = index.checked_sub(1).map(|before| tokens[before].span);
+                is_secret = name.is_some_and(|name| sounds_secret(&text[name.start..name.end]));
+            }
+            TokenKind::Terminator => (is_secret, calls) = (false, 0),
+            TokenKind::OpenParen => calls += 1,
+            TokenKind::CloseParen => calls = calls.saturating_sub(1),
+            TokenKind::String | TokenKind::RawString if is_secret && calls == 0 => {
+                let content = token.span.start + 1..token.span.end;
+                let quoted = matches!(shown[content.end - 1], b'"' | b'`' | b'\'') && !content.is_empty();
+                let content = content.start..content.end - usize::from(quoted);
+                shown[content].iter_mut().filter(|byte| **byte != b'\n').for_each(|byte| *byte = b'*');
+            }
+            _ => {}
+        }
+    }
+    String::from_utf8(shown).expect("whole characters became stars")
+}
+
+fn sounds_secret(name: &str) -> bool {
+    let name = name.trim_matches('"').to_ascii_lowercase();
+    SECRET_NAMES.iter().any(|part| name.contains(part)) && !PUBLIC_ENDS.iter().any(|end| name.ends_with(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: &str) {
+        let mut sources = Sources::default();
+        let id = sources.add("test.alloy", text);
+        assert_eq!(without_secrets(&sources, id), expected, "{text}");
+    }
+
+    #[test]
+    fn values_of_secret_names_are_stars() {
+        check("password = \"hunter2\"", "password = \"*******\"");
+        check("a = 1\nbearer_token=\"x\" // y", "a = 1\nbearer_token=\"*\" // y");
+        check(
+            "headers = {\"Authorization\" = [\"Bearer x\", \"y\"], a = \"b\"}",
+            "headers = {\"Authorization\" = [\"********\", \"*\"], a = \"b\"}",
+        );
+        check("key_pem = `a\nb`\nurl = \"x\"", "key_pem = `*\n*`\nurl = \"x\"");
+        check(
+            "secret = \"p\u{e4}\" + sys.env(\"NAME\") + \"z\"",
+            "secret = \"***\" + sys.env(\"NAME\") + \"*\"",
+        );
+        check("password_file = \"/x\"\ntoken_url = \"/y\"", "password_file = \"/x\"\ntoken_url = \"/y\"");
+        check("password = \"open\nb = \"c\"", "password = \"****\nb = \"c\"");
+        check("password = \"", "password = \"");
+        check("password = \"\"", "password = \"\"");
+    }
+}
