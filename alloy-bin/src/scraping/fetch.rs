@@ -7,21 +7,15 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use flate2::read::GzDecoder;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Empty};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use http_body_util::BodyExt;
 
 use crate::formats::{compress, decompress};
-
-/// The largest read buffer of a kept connection. hyper keeps what it has grown to for as long as the connection
-/// lives: some 80 KiB without this limit, some 34 KiB with it.
-const READ_BUFFER_BYTES: usize = 16 << 10;
+use crate::http_client::HttpClient;
 
 /// Fetches pages for all targets of a component.
 #[derive(Clone)]
 pub struct Fetcher {
-    http: Client<HttpConnector, Empty<Bytes>>,
+    http: HttpClient,
 }
 
 /// How a page is fetched.
@@ -85,20 +79,12 @@ impl Packed {
     }
 }
 
-impl Default for Fetcher {
-    fn default() -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        let http = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_max_idle_per_host(1)
-            .http1_max_buf_size(READ_BUFFER_BYTES)
-            .build(connector);
+impl Fetcher {
+    /// Fetches by this client.
+    pub fn new(http: HttpClient) -> Self {
         Fetcher { http }
     }
-}
 
-impl Fetcher {
     /// Gets the page. The error says what went wrong in words for people.
     pub async fn fetch(&self, url: &Uri, accept: &str, limits: &Limits) -> anyhow::Result<Fetched> {
         match tokio::time::timeout(limits.timeout, self.get(url, accept, limits)).await {
@@ -108,7 +94,7 @@ impl Fetcher {
     }
 
     async fn get(&self, url: &Uri, accept: &str, limits: &Limits) -> anyhow::Result<Fetched> {
-        let mut request = Request::new(Empty::new());
+        let mut request = Request::new(Bytes::new());
         *request.uri_mut() = url.clone();
         let encoding = match limits.compression {
             Compression::Gzip => "gzip",
@@ -118,12 +104,8 @@ impl Fetcher {
         let headers = request.headers_mut();
         headers.insert(header::ACCEPT, HeaderValue::from_str(accept)?);
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(encoding));
-        headers.insert(
-            header::USER_AGENT,
-            HeaderValue::from_static(concat!("alloy-bin/", env!("CARGO_PKG_VERSION"))),
-        );
         headers.insert("x-prometheus-scrape-timeout-seconds", timeout);
-        let response = self.http.request(request).await.context("cannot ask the target")?;
+        let response = self.http.send(request).await.context("cannot ask the target")?;
         if response.status() != StatusCode::OK {
             bail!("the target answered with status {}", response.status());
         }

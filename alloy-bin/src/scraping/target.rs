@@ -13,6 +13,7 @@ use super::slots::{Begin, Slots};
 use super::staleness::Staleness;
 use crate::formats::{Format, Protocol};
 use crate::graph::Fanout;
+use crate::http_client::{HttpClientOptions, escape};
 use crate::telemetry::{SampleBatch, Target};
 
 /// How long a scrape that is under way may go on when its target has to stop. What it would have brought is caught up
@@ -26,6 +27,8 @@ const CLOCK_CHECK: Duration = Duration::from_secs(10);
 pub struct Settings {
     /// Between two slots.
     pub interval: Duration,
+    /// Credentials, TLS, proxies.
+    pub http: HttpClientOptions,
     /// Of one request.
     pub limits: Limits,
     /// The `Accept` header.
@@ -75,8 +78,8 @@ impl Spec {
         if address.is_empty() {
             return Err(error("has no label __address__".to_owned()));
         }
-        if scheme != "http" {
-            return Err(error(format!("the scheme {scheme:?} is not supported; only http is")));
+        if !matches!(scheme, "http" | "https") {
+            return Err(error(format!("the scheme {scheme:?} is not supported; http and https are")));
         }
         let own = target
             .0
@@ -97,18 +100,6 @@ impl Spec {
         let added = [("instance".to_owned(), address.to_owned()), ("job".to_owned(), job.to_owned())];
         Ok(Spec { key: target.key(), url, labels: TargetLabels::new(own_labels.chain(added)) })
     }
-}
-
-/// Percent-encodes what may not stand in a query.
-fn escape(text: &str) -> String {
-    let mut escaped = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => escaped.push(byte.into()),
-            _ => escaped.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    escaped
 }
 
 /// What the targets of a component count together.

@@ -67,7 +67,7 @@ impl Decode for EndpointArguments {
             "write_relabel_config",
         ]);
         EndpointArguments {
-            common: EndpointBlock::read(body, Duration::from_secs(30)),
+            common: EndpointBlock::read(body, Duration::from_secs(30), false),
             queue: body.block("queue_config").unwrap_or_default(),
         }
     }

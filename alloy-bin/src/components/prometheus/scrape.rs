@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Body, ByteSize, Decode};
 use crate::formats::{Protocol, accept_header};
 use crate::graph::{Component, Context, Fanout, Health, MetricsReceiver};
+use crate::http_client::{HttpClient, HttpClientOptions};
 use crate::ownership::{Shard, Sharing, Turn};
 use crate::scraping::{
     self, Compression, Ended, Fetcher, LabelPolicy, Limits, ScrapeFigures, Settings, SlotFile, Spec,
@@ -41,6 +42,7 @@ pub struct Arguments {
     sample_limit: usize,
     protocols: Vec<String>,
     fallback: String,
+    http: HttpClientOptions,
 }
 
 /// Alloy has no limit; one page of 1 GB should not end the agent. The largest pages in the field are some 100 MB.
@@ -49,18 +51,11 @@ const BODY_SIZE_LIMIT: ByteSize = ByteSize(256 << 20);
 impl Decode for Arguments {
     fn decode(body: &mut Body<'_>) -> Self {
         body.unsupported(&[
-            "authorization",
-            "basic_auth",
-            "bearer_token",
-            "bearer_token_file",
             "convert_classic_histograms_to_nhcb",
-            "enable_http2",
             "enable_protobuf_negotiation",
             "enable_type_and_unit_labels",
             "extra_metrics",
-            "follow_redirects",
             "honor_metadata",
-            "http_headers",
             "label_limit",
             "label_name_length_limit",
             "label_value_length_limit",
@@ -68,17 +63,11 @@ impl Decode for Arguments {
             "metric_name_validation_scheme",
             "native_histogram_bucket_limit",
             "native_histogram_min_bucket_factor",
-            "no_proxy",
-            "oauth2",
-            "proxy_connect_header",
-            "proxy_from_environment",
-            "proxy_url",
             "scrape_classic_histograms",
             "scrape_failure_log_file",
             "scrape_native_histograms",
             "start_timestamp_zero_ingestion",
             "target_limit",
-            "tls_config",
             "track_timestamps_staleness",
         ]);
         let arguments = Arguments {
@@ -101,6 +90,7 @@ impl Decode for Arguments {
                 Protocol::DEFAULT.map(|protocol| protocol.name().to_owned()).into(),
             ),
             fallback: body.optional("scrape_fallback_protocol", "PrometheusText0.0.4".to_owned()),
+            http: HttpClientOptions::read(body, true),
         };
         if arguments.interval < Duration::from_millis(10) {
             body.error_at("scrape_interval", "must be at least 10ms");
@@ -109,8 +99,8 @@ impl Decode for Arguments {
             let message = "must be above zero and not longer than scrape_interval";
             body.error_at("scrape_timeout", format!("scrape_timeout {message}"));
         }
-        if arguments.scheme != "http" {
-            body.error_at("scheme", "only \"http\" is supported here yet");
+        if !matches!(arguments.scheme.as_str(), "http" | "https") {
+            body.error_at("scheme", "must be \"http\" or \"https\"");
         }
         for (attribute, names) in [
             ("scrape_protocols", arguments.protocols.as_slice()),
@@ -131,7 +121,6 @@ pub struct Scrape {
     sharing: Sharing,
     slots: Arc<SlotFile>,
     shard: Shard,
-    fetcher: Fetcher,
     figures: Arc<ScrapeFigures>,
     /// `None` until the arguments are first adopted.
     plan: Mutex<Option<Arc<Plan>>>,
@@ -145,6 +134,7 @@ pub struct Scrape {
 struct Plan {
     targets: HashMap<u64, Arc<Spec>>,
     settings: Arc<Settings>,
+    fetcher: Fetcher,
     receivers: Fanout<SampleBatch>,
 }
 
@@ -184,6 +174,7 @@ impl Scrape {
             arguments.protocols.iter().filter_map(|name| Protocol::from_name(name)).collect();
         let settings = Settings {
             interval: arguments.interval,
+            http: arguments.http,
             limits: Limits {
                 timeout: arguments.timeout,
                 body_bytes: if arguments.body_size_limit.0 == 0 {
@@ -203,7 +194,13 @@ impl Scrape {
             },
             sample_limit: arguments.sample_limit,
         };
-        Plan { targets, settings: Arc::new(settings), receivers: Fanout::new(arguments.forward_to) }
+        // Targets that stay keep their connections.
+        let before = self.plan.lock().expect("no code panics while holding it").clone();
+        let fetcher = match before.filter(|plan| plan.settings.http == settings.http) {
+            Some(plan) => plan.fetcher.clone(),
+            None => Fetcher::new(HttpClient::new(&settings.http)),
+        };
+        Plan { targets, settings: Arc::new(settings), fetcher, receivers: Fanout::new(arguments.forward_to) }
     }
 
     fn adopt(&self, arguments: Arguments) {
@@ -234,7 +231,7 @@ impl Scrape {
             return;
         };
         let stop = CancellationToken::new();
-        let shared = (self.fetcher.clone(), plan.receivers.clone(), self.figures.clone());
+        let shared = (plan.fetcher.clone(), plan.receivers.clone(), self.figures.clone());
         let done_ms = done_ms.or_else(|| self.last_life(key, &plan.settings));
         let (keep, slots) = (self.shard.keeper(), self.slots.clone());
         let taken = move |slot_ms: i64| {
@@ -321,7 +318,6 @@ impl Component for Scrape {
             id: context.id,
             slots: open_slots(&context.storage)?,
             sharing: arguments.sharing,
-            fetcher: Fetcher::default(),
             figures: Arc::default(),
             plan: Mutex::default(),
             replanned: Notify::new(),

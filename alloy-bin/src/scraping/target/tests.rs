@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::formats::{Protocol, accept_header};
 use crate::graph::{ConsumeError, Consumer};
+use crate::http_client::HttpClient;
 use crate::scraping::Compression;
 use crate::testing::{Behaviour, Targets};
 
@@ -85,6 +86,7 @@ impl World {
         let spec = Arc::new(Spec::new(&targets.target(0), "http", "/metrics", &[], "test").unwrap());
         let settings = Settings {
             interval: INTERVAL,
+            http: HttpClientOptions::default(),
             limits: Limits { timeout: PATIENCE, body_bytes: 1 << 20, compression: Compression::Gzip },
             accept: accept_header(&Protocol::DEFAULT),
             fallback: None,
@@ -105,7 +107,11 @@ impl World {
 
     fn begin_with(&self, done_ms: Option<i64>, receiver: Arc<dyn Consumer<SampleBatch>>) -> Living {
         let stop = CancellationToken::new();
-        let shared = (Fetcher::default(), Fanout::new(vec![receiver]), self.figures.clone());
+        let shared = (
+            Fetcher::new(HttpClient::new(&self.settings.http)),
+            Fanout::new(vec![receiver]),
+            self.figures.clone(),
+        );
         let settings = Arc::new(self.settings.clone());
         let task = tokio::spawn(live(self.spec.clone(), settings, shared, done_ms, |_| {}, stop.clone()));
         Living { task, stop }
