@@ -11,6 +11,7 @@
 //! | [`scraping`], [`tailing`] | what `prometheus.scrape` and `loki.source.file` do with one target and one file |
 //! | [`outbox`] | delivery: logs on disk, and sending from them |
 //! | [`http_client`] | credentials, TLS and proxies of all who make requests |
+//! | [`relabel`] | rules that rewrite labels |
 //! | [`ownership`] | who owns what |
 //! | [`formats`] | wire formats |
 //! | [`telemetry`] | the in-memory model |
@@ -39,6 +40,8 @@ pub mod tailing;
 pub mod outbox;
 
 pub mod http_client;
+
+pub mod relabel;
 
 pub mod ownership;
 

@@ -12,9 +12,11 @@ use crate::graph::Registration;
 pub fn registrations() -> Vec<Registration> {
     vec![
         Registration::of::<discovery::file::File>(),
+        Registration::of::<discovery::relabel::Relabel>(),
         Registration::of::<local::file_match::FileMatch>(),
         Registration::of::<loki::source_file::SourceFile>(),
         Registration::of::<loki::write::Write>(),
+        Registration::of::<prometheus::relabel::Relabel>(),
         Registration::of::<prometheus::remote_write::RemoteWrite>(),
         Registration::of::<prometheus::scrape::Scrape>(),
     ]

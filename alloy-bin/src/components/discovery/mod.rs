@@ -1,3 +1,4 @@
 //! Components of the namespace `discovery`.
 
 pub mod file;
+pub mod relabel;

@@ -187,7 +187,10 @@ async fn a_token_is_fetched_once_and_again_when_it_expires() {
     tokens.json(200, r#"{"access_token": "t1", "token_type": "bearer", "expires_in": 1}"#);
     tokens.json(200, r#"{"access_token": "t2", "expires_in": "3600"}"#);
     let url = server.http();
-    assert_eq!(tokio::join!(get(&client, &url), get(&client, &url)), (Ok(StatusCode::OK), Ok(StatusCode::OK)));
+    assert_eq!(
+        tokio::join!(get(&client, &url), get(&client, &url)),
+        (Ok(StatusCode::OK), Ok(StatusCode::OK))
+    );
     assert_eq!(tokens.seen().len(), 1);
     let asked = tokens.last();
     assert_eq!(
