@@ -6,12 +6,15 @@ pub mod local;
 pub mod loki;
 pub mod prometheus;
 
+use self::discovery::Refreshed;
 use crate::graph::Registration;
 
 /// Everything that a configuration may use.
 pub fn registrations() -> Vec<Registration> {
     vec![
-        Registration::of::<discovery::file::File>(),
+        Registration::of::<Refreshed<discovery::dns::Dns>>(),
+        Registration::of::<Refreshed<discovery::file::File>>(),
+        Registration::of::<Refreshed<discovery::http::Http>>(),
         Registration::of::<discovery::relabel::Relabel>(),
         Registration::of::<local::file_match::FileMatch>(),
         Registration::of::<loki::source_file::SourceFile>(),
