@@ -225,11 +225,11 @@ prometheus.scrape "a" {
 }
 "#,
         r#"
-Error: main.alloy:4:2: attribute "honor_metadata" is known to Alloy but not supported here
+Error: main.alloy:4:21: "honor_metadata" is known to Alloy but not supported here; leave it out
 
 3 |     forward_to       = []
 4 |     honor_metadata   = true
-  |     ^^^^^^^^^^^^^^
+  |                        ^^^^
 5 | }
 "#,
     );

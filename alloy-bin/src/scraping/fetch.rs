@@ -38,6 +38,11 @@ pub enum Compression {
     Identity,
 }
 
+/// A page with more bytes than allowed.
+#[derive(Debug, thiserror::Error)]
+#[error("the page is larger than {0} bytes (body_size_limit)")]
+pub(super) struct TooLarge(usize);
+
 /// A target's page.
 pub struct Fetched {
     /// Unpacked.
@@ -116,7 +121,7 @@ impl Fetcher {
         while let Some(frame) = stream.frame().await {
             let Ok(data) = frame.context("the target broke off its answer")?.into_data() else { continue };
             if body.len() + data.len() > limits.body_bytes {
-                bail!("the page is larger than {} bytes (body_size_limit)", limits.body_bytes);
+                return Err(TooLarge(limits.body_bytes).into());
             }
             body.extend_from_slice(&data);
         }
@@ -137,7 +142,7 @@ fn unpack(packed: &[u8], limit: usize) -> anyhow::Result<Vec<u8>> {
     let read = GzDecoder::new(packed).take((limit as u64).saturating_add(1)).read_to_end(&mut body);
     read.context("the page is not valid gzip")?;
     if body.len() > limit {
-        bail!("the page is larger than {limit} bytes when unpacked (body_size_limit)");
+        return Err(TooLarge(limit).into());
     }
     Ok(body)
 }

@@ -13,14 +13,14 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Body, ByteSize, Decode};
-use crate::formats::{Protocol, accept_header};
+use crate::config::{Body, ByteSize, ConversionError, Decode, FromValue, Value};
+use crate::formats::{Escaping, Protocol, accept_header};
 use crate::graph::{Component, Context, Fanout, Health, MetricsReceiver};
 use crate::http_client::{HttpClient, HttpClientOptions};
 use crate::ownership::{Shard, Sharing, Turn};
 use crate::scraping::{
-    self, Compression, Ended, Fetcher, LabelPolicy, Limits, ScrapeFigures, Settings, SlotFile, Spec,
-    TimestampPolicy,
+    self, Common, Compression, Ended, Fetcher, LabelPolicy, Limits, NamePolicy, Policy, ScrapeFigures,
+    Settings, SlotFile, Spec, TimestampPolicy,
 };
 use crate::telemetry::{Page, SampleBatch, Target};
 
@@ -29,17 +29,19 @@ pub struct Arguments {
     targets: Vec<Target>,
     forward_to: Vec<MetricsReceiver>,
     sharing: Sharing,
+    excluded_labels: Vec<String>,
     job_name: Option<String>,
     interval: Duration,
     timeout: Duration,
     scheme: String,
     metrics_path: String,
     params: BTreeMap<String, Vec<String>>,
-    honor_labels: bool,
-    honor_timestamps: bool,
+    policy: Policy,
+    escaping: Escaping,
+    extra_metrics: bool,
+    target_limit: usize,
     compression: bool,
     body_size_limit: ByteSize,
-    sample_limit: usize,
     protocols: Vec<String>,
     fallback: String,
     http: HttpClientOptions,
@@ -50,41 +52,30 @@ const BODY_SIZE_LIMIT: ByteSize = ByteSize(256 << 20);
 
 impl Decode for Arguments {
     fn decode(body: &mut Body<'_>) -> Self {
-        body.unsupported(&[
-            "convert_classic_histograms_to_nhcb",
-            "enable_protobuf_negotiation",
-            "enable_type_and_unit_labels",
-            "extra_metrics",
-            "honor_metadata",
-            "label_limit",
-            "label_name_length_limit",
-            "label_value_length_limit",
-            "metric_name_escaping_scheme",
-            "metric_name_validation_scheme",
-            "native_histogram_bucket_limit",
-            "native_histogram_min_bucket_factor",
-            "scrape_classic_histograms",
-            "scrape_failure_log_file",
-            "scrape_native_histograms",
-            "start_timestamp_zero_ingestion",
-            "target_limit",
-            "track_timestamps_staleness",
-        ]);
+        for name in UNSUPPORTED_FLAGS {
+            only(body, name, &false);
+        }
+        only(body, "native_histogram_bucket_limit", &0);
+        only(body, "native_histogram_min_bucket_factor", &0.0);
+        only(body, "scrape_failure_log_file", &String::new());
+        let clustering: Clustering = body.block("clustering").unwrap_or_default();
         let arguments = Arguments {
             targets: body.required("targets"),
             forward_to: body.required("forward_to"),
-            sharing: body.block("clustering").unwrap_or_default(),
+            sharing: clustering.sharing,
+            excluded_labels: clustering.excluded_labels,
             job_name: body.optional("job_name", None),
             interval: body.optional("scrape_interval", Duration::from_secs(60)),
             timeout: body.optional("scrape_timeout", Duration::from_secs(10)),
             scheme: body.optional("scheme", "http".to_owned()),
             metrics_path: body.optional("metrics_path", "/metrics".to_owned()),
             params: body.optional("params", BTreeMap::new()),
-            honor_labels: body.optional("honor_labels", false),
-            honor_timestamps: body.optional("honor_timestamps", true),
+            policy: policy(body),
+            escaping: body.optional("metric_name_escaping_scheme", Escaping::default()),
+            extra_metrics: body.optional("extra_metrics", false),
+            target_limit: body.optional("target_limit", 0),
             compression: body.optional("enable_compression", true),
             body_size_limit: body.optional("body_size_limit", BODY_SIZE_LIMIT),
-            sample_limit: body.optional("sample_limit", 0),
             protocols: body.optional(
                 "scrape_protocols",
                 Protocol::DEFAULT.map(|protocol| protocol.name().to_owned()).into(),
@@ -99,6 +90,10 @@ impl Decode for Arguments {
             let message = "must be above zero and not longer than scrape_interval";
             body.error_at("scrape_timeout", format!("scrape_timeout {message}"));
         }
+        if arguments.escaping == Escaping::AllowUtf8 && arguments.policy.names == NamePolicy::Legacy {
+            let message = "\"allow-utf-8\" needs metric_name_validation_scheme = \"utf8\"";
+            body.error_at("metric_name_escaping_scheme", message);
+        }
         if !matches!(arguments.scheme.as_str(), "http" | "https") {
             body.error_at("scheme", "must be \"http\" or \"https\"");
         }
@@ -112,6 +107,65 @@ impl Decode for Arguments {
             }
         }
         arguments
+    }
+}
+
+/// What Alloy can do and this agent cannot; to say that it is off is fine.
+const UNSUPPORTED_FLAGS: [&str; 7] = [
+    "convert_classic_histograms_to_nhcb",
+    "enable_protobuf_negotiation",
+    "enable_type_and_unit_labels",
+    "honor_metadata",
+    "scrape_classic_histograms",
+    "scrape_native_histograms",
+    "start_timestamp_zero_ingestion",
+];
+
+/// Takes no other value than the default.
+fn only<T: FromValue + PartialEq + Clone>(body: &mut Body<'_>, name: &str, default: &T) {
+    if body.optional(name, default.clone()) != *default {
+        body.error_at(name, format!("{name:?} is known to Alloy but not supported here; leave it out"));
+    }
+}
+
+fn policy(body: &mut Body<'_>) -> Policy {
+    let honors_labels = body.optional("honor_labels", false);
+    let honors_timestamps = body.optional("honor_timestamps", true);
+    let schemes = [("legacy", NamePolicy::Legacy), ("utf8", NamePolicy::Utf8)];
+    let scheme: Value = body.optional("metric_name_validation_scheme", "legacy".into());
+    let names = ConversionError::one_of(&scheme, &schemes).unwrap_or_else(|_| {
+        body.error_at("metric_name_validation_scheme", "must be \"legacy\" or \"utf8\"");
+        NamePolicy::Legacy
+    });
+    Policy {
+        labels: if honors_labels { LabelPolicy::Page } else { LabelPolicy::Target },
+        timestamps: if honors_timestamps { TimestampPolicy::Page } else { TimestampPolicy::Slot },
+        names,
+        tracks_timestamps: body.optional("track_timestamps_staleness", false),
+        sample_limit: body.optional("sample_limit", 0),
+        label_limit: body.optional("label_limit", 0),
+        label_name_length_limit: body.optional("label_name_length_limit", 0),
+        label_value_length_limit: body.optional("label_value_length_limit", 0),
+    }
+}
+
+/// A `clustering` block.
+#[derive(Default)]
+struct Clustering {
+    sharing: Sharing,
+    excluded_labels: Vec<String>,
+}
+
+impl Decode for Clustering {
+    fn decode(body: &mut Body<'_>) -> Self {
+        let sharing = Sharing::decode(body);
+        Clustering { sharing, excluded_labels: body.optional("excluded_labels", Vec::new()) }
+    }
+}
+
+impl FromValue for Escaping {
+    fn from_value(value: &Value) -> Result<Self, ConversionError> {
+        ConversionError::one_of(value, &Escaping::ALL.map(|escaping| (escaping.name(), escaping)))
     }
 }
 
@@ -141,16 +195,20 @@ struct Plan {
 impl Scrape {
     /// Targets that cannot be scraped are reported and left out; the others go on.
     fn plan(&self, arguments: Arguments) -> Plan {
-        let job = arguments.job_name.as_deref().unwrap_or(&self.id);
-        let params = arguments
-            .params
-            .iter()
-            .flat_map(|(name, values)| values.iter().map(|value| (name.clone(), value.clone())));
-        let params: Vec<_> = params.collect();
+        let params = arguments.params.into_iter();
+        let params =
+            params.flat_map(|(name, values)| values.into_iter().map(move |value| (name.clone(), value)));
+        let common = Common {
+            scheme: arguments.scheme,
+            path: arguments.metrics_path,
+            params: params.collect(),
+            job: arguments.job_name.unwrap_or_else(|| self.id.to_string()),
+            excluded_labels: arguments.excluded_labels,
+        };
         let mut targets = HashMap::new();
         let mut errors = Vec::new();
         for target in arguments.targets {
-            match Spec::new(&target, &arguments.scheme, &arguments.metrics_path, &params, job) {
+            match Spec::new(&target, &common) {
                 Ok(spec) => {
                     targets.insert(spec.key, Arc::new(spec));
                 }
@@ -184,15 +242,11 @@ impl Scrape {
                 },
                 compression: if arguments.compression { Compression::Gzip } else { Compression::Identity },
             },
-            accept: accept_header(&protocols),
+            accept: accept_header(&protocols, arguments.escaping),
             fallback: Protocol::from_name(&arguments.fallback),
-            labels: if arguments.honor_labels { LabelPolicy::Page } else { LabelPolicy::Target },
-            timestamps: if arguments.honor_timestamps {
-                TimestampPolicy::Page
-            } else {
-                TimestampPolicy::Slot
-            },
-            sample_limit: arguments.sample_limit,
+            policy: arguments.policy,
+            extra_metrics: arguments.extra_metrics,
+            refusal: too_many(targets.len(), arguments.target_limit),
         };
         // Targets that stay keep their connections.
         let before = self.plan.lock().expect("no code panics while holding it").clone();
@@ -276,6 +330,11 @@ impl Scrape {
         }
         self.shard.stopped(key, ended.and_then(|ended| ended.last_slot_ms).map(encode));
     }
+}
+
+/// As Prometheus does: over the limit, all targets are down.
+fn too_many(targets: usize, limit: usize) -> Option<String> {
+    (limit > 0 && targets > limit).then(|| format!("{targets} targets are more than {limit} (target_limit)"))
 }
 
 /// Where the last slots are kept. Targets that had none for a day are forgotten.
