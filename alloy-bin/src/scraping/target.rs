@@ -167,7 +167,8 @@ pub async fn live(
         life.figures.missed.fetch_add(begin.missed as u64, Ordering::Relaxed);
         life.figures.caught_up.fetch_add(u64::from(late), Ordering::Relaxed);
         let slot_ms = begin.slot_ms;
-        let scrape = life.scrape(slot_ms);
+        // On the heap for as long as it lasts: a request's state is several KiB, and most targets wait most of the time.
+        let scrape = Box::pin(life.scrape(slot_ms));
         let cut = async {
             stop.cancelled().await;
             tokio::time::sleep(STOP_PATIENCE).await;

@@ -18,6 +18,9 @@ use crate::telemetry::{Page, Target};
 /// Names that are looked up at once.
 const LOOKUPS_AT_ONCE: usize = 32;
 
+/// Of one name, with all servers, tries and search domains: resolv.conf may allow for minutes.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What the block says.
 pub struct Arguments {
     names: Vec<String>,
@@ -124,7 +127,11 @@ async fn look(resolver: anyhow::Result<TokioResolver>, arguments: &Arc<Arguments
 }
 
 async fn lookup(resolver: &TokioResolver, arguments: &Arguments, name: &str) -> Outcome {
-    match resolver.lookup(name, arguments.kind.0).await {
+    let Ok(answer) = tokio::time::timeout(LOOKUP_TIMEOUT, resolver.lookup(name, arguments.kind.0)).await
+    else {
+        return Outcome::Failed(format!("no {} records within {LOOKUP_TIMEOUT:?}", arguments.kind.0));
+    };
+    match answer {
         Ok(found) => {
             let records = found.answers().iter().map(|record| &record.data);
             Outcome::Targets(records.filter_map(|record| target(record, arguments, name)).collect())

@@ -1,6 +1,6 @@
 //! The frame of discovery that looks again and again: keeps what was last good, exports changes only.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -69,7 +69,8 @@ pub struct Figures {
 /// What is known of one place.
 #[derive(Default)]
 struct Known {
-    targets: Vec<Target>,
+    /// As they are exported, and shared with that; sorted, each once.
+    targets: Vec<Value>,
     trouble: Option<String>,
 }
 
@@ -166,7 +167,10 @@ impl<D: Discover> Refreshed<D> {
             let before = known.entry(place.clone()).or_default();
             match outcome {
                 Outcome::Unchanged => {}
-                Outcome::Targets(targets) => {
+                Outcome::Targets(mut targets) => {
+                    targets.sort_unstable();
+                    targets.dedup();
+                    let targets: Vec<Value> = targets.iter().map(Value::from).collect();
                     if before.trouble.take().is_some() {
                         tracing::info!(component_id = &*self.id, place, "targets can be read again");
                     }
@@ -198,10 +202,10 @@ impl<D: Discover> Refreshed<D> {
             self.health.unhealthy(troubles.join("; "));
         }
         if has_changed {
-            // Each target once, in an order that does not depend on where it was found.
-            let targets: BTreeSet<&Target> = known.values().flat_map(|known| &known.targets).collect();
+            // Nothing is found in two places: each target says where it is from.
+            let targets: Vec<Value> = known.values().flat_map(|known| &known.targets).cloned().collect();
             self.figures.targets.store(targets.len(), Relaxed);
-            self.exports.set("targets", Value::array(targets.into_iter().map(Value::from)));
+            self.exports.set("targets", Value::array(targets));
         }
     }
 }
