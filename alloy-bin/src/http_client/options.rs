@@ -259,8 +259,7 @@ impl Decode for TlsOptions {
             (None, Some(_)) => body.error("exactly one of cert_pem or cert_file must be configured when a client key is configured"),
             _ => {}
         }
-        for (name, text, problem) in tls::problems(&tls) {
-            debug_assert!(matches!(text, Text::Given(_)), "files are read when they are needed");
+        for (name, problem) in tls::problems(&tls) {
             body.error_at(name, problem);
         }
         tls

@@ -32,16 +32,14 @@ impl TlsOptions {
 }
 
 /// What is wrong with PEM texts that stand in the configuration itself, with the attribute's name.
-pub(super) fn problems(options: &TlsOptions) -> Vec<(&'static str, &Text, String)> {
-    let given = options.texts().into_iter().filter_map(|(name, text)| match text {
-        Some(text @ Text::Given(secret)) => Some((name, text, secret.expose().as_bytes())),
-        _ => None,
-    });
-    let checked = given.filter_map(|(name, text, pem)| {
+pub(super) fn problems(options: &TlsOptions) -> Vec<(&'static str, String)> {
+    let problem = |(name, text): (&'static str, Option<&Text>)| {
+        let Some(Text::Given(secret)) = text else { return None };
+        let pem = secret.expose().as_bytes();
         let result = if name == "key_pem" { key(pem).map(drop) } else { certificates(pem).map(drop) };
-        Some((name, text, format!("{:#}", result.err()?)))
-    });
-    checked.collect()
+        Some((name, format!("{:#}", result.err()?)))
+    };
+    options.texts().into_iter().filter_map(problem).collect()
 }
 
 /// The configuration; `files` is the content of [`TlsOptions::files`].

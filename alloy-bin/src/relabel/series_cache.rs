@@ -86,13 +86,8 @@ impl Relabeler {
     }
 
     /// How many series are remembered.
-    pub fn len(&self) -> usize {
+    pub fn remembered(&self) -> usize {
         self.entries.load(Relaxed)
-    }
-
-    /// Whether none is remembered.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// The samples whose series are kept, with their new labels. A series without any label left is dropped. A marker that

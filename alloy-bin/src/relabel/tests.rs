@@ -235,9 +235,9 @@ fn a_series_is_worked_out_once_and_forgotten_with_its_marker() {
         [&figures.processed, &figures.written, &figures.hits, &figures.misses]
             .map(|counter| counter.load(std::sync::atomic::Ordering::Relaxed))
     };
-    assert_eq!((figures(&relabeler), relabeler.len()), ([9, 6, 6, 3], 3));
+    assert_eq!((figures(&relabeler), relabeler.remembered()), ([9, 6, 6, 3], 3));
     let ended = relabeler.relabel(&batch(&[("a", STALE_NAN), ("b", STALE_NAN), ("c", STALE_NAN)]), now);
-    assert_eq!((names(&ended), relabeler.len()), (expected.to_vec(), 0));
+    assert_eq!((names(&ended), relabeler.remembered()), (expected.to_vec(), 0));
     assert!(ended.iter().all(|sample| sample.value.to_bits() == STALE_NAN.to_bits()));
 }
 
@@ -258,12 +258,12 @@ fn what_is_not_seen_for_its_age_is_forgotten() {
     let start = Instant::now();
     relabeler.relabel(&batch(&[("a", 1.0), ("b", 1.0)]), start);
     relabeler.relabel(&batch(&[("a", 1.0)]), start + age);
-    assert_eq!(relabeler.len(), 2, "both were seen since the start");
+    assert_eq!(relabeler.remembered(), 2, "both were seen since the start");
     relabeler.relabel(&batch(&[("c", 1.0)]), start + 2 * age);
-    assert_eq!(relabeler.len(), 2, "b is gone, a was seen");
+    assert_eq!(relabeler.remembered(), 2, "b is gone, a was seen");
     relabeler.relabel(&batch(&[]), start + 4 * age);
     relabeler.relabel(&batch(&[]), start + 5 * age);
-    assert!(relabeler.is_empty());
+    assert_eq!(relabeler.remembered(), 0);
 }
 
 proptest! {
@@ -288,7 +288,7 @@ proptest! {
             let fresh = Relabeler::new(rules(&bodies).unwrap(), added.clone(), CacheLimit::Entries(1));
             prop_assert_eq!(names(&cached.relabel(&batch, now)), names(&fresh.relabel(&batch, now)));
             // Each of the three lanes has a shard of its own, which always may have one.
-            prop_assert!(cached.len() <= max + 2, "{} of {}", cached.len(), max);
+            prop_assert!(cached.remembered() <= max + 2, "{} of {}", cached.remembered(), max);
         }
     }
 }

@@ -121,7 +121,7 @@ impl Component for Relabel {
             "Series forgotten because they were not seen for cache_ttl.",
             &figures.expired,
         );
-        let size = now.relabeler.len() as f64;
+        let size = now.relabeler.remembered() as f64;
         page.gauge("prometheus_relabel_cache_size", "Total size of relabel cache.", &[], size);
     }
 }
@@ -140,5 +140,47 @@ impl Consumer<SampleBatch> for Receiver {
 
     async fn flush(&self) {
         self.now().next.flush().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Scope, decode_block};
+    use crate::syntax::{Sources, ast::Statement, parse};
+
+    fn arguments(inside: &str) -> Result<Arguments, String> {
+        let mut sources = Sources::default();
+        let id =
+            sources.add("main.alloy", format!("prometheus.relabel \"a\" {{\nforward_to = []\n{inside}\n}}"));
+        let (file, _) = parse(&sources, id);
+        let Statement::Block(block) = &file.statements[0] else { panic!("it is a block") };
+        decode_block(block, &Scope::default()).map_err(|diagnostics| diagnostics.render(&sources))
+    }
+
+    #[test]
+    fn series_are_remembered_by_number_or_by_age() {
+        let limit = |inside: &str| arguments(inside).map(|arguments| arguments.limit);
+        assert_eq!(limit(""), Ok(CacheLimit::Entries(100_000)));
+        let age = CacheLimit::Age(Duration::from_secs(60));
+        assert_eq!(limit("max_cache_size = 0\ncache_ttl = \"1m\""), Ok(age));
+        let one = "exactly one of max_cache_size & cache_ttl must be above zero";
+        for (inside, expected) in [
+            ("cache_ttl = \"1m\"", one),
+            ("max_cache_size = 0", one),
+            ("max_cache_size = 0\ncache_ttl = \"1s\"", "must be at least 5s"),
+        ] {
+            assert!(limit(inside).unwrap_err().contains(expected), "{inside}");
+        }
+    }
+
+    #[test]
+    fn what_is_known_of_series_stays_as_long_as_the_rules_do() {
+        let drop_all = "rule {\naction = \"drop\"\n}";
+        let first = Now::new(arguments(drop_all).unwrap(), None);
+        let same = Now::new(arguments(drop_all).unwrap(), Some(&first));
+        assert!(Arc::ptr_eq(&first.relabeler, &same.relabeler));
+        let other = Now::new(arguments("").unwrap(), Some(&same));
+        assert!(!Arc::ptr_eq(&same.relabeler, &other.relabeler));
     }
 }
