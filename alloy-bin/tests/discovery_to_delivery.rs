@@ -89,6 +89,19 @@ prometheus.scrape "all" {{
   forward_to      = [prometheus.relabel.all.receiver]
   scrape_interval = "500ms"
   scrape_timeout  = "500ms"
+
+  extra_metrics               = true
+  honor_metadata              = false
+  label_limit                 = 10
+  label_value_length_limit    = 100
+  metric_name_escaping_scheme = "dots"
+  target_limit                = 2
+  track_timestamps_staleness  = true
+
+  clustering {{
+    enabled         = true
+    excluded_labels = ["team"]
+  }}
 }}
 
 prometheus.relabel "all" {{

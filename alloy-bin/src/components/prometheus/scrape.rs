@@ -259,9 +259,10 @@ impl Scrape {
 
     fn adopt(&self, arguments: Arguments) {
         let plan = Arc::new(self.plan(arguments));
-        let names = plan.targets.values().map(|spec| (spec.key, spec.url.to_string()));
-        self.shard.set_keys(names.collect());
+        let names: Vec<_> = plan.targets.values().map(|spec| (spec.key, spec.url.to_string())).collect();
+        // The plan comes first: a target that has to stop looks into it whether it is gone or only moves.
         *self.plan.lock().expect("no code panics while holding it") = Some(plan);
+        self.shard.set_keys(names);
         self.replanned.notify_one();
     }
 
