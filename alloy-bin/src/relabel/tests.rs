@@ -267,6 +267,20 @@ fn what_is_not_seen_for_its_age_is_forgotten() {
 }
 
 proptest! {
+    /// Whatever stands in a configuration is taken or refused, and what is taken can be used.
+    #[test]
+    fn no_text_ends_the_process(
+        pattern in r"([\\\[\](){}^$.|*+?:&~<>QE-]|\PC|[a-z0-9]){0,12}",
+        template in "([$}{a1]|\\PC){0,8}",
+        text in "\\PC{0,8}",
+    ) {
+        if let Ok(pattern) = Pattern::new(&pattern)
+            && let Some(found) = pattern.find(&text)
+        {
+            Template::new(&template, |name| pattern.group(name)).expand(|group| found.group(group));
+        }
+    }
+
     /// Whatever comes in whatever order: the memory answers as the rules do, and keeps to its limit.
     #[test]
     fn the_memory_never_changes_an_answer(
