@@ -10,6 +10,8 @@
 //! | [`components`] | the components, by their names |
 //! | [`scraping`], [`tailing`] | what `prometheus.scrape` and `loki.source.file` do with one target and one file |
 //! | [`outbox`] | delivery: logs on disk, and sending from them |
+//! | [`http_client`] | credentials, TLS and proxies of all who make requests |
+//! | [`relabel`] | rules that rewrite labels |
 //! | [`ownership`] | who owns what |
 //! | [`formats`] | wire formats |
 //! | [`telemetry`] | the in-memory model |
@@ -36,6 +38,10 @@ pub mod scraping;
 pub mod tailing;
 
 pub mod outbox;
+
+pub mod http_client;
+
+pub mod relabel;
 
 pub mod ownership;
 

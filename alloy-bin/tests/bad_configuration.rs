@@ -222,25 +222,15 @@ prometheus.scrape "a" {
 	targets          = []
 	forward_to       = []
 	honor_metadata   = true
-	tls_config {
-		insecure_skip_verify = true
-	}
 }
 "#,
         r#"
-Error: main.alloy:4:2: attribute "honor_metadata" is known to Alloy but not supported here
+Error: main.alloy:4:21: "honor_metadata" is known to Alloy but not supported here; leave it out
 
 3 |     forward_to       = []
 4 |     honor_metadata   = true
-  |     ^^^^^^^^^^^^^^
-5 |     tls_config {
-
-Error: main.alloy:5:2: block "tls_config" is known to Alloy but not supported here
-
-4 |     honor_metadata   = true
-5 |     tls_config {
-  |     ^^^^^^^^^^
-6 |         insecure_skip_verify = true
+  |                        ^^^^
+5 | }
 "#,
     );
 }
@@ -340,7 +330,7 @@ prometheus.remote_write "a" {
 }
 "#,
         r#"
-Error: main.alloy:3:9: "localhost" is not a URL such as "http://host:9090/api/v1/write"
+Error: main.alloy:3:9: "localhost" is not a URL such as "https://host:9090/path"
 
 2 |     endpoint {
 3 |         url = "localhost"

@@ -6,15 +6,20 @@ pub mod local;
 pub mod loki;
 pub mod prometheus;
 
+use self::discovery::Refreshed;
 use crate::graph::Registration;
 
 /// Everything that a configuration may use.
 pub fn registrations() -> Vec<Registration> {
     vec![
-        Registration::of::<discovery::file::File>(),
+        Registration::of::<Refreshed<discovery::dns::Dns>>(),
+        Registration::of::<Refreshed<discovery::file::File>>(),
+        Registration::of::<Refreshed<discovery::http::Http>>(),
+        Registration::of::<discovery::relabel::Relabel>(),
         Registration::of::<local::file_match::FileMatch>(),
         Registration::of::<loki::source_file::SourceFile>(),
         Registration::of::<loki::write::Write>(),
+        Registration::of::<prometheus::relabel::Relabel>(),
         Registration::of::<prometheus::remote_write::RemoteWrite>(),
         Registration::of::<prometheus::scrape::Scrape>(),
     ]

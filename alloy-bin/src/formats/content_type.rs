@@ -24,6 +24,36 @@ pub enum Protocol {
     PrometheusText0_0_4,
 }
 
+/// How targets are to write names that are not of the classic kind (`metric_name_escaping_scheme`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Escaping {
+    /// Each other character as `_`.
+    #[default]
+    Underscores,
+    /// `.` as `_dot_`, `_` as `__`, and others as `_`.
+    Dots,
+    /// `U__` in front, and others by their number.
+    Values,
+    /// As they are.
+    AllowUtf8,
+}
+
+impl Escaping {
+    /// All schemes.
+    pub const ALL: [Escaping; 4] =
+        [Escaping::Underscores, Escaping::Dots, Escaping::Values, Escaping::AllowUtf8];
+
+    /// Its name in the configuration and in a header.
+    pub fn name(self) -> &'static str {
+        match self {
+            Escaping::Underscores => "underscores",
+            Escaping::Dots => "dots",
+            Escaping::Values => "values",
+            Escaping::AllowUtf8 => "allow-utf-8",
+        }
+    }
+}
+
 impl Protocol {
     /// What is asked for when nothing is configured, best first.
     pub const DEFAULT: [Protocol; 4] = [
@@ -56,30 +86,32 @@ impl Protocol {
         }
     }
 
-    fn media_type(self) -> &'static str {
+    /// Its media type, and whether it has the parameter for names.
+    fn media_type(self) -> (&'static str, bool) {
         match self {
-            Protocol::OpenMetricsText1_0_0 => {
-                "application/openmetrics-text;version=1.0.0;escaping=underscores"
-            }
-            Protocol::OpenMetricsText0_0_1 => "application/openmetrics-text;version=0.0.1",
-            Protocol::PrometheusText1_0_0 => "text/plain;version=1.0.0;escaping=underscores",
-            Protocol::PrometheusText0_0_4 => "text/plain;version=0.0.4",
+            Protocol::OpenMetricsText1_0_0 => ("application/openmetrics-text;version=1.0.0", true),
+            Protocol::OpenMetricsText0_0_1 => ("application/openmetrics-text;version=0.0.1", false),
+            Protocol::PrometheusText1_0_0 => ("text/plain;version=1.0.0", true),
+            Protocol::PrometheusText0_0_4 => ("text/plain;version=0.0.4", false),
         }
     }
 }
 
 /// The `Accept` header that asks for these protocols, best first, and for anything else last.
 ///
-/// The quality begins at 0.6 and falls by 0.1, as Prometheus writes it. Names are asked for with underscores: the
-/// validation scheme is "legacy" unless configured.
-pub fn accept_header(protocols: &[Protocol]) -> String {
+/// The quality begins at 0.6 and falls by 0.1, as Prometheus writes it.
+pub fn accept_header(protocols: &[Protocol], escaping: Escaping) -> String {
     const BEST: usize = 6;
     let mut header = String::new();
     // There are four protocols; a list that repeats some keeps the lowest quality above zero.
     let quality = |index: usize| BEST.saturating_sub(index).max(1);
     for (index, protocol) in protocols.iter().enumerate() {
-        write!(header, "{};q=0.{},", protocol.media_type(), quality(index))
-            .expect("a String takes every write");
+        let (media_type, has_escaping) = protocol.media_type();
+        header.push_str(media_type);
+        if has_escaping {
+            write!(header, ";escaping={}", escaping.name()).expect("a String takes every write");
+        }
+        write!(header, ";q=0.{},", quality(index)).expect("a String takes every write");
     }
     write!(header, "*/*;q=0.{}", quality(protocols.len())).expect("a String takes every write");
     header
@@ -137,12 +169,17 @@ mod tests {
     fn the_accept_header_is_the_one_that_prometheus_sends() {
         use Protocol::{OpenMetricsText0_0_1, OpenMetricsText1_0_0, PrometheusText0_0_4};
         assert_eq!(
-            accept_header(&[OpenMetricsText1_0_0, OpenMetricsText0_0_1, PrometheusText0_0_4]),
+            accept_header(
+                &[OpenMetricsText1_0_0, OpenMetricsText0_0_1, PrometheusText0_0_4],
+                Escaping::default()
+            ),
             "application/openmetrics-text;version=1.0.0;escaping=underscores;q=0.6,\
              application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=0.0.4;q=0.4,*/*;q=0.3"
         );
-        assert_eq!(accept_header(&[]), "*/*;q=0.6");
-        assert!(accept_header(&[PrometheusText0_0_4; 9]).ends_with("q=0.1"));
+        assert_eq!(accept_header(&[], Escaping::Dots), "*/*;q=0.6");
+        assert!(accept_header(&[PrometheusText0_0_4; 9], Escaping::Dots).ends_with("q=0.1"));
+        let utf8 = accept_header(&[OpenMetricsText1_0_0], Escaping::AllowUtf8);
+        assert!(utf8.starts_with("application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"));
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct Series<'s, 'b> {
     pub value: f64,
     /// Milliseconds since the Unix epoch, if the line has a timestamp.
     pub timestamp_ms: Option<i64>,
+    /// Whether a name stands in quotes: only then it can have any characters.
+    pub has_quoted_names: bool,
     /// Name and labels as written: the same text is the same series, so a cache may be keyed by it.
     pub text: &'b str,
 }
@@ -112,9 +114,10 @@ impl<'b> Scanner<'b> {
         let start = self.at;
         let mut name = self.name(is_metric_byte).map(Cow::Borrowed);
         let mut end = self.at;
+        let mut has_quoted_names = false;
         self.skip_blanks();
         if self.take(b'{') {
-            self.labels(&mut name, labels)?;
+            has_quoted_names = self.labels(&mut name, labels)?;
             end = self.at;
             self.skip_blanks();
         } else if name.is_some() && self.at == end {
@@ -128,23 +131,26 @@ impl<'b> Scanner<'b> {
         let value = self.value()?;
         let timestamp_ms = self.timestamp()?;
         self.end_of_sample()?;
-        sink(Series { name, labels, value, timestamp_ms, text: &self.text[start..end] });
+        sink(Series { name, labels, value, timestamp_ms, has_quoted_names, text: &self.text[start..end] });
         Ok(())
     }
 
-    /// What stands between braces, the closing one included. A quoted text without a value is the metric's name.
+    /// What stands between braces, the closing one included. A quoted text without a value is the metric's name. Says
+    /// whether a name was quoted.
     fn labels(
         &mut self,
         metric: &mut Option<Cow<'b, str>>,
         labels: &mut Vec<LabelPair<'b>>,
-    ) -> Result<(), Expected> {
+    ) -> Result<bool, Expected> {
+        let mut has_quoted_names = false;
         loop {
             self.skip_blanks();
             if self.take(b'}') {
-                return Ok(());
+                return Ok(has_quoted_names);
             }
             let start = self.at;
             let quoted = self.peek() == Some(b'"');
+            has_quoted_names |= quoted;
             let name = if quoted {
                 self.quoted()?
             } else {

@@ -25,7 +25,7 @@ mod protobuf;
 mod remote_write;
 mod snappy;
 
-pub use content_type::{ContentTypeError, Format, Protocol, accept_header};
+pub use content_type::{ContentTypeError, Escaping, Format, Protocol, accept_header};
 pub use exposition::{LabelPair, ParseError, Series, parse};
 pub use loki_push::{LOKI_PUSH_HEADERS, LokiPushEncoder};
 pub use remote_write::{REMOTE_WRITE_HEADERS, RemoteWriteEncoder};

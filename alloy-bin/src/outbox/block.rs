@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use super::options::{Batching, Endpoint, LogLimits, Options, Retry};
 use crate::config::{Body, ByteSize, Decode};
+use crate::http_client::{HttpClientOptions, parse_url};
 
 /// Attributes of an `endpoint` block that are the same for every kind of endpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct EndpointBlock {
     /// Where requests go.
     pub url: String,
@@ -21,37 +21,23 @@ pub struct EndpointBlock {
     pub headers: BTreeMap<String, String>,
     /// Of one request.
     pub timeout: Duration,
+    /// Credentials, TLS, proxies.
+    pub http: HttpClientOptions,
 }
 
-/// What Alloy can say of an HTTP client and this agent does not know yet.
-const UNSUPPORTED: &[&str] = &[
-    "authorization",
-    "azuread",
-    "basic_auth",
-    "bearer_token",
-    "bearer_token_file",
-    "enable_http2",
-    "follow_redirects",
-    "google_iam",
-    "http_headers",
-    "no_proxy",
-    "oauth2",
-    "proxy_connect_header",
-    "proxy_from_environment",
-    "proxy_url",
-    "sigv4",
-    "tls_config",
-];
+/// How an endpoint of a cloud's own kind would be asked; not supported here.
+const UNSUPPORTED: &[&str] = &["azuread", "google_iam", "sigv4"];
 
 impl EndpointBlock {
-    /// Reads the attributes; the component's own come before or after.
-    pub fn read(body: &mut Body<'_>, timeout: Duration) -> Self {
+    /// Reads the attributes; the component's own come before or after. `http2` is the default of `enable_http2`.
+    pub fn read(body: &mut Body<'_>, timeout: Duration, http2: bool) -> Self {
         body.unsupported(UNSUPPORTED);
         let block = EndpointBlock {
             url: body.required("url"),
             name: body.optional("name", None),
             headers: body.optional("headers", BTreeMap::new()),
             timeout: body.optional("remote_timeout", timeout),
+            http: HttpClientOptions::read(body, http2),
         };
         if !block.url.is_empty()
             && let Err(reason) = block.uri()
@@ -74,12 +60,7 @@ impl EndpointBlock {
     }
 
     fn uri(&self) -> Result<Uri, String> {
-        let uri: Uri = self.url.parse().map_err(|error| format!("{:?} is not a URL: {error}", self.url))?;
-        match (uri.scheme_str(), uri.authority()) {
-            (Some("http"), Some(_)) => Ok(uri),
-            (Some("https"), Some(_)) => Err("https is not supported here yet; only http is".to_owned()),
-            _ => Err(format!("{:?} is not a URL such as \"http://host:9090/api/v1/write\"", self.url)),
-        }
+        parse_url(&self.url)
     }
 
     fn header_map(&self) -> Result<HeaderMap, String> {
@@ -105,8 +86,6 @@ impl EndpointBlock {
         storage: &Path,
     ) -> anyhow::Result<Options> {
         let mut headers = self.header_map().map_err(anyhow::Error::msg)?;
-        headers
-            .insert(USER_AGENT, HeaderValue::from_static(concat!("alloy-bin/", env!("CARGO_PKG_VERSION"))));
         for (name, value) in fixed {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value)?);
         }
@@ -119,7 +98,7 @@ impl EndpointBlock {
         let url = self.uri().map_err(anyhow::Error::msg)?;
         Ok(Options {
             directory: storage.join("wal").join(folder),
-            endpoint: Endpoint { name, url, headers, timeout: self.timeout },
+            endpoint: Endpoint { name, url, headers, http: self.http.clone(), timeout: self.timeout },
             retry,
             batching,
             log: log.limits,

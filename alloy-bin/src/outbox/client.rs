@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::client::legacy::Client as HyperClient;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use http_body_util::{BodyExt, Limited};
 
 use super::options::{Endpoint, OnTooManyRequests};
+use crate::http_client::HttpClient;
 
 /// As much of an error's body as is read and shown.
 const SHOWN_BYTES: usize = 512;
@@ -35,23 +33,19 @@ pub(super) enum Outcome {
 
 /// A client for one endpoint, with its kept connections.
 pub(super) struct Client {
-    http: HyperClient<HttpConnector, Full<Bytes>>,
+    http: HttpClient,
     endpoint: Endpoint,
     on_too_many_requests: OnTooManyRequests,
 }
 
 impl Client {
     pub(super) fn new(endpoint: Endpoint, on_too_many_requests: OnTooManyRequests) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(endpoint.timeout));
-        let http = HyperClient::builder(TokioExecutor::new()).build(connector);
-        Client { http, endpoint, on_too_many_requests }
+        Client { http: HttpClient::new(&endpoint.http), endpoint, on_too_many_requests }
     }
 
     /// Sends the body once.
     pub(super) async fn post(&self, body: Bytes) -> Outcome {
-        let mut request = Request::new(Full::new(body));
+        let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.endpoint.url.clone();
         *request.headers_mut() = self.endpoint.headers.clone();
@@ -64,8 +58,8 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Outcome> {
-        let response = self.http.request(request).await?;
+    async fn exchange(&self, request: Request<Bytes>) -> anyhow::Result<Outcome> {
+        let response = self.http.send(request).await?;
         let status = response.status();
         let after = retry_after(response.headers());
         // The body is read to its end so that the connection can be kept; a long one costs the connection instead.

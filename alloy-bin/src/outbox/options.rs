@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Uri};
 
 use crate::formats::SpliceError;
+use crate::http_client::HttpClientOptions;
 
 /// An endpoint, its log and its pace.
 #[derive(Debug, Clone)]
@@ -32,6 +33,8 @@ pub struct Endpoint {
     pub url: Uri,
     /// Headers of each request, `Content-Type` and `Content-Encoding` included.
     pub headers: HeaderMap,
+    /// Credentials, TLS, proxies.
+    pub http: HttpClientOptions,
     /// How long one request may take in all.
     pub timeout: Duration,
 }

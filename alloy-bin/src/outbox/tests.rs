@@ -56,6 +56,7 @@ fn options(folder: &Path, receiver: &Receiver) -> Options {
             name: "test".to_owned(),
             url: receiver.write_url().parse().unwrap(),
             headers: HeaderMap::from_iter(headers),
+            http: Default::default(),
             timeout: Duration::from_secs(10),
         },
         retry: Retry {

@@ -7,21 +7,15 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use flate2::read::GzDecoder;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Empty};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use http_body_util::BodyExt;
 
 use crate::formats::{compress, decompress};
-
-/// The largest read buffer of a kept connection. hyper keeps what it has grown to for as long as the connection
-/// lives: some 80 KiB without this limit, some 34 KiB with it.
-const READ_BUFFER_BYTES: usize = 16 << 10;
+use crate::http_client::HttpClient;
 
 /// Fetches pages for all targets of a component.
 #[derive(Clone)]
 pub struct Fetcher {
-    http: Client<HttpConnector, Empty<Bytes>>,
+    http: HttpClient,
 }
 
 /// How a page is fetched.
@@ -43,6 +37,11 @@ pub enum Compression {
     /// `Accept-Encoding: identity`.
     Identity,
 }
+
+/// A page with more bytes than allowed.
+#[derive(Debug, thiserror::Error)]
+#[error("the page is larger than {0} bytes (body_size_limit)")]
+pub(super) struct TooLarge(usize);
 
 /// A target's page.
 pub struct Fetched {
@@ -85,20 +84,12 @@ impl Packed {
     }
 }
 
-impl Default for Fetcher {
-    fn default() -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        let http = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_max_idle_per_host(1)
-            .http1_max_buf_size(READ_BUFFER_BYTES)
-            .build(connector);
+impl Fetcher {
+    /// Fetches by this client.
+    pub fn new(http: HttpClient) -> Self {
         Fetcher { http }
     }
-}
 
-impl Fetcher {
     /// Gets the page. The error says what went wrong in words for people.
     pub async fn fetch(&self, url: &Uri, accept: &str, limits: &Limits) -> anyhow::Result<Fetched> {
         match tokio::time::timeout(limits.timeout, self.get(url, accept, limits)).await {
@@ -108,7 +99,7 @@ impl Fetcher {
     }
 
     async fn get(&self, url: &Uri, accept: &str, limits: &Limits) -> anyhow::Result<Fetched> {
-        let mut request = Request::new(Empty::new());
+        let mut request = Request::new(Bytes::new());
         *request.uri_mut() = url.clone();
         let encoding = match limits.compression {
             Compression::Gzip => "gzip",
@@ -118,12 +109,8 @@ impl Fetcher {
         let headers = request.headers_mut();
         headers.insert(header::ACCEPT, HeaderValue::from_str(accept)?);
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(encoding));
-        headers.insert(
-            header::USER_AGENT,
-            HeaderValue::from_static(concat!("alloy-bin/", env!("CARGO_PKG_VERSION"))),
-        );
         headers.insert("x-prometheus-scrape-timeout-seconds", timeout);
-        let response = self.http.request(request).await.context("cannot ask the target")?;
+        let response = self.http.send(request).await.context("cannot ask the target")?;
         if response.status() != StatusCode::OK {
             bail!("the target answered with status {}", response.status());
         }
@@ -134,7 +121,7 @@ impl Fetcher {
         while let Some(frame) = stream.frame().await {
             let Ok(data) = frame.context("the target broke off its answer")?.into_data() else { continue };
             if body.len() + data.len() > limits.body_bytes {
-                bail!("the page is larger than {} bytes (body_size_limit)", limits.body_bytes);
+                return Err(TooLarge(limits.body_bytes).into());
             }
             body.extend_from_slice(&data);
         }
@@ -155,7 +142,7 @@ fn unpack(packed: &[u8], limit: usize) -> anyhow::Result<Vec<u8>> {
     let read = GzDecoder::new(packed).take((limit as u64).saturating_add(1)).read_to_end(&mut body);
     read.context("the page is not valid gzip")?;
     if body.len() > limit {
-        bail!("the page is larger than {limit} bytes when unpacked (body_size_limit)");
+        return Err(TooLarge(limit).into());
     }
     Ok(body)
 }

@@ -19,7 +19,7 @@ mod staleness;
 mod target;
 
 pub use fetch::{Compression, Fetcher, Limits};
-pub use page::{LabelPolicy, PageError, TargetLabels, TimestampPolicy};
+pub use page::{LabelPolicy, NamePolicy, PageError, Policy, TargetLabels, TimestampPolicy};
 pub use slot_file::SlotFile;
 pub use slots::{Begin, Slots};
-pub use target::{Ended, ScrapeFigures, Settings, Spec, SpecError, live, now_ms};
+pub use target::{Common, Ended, ScrapeFigures, Settings, Spec, SpecError, live, now_ms};

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::formats::{Format, LabelPair, ParseError, parse};
+use crate::formats::{Format, LabelPair, ParseError, Series, parse};
 use crate::telemetry::SampleBatch;
 
 /// The labels that every sample of a target gets, sorted by name: its public labels, `instance` and `job`.
@@ -49,6 +49,53 @@ pub enum TimestampPolicy {
     Page,
 }
 
+/// Which names a page may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NamePolicy {
+    /// Letters, digits and underscores, and colons in metrics' names (`metric_name_validation_scheme = "legacy"`).
+    #[default]
+    Legacy,
+    /// Any UTF-8 (`metric_name_validation_scheme = "utf8"`).
+    Utf8,
+}
+
+/// How pages are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// Whose labels count.
+    pub labels: LabelPolicy,
+    /// Whose times count.
+    pub timestamps: TimestampPolicy,
+    /// Which names there may be.
+    pub names: NamePolicy,
+    /// Whether series with a time of their own get a marker when they are gone (`track_timestamps_staleness`).
+    pub tracks_timestamps: bool,
+    /// Samples of one page; 0: no limit, as of all limits here.
+    pub sample_limit: usize,
+    /// Labels of one series, its name among them.
+    pub label_limit: usize,
+    /// Bytes of a label's name.
+    pub label_name_length_limit: usize,
+    /// Bytes of a label's value.
+    pub label_value_length_limit: usize,
+}
+
+impl Default for Policy {
+    /// Prometheus' defaults.
+    fn default() -> Self {
+        Policy {
+            labels: LabelPolicy::Target,
+            timestamps: TimestampPolicy::Page,
+            names: NamePolicy::Legacy,
+            tracks_timestamps: false,
+            sample_limit: 0,
+            label_limit: 0,
+            label_name_length_limit: 0,
+            label_value_length_limit: 0,
+        }
+    }
+}
+
 /// Why a page was not taken.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -59,6 +106,24 @@ pub enum PageError {
     /// More samples than allowed.
     #[error("the page has more than {0} samples (sample_limit)")]
     TooMany(usize),
+    /// A series has more labels, or longer ones, than allowed.
+    #[error("{limit} exceeded: {found} > {allowed} in series {series}")]
+    LabelLimit {
+        /// The argument that sets the limit.
+        limit: &'static str,
+        /// What the series has.
+        found: usize,
+        /// What it may have.
+        allowed: usize,
+        /// The series, cut short.
+        series: String,
+    },
+    /// A name that the validation scheme does not allow.
+    #[error("a name in series {series} is not valid (metric_name_validation_scheme)")]
+    Name {
+        /// The series, cut short.
+        series: String,
+    },
     /// A label stands twice in one series.
     #[error("label {label:?} stands twice in series {series}")]
     LabelTwice {
@@ -74,10 +139,7 @@ pub enum PageError {
 pub(super) struct Reading<'a> {
     pub(super) target: &'a TargetLabels,
     pub(super) format: Format,
-    pub(super) labels: LabelPolicy,
-    pub(super) timestamps: TimestampPolicy,
-    /// 0: no limit.
-    pub(super) sample_limit: usize,
+    pub(super) policy: Policy,
     pub(super) lane: u64,
     pub(super) slot_ms: i64,
 }
@@ -92,11 +154,16 @@ impl Reading<'_> {
             if failed.is_some() {
                 return;
             }
-            if self.sample_limit > 0 && batch.len() == self.sample_limit {
-                failed = Some(PageError::TooMany(self.sample_limit));
+            let policy = &self.policy;
+            if policy.sample_limit > 0 && batch.len() == policy.sample_limit {
+                failed = Some(PageError::TooMany(policy.sample_limit));
                 return;
             }
-            let timestamp_ms = match self.timestamps {
+            if series.has_quoted_names && policy.names == NamePolicy::Legacy && !has_legacy_names(&series) {
+                failed = Some(PageError::Name { series: shown(series.text) });
+                return;
+            }
+            let timestamp_ms = match policy.timestamps {
                 TimestampPolicy::Page => series.timestamp_ms.unwrap_or(self.slot_ms),
                 TimestampPolicy::Slot => self.slot_ms,
             };
@@ -105,17 +172,24 @@ impl Reading<'_> {
             labels.push(("__name__", &series.name));
             labels.extend(renamed.iter().map(|(name, value)| (name.as_ref(), *value)));
             for (name, value) in &self.target.0 {
-                if self.labels == LabelPolicy::Target || !renamed.iter().any(|(other, _)| other == name) {
+                if self.policy.labels == LabelPolicy::Target
+                    || !renamed.iter().any(|(other, _)| other == name)
+                {
                     labels.push((name, value));
                 }
             }
             labels.sort_unstable();
-            match labels.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-                Some(pair) => {
-                    let series = series.text.chars().take(120).collect();
-                    failed = Some(PageError::LabelTwice { label: pair[0].0.to_owned(), series });
+            let twice = labels.windows(2).find(|pair| pair[0].0 == pair[1].0);
+            match (twice, policy.exceeded(&labels)) {
+                (Some(pair), _) => {
+                    let (label, series) = (pair[0].0.to_owned(), shown(series.text));
+                    failed = Some(PageError::LabelTwice { label, series });
                 }
-                None => batch.push(labels.iter().copied(), timestamp_ms, series.value),
+                (_, Some((limit, found, allowed))) => {
+                    failed =
+                        Some(PageError::LabelLimit { limit, found, allowed, series: shown(series.text) });
+                }
+                _ => batch.push(labels.iter().copied(), timestamp_ms, series.value),
             }
             scratch = reuse(labels);
         })?;
@@ -127,7 +201,7 @@ impl Reading<'_> {
         let present = labels.iter().filter(|(_, value)| !value.is_empty());
         let named = present.map(|(name, value)| {
             let mut name = Cow::Borrowed(name.as_ref());
-            if self.labels == LabelPolicy::Target {
+            if self.policy.labels == LabelPolicy::Target {
                 while self.target.has(&name) || matches!(name, Cow::Owned(_)) && stands(labels, &name) {
                     name = Cow::Owned(format!("exported_{name}"));
                 }
@@ -136,6 +210,44 @@ impl Reading<'_> {
         });
         named.collect()
     }
+}
+
+impl Policy {
+    /// The first of the labels' limits that is exceeded, what was found and what is allowed.
+    fn exceeded(&self, labels: &[(&str, &str)]) -> Option<(&'static str, usize, usize)> {
+        let longest = |limit: usize, length: fn(&(&str, &str)) -> usize| {
+            if limit == 0 { 0 } else { labels.iter().map(length).max().unwrap_or(0) }
+        };
+        let found = [
+            ("label_limit", labels.len(), self.label_limit),
+            (
+                "label_name_length_limit",
+                longest(self.label_name_length_limit, |(name, _)| name.len()),
+                self.label_name_length_limit,
+            ),
+            (
+                "label_value_length_limit",
+                longest(self.label_value_length_limit, |(_, value)| value.len()),
+                self.label_value_length_limit,
+            ),
+        ];
+        found.into_iter().find(|(_, found, allowed)| *allowed > 0 && found > allowed)
+    }
+}
+
+/// A series for an error's text.
+fn shown(series: &str) -> String {
+    series.chars().take(120).collect()
+}
+
+/// Names without quotes are of the classic kind by their syntax.
+fn has_legacy_names(series: &Series<'_, '_>) -> bool {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let starts_well = |name: &str| name.bytes().next().is_some_and(|first| !first.is_ascii_digit());
+    let mut labels = series.labels.iter().map(|(name, _)| name);
+    starts_well(&series.name)
+        && series.name.bytes().all(|byte| is_word(byte) || byte == b':')
+        && labels.all(|name| starts_well(name) && name.bytes().all(is_word))
 }
 
 /// Whether a name is on the page already.
@@ -154,14 +266,16 @@ mod tests {
     use super::*;
 
     fn read(page: &str, labels: LabelPolicy) -> Result<Vec<String>, String> {
+        read_with(page, labels, Policy::default())
+    }
+
+    fn read_with(page: &str, labels: LabelPolicy, policy: Policy) -> Result<Vec<String>, String> {
         let target =
             TargetLabels::new([("job", "j"), ("instance", "i")].map(|(n, v)| (n.to_owned(), v.to_owned())));
         let reading = Reading {
             target: &target,
             format: Format::Text,
-            labels,
-            timestamps: TimestampPolicy::Page,
-            sample_limit: 3,
+            policy: Policy { labels, sample_limit: 3, ..policy },
             lane: 1,
             slot_ms: 5000,
         };
@@ -205,5 +319,37 @@ mod tests {
                 .contains("\"x\" stands twice")
         );
         assert!(read("a 1\n<html>\n", LabelPolicy::Target).expect_err("garbage").contains("line 2"));
+    }
+
+    #[test]
+    fn labels_keep_to_their_limits() {
+        let check =
+            |page: &str, policy: Policy, expected: &str| match read_with(page, LabelPolicy::Target, policy) {
+                Ok(_) => assert_eq!(expected, "", "{page}"),
+                Err(error) => assert!(!expected.is_empty() && error.contains(expected), "{page}: {error}"),
+            };
+        let labels = |label_limit| Policy { label_limit, ..Policy::default() };
+        check("x{a=\"1\"} 1\n", labels(4), "");
+        check("x{a=\"1\"} 1\n", labels(3), "label_limit exceeded: 4 > 3 in series x{a=");
+        let names = |label_name_length_limit| Policy { label_name_length_limit, ..Policy::default() };
+        check("x 1\n", names(8), "");
+        check("x 1\n", names(7), "label_name_length_limit exceeded: 8 > 7");
+        let values = |label_value_length_limit| Policy { label_value_length_limit, ..Policy::default() };
+        check("x{a=\"123\"} 1\n", values(3), "");
+        check("x{a=\"1234\"} 1\n", values(3), "label_value_length_limit exceeded: 4 > 3");
+        check("abcd 1\n", values(3), "label_value_length_limit exceeded: 4 > 3");
+    }
+
+    #[test]
+    fn names_of_the_new_kind_need_the_new_scheme() {
+        let utf8 = Policy { names: NamePolicy::Utf8, ..Policy::default() };
+        for page in ["{\"a.b\"} 1\n", "a{\"b.c\"=\"1\"} 1\n", "{\"é\",x=\"1\"} 1\n"] {
+            assert!(
+                read(page, LabelPolicy::Target).unwrap_err().contains("metric_name_validation_scheme"),
+                "{page}"
+            );
+            assert_eq!(read_with(page, LabelPolicy::Target, utf8).unwrap().len(), 1, "{page}");
+        }
+        assert_eq!(read("{\"a:b\",\"c\"=\"1\"} 1\n", LabelPolicy::Target).unwrap().len(), 1);
     }
 }

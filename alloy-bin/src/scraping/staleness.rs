@@ -11,7 +11,7 @@ use crate::telemetry::{STALE_NAN, SampleBatch};
 /// What the last page had.
 #[derive(Default)]
 pub(super) struct Staleness {
-    /// Of the series without a time of their own, as Prometheus counts them; sorted.
+    /// Of the series without a time of their own, as Prometheus counts them, unless it is told to count all; sorted.
     fingerprints: Vec<u64>,
     page: Option<(Packed, Format)>,
 }
@@ -26,7 +26,8 @@ impl Staleness {
         page: Option<(Packed, Format)>,
         reading: Reading<'_>,
     ) -> usize {
-        let own = batch.iter().filter(|sample| sample.timestamp_ms == reading.slot_ms);
+        let all = reading.policy.tracks_timestamps;
+        let own = batch.iter().filter(|sample| all || sample.timestamp_ms == reading.slot_ms);
         let mut fingerprints: Vec<u64> = own.map(|sample| sample.labels.fingerprint()).collect();
         fingerprints.sort_unstable();
         fingerprints.dedup();
@@ -59,7 +60,7 @@ impl Staleness {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scraping::page::{LabelPolicy, TargetLabels, TimestampPolicy};
+    use crate::scraping::page::{Policy, TargetLabels};
 
     #[test]
     fn a_series_that_is_gone_gets_one_marker() {
@@ -67,9 +68,7 @@ mod tests {
         let reading = Reading {
             target: &target,
             format: Format::Text,
-            labels: LabelPolicy::Target,
-            timestamps: TimestampPolicy::Page,
-            sample_limit: 0,
+            policy: Policy::default(),
             lane: 0,
             slot_ms: 10,
         };
@@ -94,5 +93,21 @@ mod tests {
         assert_eq!(follow(Some("b{x=\"1\"} 3\n")), (0, none.clone()), "and is left alone");
         assert_eq!(follow(None), (0, vec!["b".to_owned()]), "a failed scrape ends all series");
         assert_eq!(follow(None), (0, none));
+    }
+
+    #[test]
+    fn a_series_with_a_time_of_its_own_gets_a_marker_if_that_is_wanted() {
+        let target = TargetLabels::new([("job".to_owned(), "j".to_owned())]);
+        for (tracks_timestamps, expected) in [(false, 0), (true, 1)] {
+            let policy = Policy { tracks_timestamps, ..Policy::default() };
+            let reading = Reading { target: &target, format: Format::Text, policy, lane: 0, slot_ms: 10 };
+            let mut staleness = Staleness::default();
+            let mut batch = reading.read(b"a 1 7\n").unwrap();
+            staleness.follow(&mut batch, Some((Packed::plain(b"a 1 7\n"), Format::Text)), reading);
+            let mut batch = SampleBatch::default();
+            staleness.follow(&mut batch, None, reading);
+            assert_eq!(batch.len(), expected);
+            assert!(batch.iter().all(|marker| marker.timestamp_ms == 10));
+        }
     }
 }

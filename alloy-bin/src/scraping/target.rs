@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use anyhow::bail;
 use http::Uri;
 use tokio_util::sync::CancellationToken;
 
-use super::fetch::{Fetcher, Limits, Packed};
-use super::page::{LabelPolicy, Reading, TargetLabels, TimestampPolicy};
+use super::fetch::{Fetcher, Limits, Packed, TooLarge};
+use super::page::{Policy, Reading, TargetLabels};
 use super::slots::{Begin, Slots};
 use super::staleness::Staleness;
 use crate::formats::{Format, Protocol};
 use crate::graph::Fanout;
+use crate::http_client::{HttpClientOptions, escape};
 use crate::telemetry::{SampleBatch, Target};
 
 /// How long a scrape that is under way may go on when its target has to stop. What it would have brought is caught up
@@ -26,18 +28,20 @@ const CLOCK_CHECK: Duration = Duration::from_secs(10);
 pub struct Settings {
     /// Between two slots.
     pub interval: Duration,
+    /// Credentials, TLS, proxies.
+    pub http: HttpClientOptions,
     /// Of one request.
     pub limits: Limits,
     /// The `Accept` header.
     pub accept: String,
     /// How pages without a usable content type are read.
     pub fallback: Option<Protocol>,
-    /// Whose labels count.
-    pub labels: LabelPolicy,
-    /// Whose times count.
-    pub timestamps: TimestampPolicy,
-    /// Samples of one page; 0: no limit.
-    pub sample_limit: usize,
+    /// How pages are taken.
+    pub policy: Policy,
+    /// Whether `scrape_timeout_seconds` and its like are written (`extra_metrics`).
+    pub extra_metrics: bool,
+    /// Why no target is scraped, if so: there are too many.
+    pub refusal: Option<String>,
 }
 
 /// One target, ready to be scraped.
@@ -51,6 +55,21 @@ pub struct Spec {
     pub labels: TargetLabels,
 }
 
+/// What the component says of all its targets.
+#[derive(Debug, Clone)]
+pub struct Common {
+    /// Unless a target has its own.
+    pub scheme: String,
+    /// Of the page, unless a target has its own.
+    pub path: String,
+    /// The query, unless a target has its own of that name.
+    pub params: Vec<(String, String)>,
+    /// The label `job` of targets that have none.
+    pub job: String,
+    /// Labels that do not count for who a target is.
+    pub excluded_labels: Vec<String>,
+}
+
 /// Why a target cannot be scraped.
 #[derive(Debug, thiserror::Error)]
 #[error("target {target}: {reason}")]
@@ -62,21 +81,16 @@ pub struct SpecError {
 impl Spec {
     /// A target with what the component says: scheme and path where the target has none of its own, parameters, and
     /// the `job` label where the target has none.
-    pub fn new(
-        target: &Target,
-        scheme: &str,
-        path: &str,
-        params: &[(String, String)],
-        job: &str,
-    ) -> Result<Self, SpecError> {
+    pub fn new(target: &Target, common: &Common) -> Result<Self, SpecError> {
+        let Common { scheme, path, params, job, excluded_labels } = common;
         let address = target.get("__address__").unwrap_or_default();
         let error = |reason: String| SpecError { target: address.to_owned(), reason };
         let scheme = target.get("__scheme__").unwrap_or(scheme);
         if address.is_empty() {
             return Err(error("has no label __address__".to_owned()));
         }
-        if scheme != "http" {
-            return Err(error(format!("the scheme {scheme:?} is not supported; only http is")));
+        if !matches!(scheme, "http" | "https") {
+            return Err(error(format!("the scheme {scheme:?} is not supported; http and https are")));
         }
         let own = target
             .0
@@ -94,21 +108,13 @@ impl Spec {
         let url = format!("{scheme}://{address}{slash}{path}{mark}{}", query.join("&"));
         let url: Uri = url.parse().map_err(|reason| error(format!("{url:?} is not a URL: {reason}")))?;
         let own_labels = target.public_labels().map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let added = [("instance".to_owned(), address.to_owned()), ("job".to_owned(), job.to_owned())];
-        Ok(Spec { key: target.key(), url, labels: TargetLabels::new(own_labels.chain(added)) })
+        let added = [("instance".to_owned(), address.to_owned()), ("job".to_owned(), job.clone())];
+        Ok(Spec {
+            key: target.key_without(excluded_labels),
+            url,
+            labels: TargetLabels::new(own_labels.chain(added)),
+        })
     }
-}
-
-/// Percent-encodes what may not stand in a query.
-fn escape(text: &str) -> String {
-    let mut escaped = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => escaped.push(byte.into()),
-            _ => escaped.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    escaped
 }
 
 /// What the targets of a component count together.
@@ -161,7 +167,8 @@ pub async fn live(
         life.figures.missed.fetch_add(begin.missed as u64, Ordering::Relaxed);
         life.figures.caught_up.fetch_add(u64::from(late), Ordering::Relaxed);
         let slot_ms = begin.slot_ms;
-        let scrape = life.scrape(slot_ms);
+        // On the heap for as long as it lasts: a request's state is several KiB, and most targets wait most of the time.
+        let scrape = Box::pin(life.scrape(slot_ms));
         let cut = async {
             stop.cancelled().await;
             tokio::time::sleep(STOP_PATIENCE).await;
@@ -228,15 +235,20 @@ impl Life {
         let seconds = started.elapsed().as_secs_f64();
         self.note(scraped.as_ref().err());
         let up = if scraped.is_ok() { 1.0 } else { 0.0 };
-        let (mut batch, page) = match scraped {
-            Ok((batch, page)) => (batch, Some(page)),
-            Err(_) => (SampleBatch::new(self.spec.key), None),
+        let (mut batch, page, body_bytes) = match scraped {
+            Ok((batch, page, body_bytes)) => (batch, Some(page), body_bytes as f64),
+            // As Prometheus marks a page that was too large.
+            Err(error) => {
+                (SampleBatch::new(self.spec.key), None, if error.is::<TooLarge>() { -1.0 } else { 0.0 })
+            }
         };
         let samples = batch.len();
         let reading = reading(&self.spec, &self.settings, slot_ms);
         let added = self.staleness.follow(&mut batch, page, reading);
         let own = [seconds, samples as f64, samples as f64, added as f64, up];
-        for (name, value) in OWN_SERIES.into_iter().zip(own) {
+        let limits = (self.settings.limits.timeout.as_secs_f64(), self.settings.policy.sample_limit as f64);
+        let extra = [body_bytes, limits.1, limits.0];
+        for (name, value) in self.own_series().zip(own.into_iter().chain(extra)) {
             self.spec.labels.push_own(&mut batch, name, slot_ms, value);
         }
         if let Err(error) = self.receivers.offer(&batch).await {
@@ -246,12 +258,23 @@ impl Life {
         self.figures.samples.fetch_add(samples as u64, Ordering::Relaxed);
     }
 
-    async fn page(&self, slot_ms: i64) -> anyhow::Result<(SampleBatch, (Packed, Format))> {
+    /// The names of what is said of each scrape.
+    fn own_series(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let extra = if self.settings.extra_metrics { EXTRA_SERIES.as_slice() } else { &[] };
+        OWN_SERIES.iter().chain(extra).copied()
+    }
+
+    /// The samples, the page they are from, and how many bytes that has.
+    async fn page(&self, slot_ms: i64) -> anyhow::Result<(SampleBatch, (Packed, Format), usize)> {
+        if let Some(refusal) = &self.settings.refusal {
+            bail!("{refusal}");
+        }
         let fetched =
             self.fetcher.fetch(&self.spec.url, &self.settings.accept, &self.settings.limits).await?;
         let format = Format::from_content_type(fetched.content_type.as_deref(), self.settings.fallback)?;
         let batch = Reading { format, ..reading(&self.spec, &self.settings, slot_ms) }.read(&fetched.body)?;
-        Ok((batch, (fetched.pack(), format)))
+        let body_bytes = fetched.body.len();
+        Ok((batch, (fetched.pack(), format), body_bytes))
     }
 
     /// Counts, and says it once when a target begins to fail and once when it is well again.
@@ -277,7 +300,7 @@ impl Life {
     fn farewell(&mut self, at_ms: i64) -> SampleBatch {
         let mut batch = SampleBatch::new(self.spec.key);
         self.staleness.follow(&mut batch, None, reading(&self.spec, &self.settings, at_ms));
-        for name in OWN_SERIES {
+        for name in self.own_series() {
             self.spec.labels.push_own(&mut batch, name, at_ms, crate::telemetry::STALE_NAN);
         }
         batch
@@ -293,17 +316,12 @@ const OWN_SERIES: [&str; 5] = [
     "up",
 ];
 
+/// What is said beside that with `extra_metrics`.
+const EXTRA_SERIES: [&str; 3] = ["scrape_body_size_bytes", "scrape_sample_limit", "scrape_timeout_seconds"];
+
 /// How pages of the target are read in a slot; the format is the page's own.
 fn reading<'a>(spec: &'a Spec, settings: &Settings, slot_ms: i64) -> Reading<'a> {
-    Reading {
-        target: &spec.labels,
-        format: Format::Text,
-        labels: settings.labels,
-        timestamps: settings.timestamps,
-        sample_limit: settings.sample_limit,
-        lane: spec.key,
-        slot_ms,
-    }
+    Reading { target: &spec.labels, format: Format::Text, policy: settings.policy, lane: spec.key, slot_ms }
 }
 
 /// Milliseconds since the Unix epoch.

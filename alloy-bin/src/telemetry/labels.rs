@@ -54,6 +54,10 @@ impl<'a> LabelsRef<'a> {
         LabelsRef(packed)
     }
 
+    pub(super) fn packed(self) -> &'a [u8] {
+        self.0
+    }
+
     /// The pairs, sorted by name.
     pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a str)> {
         let mut rest = self.0;

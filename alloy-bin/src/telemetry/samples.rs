@@ -37,6 +37,12 @@ impl SampleBatch {
         SampleBatch { lane, ..SampleBatch::default() }
     }
 
+    /// An empty batch of the same lane with room for as much.
+    pub fn with_room_of(other: &SampleBatch) -> Self {
+        let (packed, samples) = (Vec::with_capacity(other.packed.len()), Vec::with_capacity(other.len()));
+        SampleBatch { packed, samples, lane: other.lane }
+    }
+
     /// What keeps order among batches: the target's key.
     pub fn lane(&self) -> u64 {
         self.lane
@@ -52,6 +58,16 @@ impl SampleBatch {
         for (name, text) in labels {
             push_pair(&mut self.packed, name, text);
         }
+        self.close(timestamp_ms, value);
+    }
+
+    /// Adds a sample of a series that is packed already.
+    pub fn push_labels(&mut self, labels: LabelsRef<'_>, timestamp_ms: i64, value: f64) {
+        self.packed.extend_from_slice(labels.packed());
+        self.close(timestamp_ms, value);
+    }
+
+    fn close(&mut self, timestamp_ms: i64, value: f64) {
         let labels_end =
             u32::try_from(self.packed.len()).expect("a scrape's body is limited far below 4 GiB");
         self.samples.push(Packed { labels_end, timestamp_ms, value });

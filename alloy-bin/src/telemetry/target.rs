@@ -16,8 +16,14 @@ impl Target {
     /// Its key for sharding: XXH64 over `name 0xFF value 0xFF` of all labels but `__meta_*`, in the order of names
     /// (what Alloy hashes, so that the identity of a target means the same).
     pub fn key(&self) -> u64 {
+        self.key_without(&[])
+    }
+
+    /// Its key without these labels too: for labels that differ between the members of a cluster.
+    pub fn key_without(&self, excluded: &[String]) -> u64 {
+        let counts = |name: &String| !name.starts_with("__meta_") && !excluded.contains(name);
         let mut hasher = twox_hash::XxHash64::with_seed(0);
-        for (name, value) in self.0.iter().filter(|(name, _)| !name.starts_with("__meta_")) {
+        for (name, value) in self.0.iter().filter(|(name, _)| counts(name)) {
             hasher.write(name.as_bytes());
             hasher.write(&[0xff]);
             hasher.write(value.as_bytes());
@@ -52,6 +58,17 @@ mod tests {
             plain.key(),
             target(&[("__address__", "a:1"), ("job", "x"), ("__scheme__", "https")]).key()
         );
+    }
+
+    #[test]
+    fn excluded_labels_do_not_count() {
+        let (one, other) = (
+            target(&[("__address__", "a:1"), ("node", "x")]),
+            target(&[("__address__", "a:1"), ("node", "y")]),
+        );
+        let excluded = ["node".to_owned()];
+        assert_eq!(one.key_without(&excluded), other.key_without(&excluded));
+        assert_eq!(one.key_without(&excluded), target(&[("__address__", "a:1")]).key());
     }
 
     #[test]

@@ -1,3 +1,16 @@
 //! Components of the namespace `discovery`.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `refreshed.rs` | the frame of all that look again and again: keeps the last good, exports changes only |
+//! | `groups.rs` | lists of target groups in JSON and YAML |
 
+pub mod dns;
 pub mod file;
+pub mod http;
+pub mod relabel;
+
+mod groups;
+mod refreshed;
+
+pub use refreshed::Refreshed;

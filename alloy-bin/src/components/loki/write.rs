@@ -55,7 +55,7 @@ impl Decode for EndpointArguments {
         // With a log in between nothing is given up after a number of tries, and there is no queue in memory.
         body.unsupported(&["max_backoff_retries", "queue_config"]);
         let arguments = EndpointArguments {
-            common: EndpointBlock::read(body, Duration::from_secs(10)),
+            common: EndpointBlock::read(body, Duration::from_secs(10), true),
             batch_size: body.optional("batch_size", ByteSize(1 << 20)),
             batch_wait: body.optional("batch_wait", Duration::from_secs(1)),
             min_backoff: body.optional("min_backoff_period", Duration::from_millis(500)),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use crate::config::{Body, Decode, Value};
 use crate::formats::{REMOTE_WRITE_HEADERS, RemoteWriteEncoder, compress, join};
 use crate::graph::{Component, ConsumeError, Consumer, Context, ExportType, MetricsReceiver, export};
 use crate::outbox::{Batching, EndpointBlock, Group, OnTooManyRequests, Outbox, Piece, Retry, WalBlock};
+use crate::relabel::{CacheLimit, Relabeler, Rules};
 use crate::telemetry::{Labels, Page, Sample, SampleBatch};
 
 /// What the block says.
@@ -28,6 +29,7 @@ pub struct Arguments {
 struct EndpointArguments {
     common: EndpointBlock,
     queue: Queue,
+    rules: Rules,
 }
 
 /// A `queue_config` block, as far as it has a meaning with a log in between.
@@ -64,11 +66,11 @@ impl Decode for EndpointArguments {
             "round_robin_dns",
             "send_exemplars",
             "send_native_histograms",
-            "write_relabel_config",
         ]);
         EndpointArguments {
-            common: EndpointBlock::read(body, Duration::from_secs(30)),
+            common: EndpointBlock::read(body, Duration::from_secs(30), false),
             queue: body.block("queue_config").unwrap_or_default(),
+            rules: Rules::read(body, "write_relabel_config"),
         }
     }
 }
@@ -128,16 +130,37 @@ pub struct RemoteWrite {
 struct Endpoints {
     id: Arc<str>,
     encoder: RemoteWriteEncoder,
-    /// Each with `max_samples_per_send`.
-    all: Group<usize>,
+    all: Group<Shaping>,
+}
+
+/// What an endpoint makes of a batch.
+struct Shaping {
+    /// `max_samples_per_send`.
+    max_samples: usize,
+    /// `write_relabel_config`; its rules see the external labels, so what it gives has them.
+    relabeler: Option<(Relabeler, RemoteWriteEncoder)>,
+}
+
+/// How long series are remembered that end without a marker. One that comes back later is worked out anew.
+const RELABEL_MEMORY: CacheLimit = CacheLimit::Age(Duration::from_secs(600));
+
+impl Shaping {
+    fn new(arguments: &EndpointArguments, external: &Labels) -> Self {
+        let relabeler = (!arguments.rules.is_empty()).then(|| {
+            let plain = RemoteWriteEncoder::new(&Labels::new::<&str, &str>([]));
+            (Relabeler::new(arguments.rules.clone(), external.clone(), RELABEL_MEMORY), plain)
+        });
+        Shaping { max_samples: arguments.queue.max_samples_per_send, relabeler }
+    }
 }
 
 impl RemoteWrite {
     fn endpoint(
         arguments: &EndpointArguments,
         wal: &WalBlock,
+        external: &Labels,
         context: &Context,
-    ) -> anyhow::Result<(Outbox, usize)> {
+    ) -> anyhow::Result<(Outbox, Shaping)> {
         let queue = &arguments.queue;
         let retry = Retry {
             min_backoff: queue.min_backoff,
@@ -153,7 +176,7 @@ impl RemoteWrite {
         };
         let options =
             arguments.common.options(&REMOTE_WRITE_HEADERS, retry, batching, wal, &context.storage)?;
-        Ok((Outbox::open(options)?, queue.max_samples_per_send))
+        Ok((Outbox::open(options)?, Shaping::new(arguments, external)))
     }
 }
 
@@ -164,12 +187,13 @@ impl Component for RemoteWrite {
     type Arguments = Arguments;
 
     fn build(arguments: Arguments, context: Context) -> anyhow::Result<Self> {
+        let external = Labels::new(&arguments.external_labels);
         let all = arguments
             .endpoints
             .iter()
-            .map(|endpoint| RemoteWrite::endpoint(endpoint, &arguments.wal, &context));
+            .map(|endpoint| RemoteWrite::endpoint(endpoint, &arguments.wal, &external, &context));
         let all = Group::new(all.collect::<anyhow::Result<_>>()?);
-        let encoder = RemoteWriteEncoder::new(&Labels::new(&arguments.external_labels));
+        let encoder = RemoteWriteEncoder::new(&external);
         let endpoints = Arc::new(Endpoints { id: context.id.clone(), encoder, all });
         context.exports.set("receiver", Value::from(endpoints.clone() as MetricsReceiver));
         Ok(RemoteWrite { arguments, endpoints })
@@ -271,11 +295,19 @@ impl Consumer<SampleBatch> for Endpoints {
         let mut refused = None;
         let mut taken = false;
         let mut encoded: Option<(usize, Vec<Piece>)> = None;
-        for (outbox, max_samples) in self.all.iter() {
-            let reusable = encoded.take().filter(|(encoded_for, _)| encoded_for == max_samples);
-            let (_, pieces) = encoded.insert(
-                reusable.unwrap_or_else(|| (*max_samples, pieces(&self.encoder, batch, *max_samples))),
-            );
+        for (outbox, Shaping { max_samples, relabeler }) in self.all.iter() {
+            let own;
+            let pieces = match relabeler {
+                Some((relabeler, encoder)) => {
+                    own = pieces(encoder, &relabeler.relabel(batch, Instant::now()), *max_samples);
+                    &own
+                }
+                None => {
+                    let reusable = encoded.take().filter(|(encoded_for, _)| encoded_for == max_samples);
+                    let encode = || (*max_samples, pieces(&self.encoder, batch, *max_samples));
+                    &encoded.insert(reusable.unwrap_or_else(encode)).1
+                }
+            };
             match outbox.accept(pieces).await {
                 Ok(()) => taken = true,
                 Err(error) => refused = Some(error),

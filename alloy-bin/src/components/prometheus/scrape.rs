@@ -13,13 +13,14 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Body, ByteSize, Decode};
-use crate::formats::{Protocol, accept_header};
+use crate::config::{Body, ByteSize, ConversionError, Decode, FromValue, Value};
+use crate::formats::{Escaping, Protocol, accept_header};
 use crate::graph::{Component, Context, ExportType, Fanout, Health, MetricsReceiver};
+use crate::http_client::{HttpClient, HttpClientOptions};
 use crate::ownership::{Shard, Sharing, Turn};
 use crate::scraping::{
-    self, Compression, Ended, Fetcher, LabelPolicy, Limits, ScrapeFigures, Settings, SlotFile, Spec,
-    TimestampPolicy,
+    self, Common, Compression, Ended, Fetcher, LabelPolicy, Limits, NamePolicy, Policy, ScrapeFigures,
+    Settings, SlotFile, Spec, TimestampPolicy,
 };
 use crate::telemetry::{Page, SampleBatch, Target};
 
@@ -28,19 +29,22 @@ pub struct Arguments {
     targets: Vec<Target>,
     forward_to: Vec<MetricsReceiver>,
     sharing: Sharing,
+    excluded_labels: Vec<String>,
     job_name: Option<String>,
     interval: Duration,
     timeout: Duration,
     scheme: String,
     metrics_path: String,
     params: BTreeMap<String, Vec<String>>,
-    honor_labels: bool,
-    honor_timestamps: bool,
+    policy: Policy,
+    escaping: Escaping,
+    extra_metrics: bool,
+    target_limit: usize,
     compression: bool,
     body_size_limit: ByteSize,
-    sample_limit: usize,
     protocols: Vec<String>,
     fallback: String,
+    http: HttpClientOptions,
 }
 
 /// Alloy has no limit; one page of 1 GB should not end the agent. The largest pages in the field are some 100 MB.
@@ -48,59 +52,36 @@ const BODY_SIZE_LIMIT: ByteSize = ByteSize(256 << 20);
 
 impl Decode for Arguments {
     fn decode(body: &mut Body<'_>) -> Self {
-        body.unsupported(&[
-            "authorization",
-            "basic_auth",
-            "bearer_token",
-            "bearer_token_file",
-            "convert_classic_histograms_to_nhcb",
-            "enable_http2",
-            "enable_protobuf_negotiation",
-            "enable_type_and_unit_labels",
-            "extra_metrics",
-            "follow_redirects",
-            "honor_metadata",
-            "http_headers",
-            "label_limit",
-            "label_name_length_limit",
-            "label_value_length_limit",
-            "metric_name_escaping_scheme",
-            "metric_name_validation_scheme",
-            "native_histogram_bucket_limit",
-            "native_histogram_min_bucket_factor",
-            "no_proxy",
-            "oauth2",
-            "proxy_connect_header",
-            "proxy_from_environment",
-            "proxy_url",
-            "scrape_classic_histograms",
-            "scrape_failure_log_file",
-            "scrape_native_histograms",
-            "start_timestamp_zero_ingestion",
-            "target_limit",
-            "tls_config",
-            "track_timestamps_staleness",
-        ]);
+        for name in UNSUPPORTED_FLAGS {
+            only(body, name, &false);
+        }
+        only(body, "native_histogram_bucket_limit", &0);
+        only(body, "native_histogram_min_bucket_factor", &0.0);
+        only(body, "scrape_failure_log_file", &String::new());
+        let clustering: Clustering = body.block("clustering").unwrap_or_default();
         let arguments = Arguments {
             targets: body.required("targets"),
             forward_to: body.required("forward_to"),
-            sharing: body.block("clustering").unwrap_or_default(),
+            sharing: clustering.sharing,
+            excluded_labels: clustering.excluded_labels,
             job_name: body.optional("job_name", None),
             interval: body.optional("scrape_interval", Duration::from_secs(60)),
             timeout: body.optional("scrape_timeout", Duration::from_secs(10)),
             scheme: body.optional("scheme", "http".to_owned()),
             metrics_path: body.optional("metrics_path", "/metrics".to_owned()),
             params: body.optional("params", BTreeMap::new()),
-            honor_labels: body.optional("honor_labels", false),
-            honor_timestamps: body.optional("honor_timestamps", true),
+            policy: policy(body),
+            escaping: body.optional("metric_name_escaping_scheme", Escaping::default()),
+            extra_metrics: body.optional("extra_metrics", false),
+            target_limit: body.optional("target_limit", 0),
             compression: body.optional("enable_compression", true),
             body_size_limit: body.optional("body_size_limit", BODY_SIZE_LIMIT),
-            sample_limit: body.optional("sample_limit", 0),
             protocols: body.optional(
                 "scrape_protocols",
                 Protocol::DEFAULT.map(|protocol| protocol.name().to_owned()).into(),
             ),
             fallback: body.optional("scrape_fallback_protocol", "PrometheusText0.0.4".to_owned()),
+            http: HttpClientOptions::read(body, true),
         };
         if arguments.interval < Duration::from_millis(10) {
             body.error_at("scrape_interval", "must be at least 10ms");
@@ -109,8 +90,12 @@ impl Decode for Arguments {
             let message = "must be above zero and not longer than scrape_interval";
             body.error_at("scrape_timeout", format!("scrape_timeout {message}"));
         }
-        if arguments.scheme != "http" {
-            body.error_at("scheme", "only \"http\" is supported here yet");
+        if arguments.escaping == Escaping::AllowUtf8 && arguments.policy.names == NamePolicy::Legacy {
+            let message = "\"allow-utf-8\" needs metric_name_validation_scheme = \"utf8\"";
+            body.error_at("metric_name_escaping_scheme", message);
+        }
+        if !matches!(arguments.scheme.as_str(), "http" | "https") {
+            body.error_at("scheme", "must be \"http\" or \"https\"");
         }
         for (attribute, names) in [
             ("scrape_protocols", arguments.protocols.as_slice()),
@@ -125,13 +110,71 @@ impl Decode for Arguments {
     }
 }
 
+/// What Alloy can do and this agent cannot; to say that it is off is fine.
+const UNSUPPORTED_FLAGS: [&str; 7] = [
+    "convert_classic_histograms_to_nhcb",
+    "enable_protobuf_negotiation",
+    "enable_type_and_unit_labels",
+    "honor_metadata",
+    "scrape_classic_histograms",
+    "scrape_native_histograms",
+    "start_timestamp_zero_ingestion",
+];
+
+/// Takes no other value than the default.
+fn only<T: FromValue + PartialEq + Clone>(body: &mut Body<'_>, name: &str, default: &T) {
+    if body.optional(name, default.clone()) != *default {
+        body.error_at(name, format!("{name:?} is known to Alloy but not supported here; leave it out"));
+    }
+}
+
+fn policy(body: &mut Body<'_>) -> Policy {
+    let honors_labels = body.optional("honor_labels", false);
+    let honors_timestamps = body.optional("honor_timestamps", true);
+    let schemes = [("legacy", NamePolicy::Legacy), ("utf8", NamePolicy::Utf8)];
+    let scheme: Value = body.optional("metric_name_validation_scheme", "legacy".into());
+    let names = ConversionError::one_of(&scheme, &schemes).unwrap_or_else(|_| {
+        body.error_at("metric_name_validation_scheme", "must be \"legacy\" or \"utf8\"");
+        NamePolicy::Legacy
+    });
+    Policy {
+        labels: if honors_labels { LabelPolicy::Page } else { LabelPolicy::Target },
+        timestamps: if honors_timestamps { TimestampPolicy::Page } else { TimestampPolicy::Slot },
+        names,
+        tracks_timestamps: body.optional("track_timestamps_staleness", false),
+        sample_limit: body.optional("sample_limit", 0),
+        label_limit: body.optional("label_limit", 0),
+        label_name_length_limit: body.optional("label_name_length_limit", 0),
+        label_value_length_limit: body.optional("label_value_length_limit", 0),
+    }
+}
+
+/// A `clustering` block.
+#[derive(Default)]
+struct Clustering {
+    sharing: Sharing,
+    excluded_labels: Vec<String>,
+}
+
+impl Decode for Clustering {
+    fn decode(body: &mut Body<'_>) -> Self {
+        let sharing = Sharing::decode(body);
+        Clustering { sharing, excluded_labels: body.optional("excluded_labels", Vec::new()) }
+    }
+}
+
+impl FromValue for Escaping {
+    fn from_value(value: &Value) -> Result<Self, ConversionError> {
+        ConversionError::one_of(value, &Escaping::ALL.map(|escaping| (escaping.name(), escaping)))
+    }
+}
+
 /// The component.
 pub struct Scrape {
     id: Arc<str>,
     sharing: Sharing,
     slots: Arc<SlotFile>,
     shard: Shard,
-    fetcher: Fetcher,
     figures: Arc<ScrapeFigures>,
     /// `None` until the arguments are first adopted.
     plan: Mutex<Option<Arc<Plan>>>,
@@ -145,22 +188,27 @@ pub struct Scrape {
 struct Plan {
     targets: HashMap<u64, Arc<Spec>>,
     settings: Arc<Settings>,
+    fetcher: Fetcher,
     receivers: Fanout<SampleBatch>,
 }
 
 impl Scrape {
     /// Targets that cannot be scraped are reported and left out; the others go on.
     fn plan(&self, arguments: Arguments) -> Plan {
-        let job = arguments.job_name.as_deref().unwrap_or(&self.id);
-        let params = arguments
-            .params
-            .iter()
-            .flat_map(|(name, values)| values.iter().map(|value| (name.clone(), value.clone())));
-        let params: Vec<_> = params.collect();
+        let params = arguments.params.into_iter();
+        let params =
+            params.flat_map(|(name, values)| values.into_iter().map(move |value| (name.clone(), value)));
+        let common = Common {
+            scheme: arguments.scheme,
+            path: arguments.metrics_path,
+            params: params.collect(),
+            job: arguments.job_name.unwrap_or_else(|| self.id.to_string()),
+            excluded_labels: arguments.excluded_labels,
+        };
         let mut targets = HashMap::new();
         let mut errors = Vec::new();
         for target in arguments.targets {
-            match Spec::new(&target, &arguments.scheme, &arguments.metrics_path, &params, job) {
+            match Spec::new(&target, &common) {
                 Ok(spec) => {
                     targets.insert(spec.key, Arc::new(spec));
                 }
@@ -184,6 +232,7 @@ impl Scrape {
             arguments.protocols.iter().filter_map(|name| Protocol::from_name(name)).collect();
         let settings = Settings {
             interval: arguments.interval,
+            http: arguments.http,
             limits: Limits {
                 timeout: arguments.timeout,
                 body_bytes: if arguments.body_size_limit.0 == 0 {
@@ -193,24 +242,27 @@ impl Scrape {
                 },
                 compression: if arguments.compression { Compression::Gzip } else { Compression::Identity },
             },
-            accept: accept_header(&protocols),
+            accept: accept_header(&protocols, arguments.escaping),
             fallback: Protocol::from_name(&arguments.fallback),
-            labels: if arguments.honor_labels { LabelPolicy::Page } else { LabelPolicy::Target },
-            timestamps: if arguments.honor_timestamps {
-                TimestampPolicy::Page
-            } else {
-                TimestampPolicy::Slot
-            },
-            sample_limit: arguments.sample_limit,
+            policy: arguments.policy,
+            extra_metrics: arguments.extra_metrics,
+            refusal: too_many(targets.len(), arguments.target_limit),
         };
-        Plan { targets, settings: Arc::new(settings), receivers: Fanout::new(arguments.forward_to) }
+        // Targets that stay keep their connections.
+        let before = self.plan.lock().expect("no code panics while holding it").clone();
+        let fetcher = match before.filter(|plan| plan.settings.http == settings.http) {
+            Some(plan) => plan.fetcher.clone(),
+            None => Fetcher::new(HttpClient::new(&settings.http)),
+        };
+        Plan { targets, settings: Arc::new(settings), fetcher, receivers: Fanout::new(arguments.forward_to) }
     }
 
     fn adopt(&self, arguments: Arguments) {
         let plan = Arc::new(self.plan(arguments));
-        let names = plan.targets.values().map(|spec| (spec.key, spec.url.to_string()));
-        self.shard.set_keys(names.collect());
+        let names: Vec<_> = plan.targets.values().map(|spec| (spec.key, spec.url.to_string())).collect();
+        // The plan comes first: a target that has to stop looks into it whether it is gone or only moves.
         *self.plan.lock().expect("no code panics while holding it") = Some(plan);
+        self.shard.set_keys(names);
         self.replanned.notify_one();
     }
 
@@ -234,7 +286,7 @@ impl Scrape {
             return;
         };
         let stop = CancellationToken::new();
-        let shared = (self.fetcher.clone(), plan.receivers.clone(), self.figures.clone());
+        let shared = (plan.fetcher.clone(), plan.receivers.clone(), self.figures.clone());
         let done_ms = done_ms.or_else(|| self.last_life(key, &plan.settings));
         let (keep, slots) = (self.shard.keeper(), self.slots.clone());
         let taken = move |slot_ms: i64| {
@@ -281,6 +333,11 @@ impl Scrape {
     }
 }
 
+/// As Prometheus does: over the limit, all targets are down.
+fn too_many(targets: usize, limit: usize) -> Option<String> {
+    (limit > 0 && targets > limit).then(|| format!("{targets} targets are more than {limit} (target_limit)"))
+}
+
 /// Where the last slots are kept. Targets that had none for a day are forgotten.
 fn open_slots(storage: &Path) -> anyhow::Result<Arc<SlotFile>> {
     const FORGET_AFTER_MS: i64 = 86_400_000;
@@ -322,7 +379,6 @@ impl Component for Scrape {
             id: context.id,
             slots: open_slots(&context.storage)?,
             sharing: arguments.sharing,
-            fetcher: Fetcher::default(),
             figures: Arc::default(),
             plan: Mutex::default(),
             replanned: Notify::new(),

@@ -7,8 +7,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::formats::{Protocol, accept_header};
+use crate::formats::{Escaping, Protocol, accept_header};
 use crate::graph::{ConsumeError, Consumer};
+use crate::http_client::HttpClient;
 use crate::scraping::Compression;
 use crate::testing::{Behaviour, Targets};
 
@@ -79,18 +80,24 @@ struct Living {
     stop: CancellationToken,
 }
 
+fn common(params: Vec<(String, String)>, job: &str) -> Common {
+    let (scheme, path) = ("http".to_owned(), "/metrics".to_owned());
+    Common { scheme, path, params, job: job.to_owned(), excluded_labels: Vec::new() }
+}
+
 impl World {
     async fn new() -> World {
         let targets = Targets::start(1, 2).await.unwrap();
-        let spec = Arc::new(Spec::new(&targets.target(0), "http", "/metrics", &[], "test").unwrap());
+        let spec = Arc::new(Spec::new(&targets.target(0), &common(Vec::new(), "test")).unwrap());
         let settings = Settings {
             interval: INTERVAL,
+            http: HttpClientOptions::default(),
             limits: Limits { timeout: PATIENCE, body_bytes: 1 << 20, compression: Compression::Gzip },
-            accept: accept_header(&Protocol::DEFAULT),
+            accept: accept_header(&Protocol::DEFAULT, Escaping::default()),
             fallback: None,
-            labels: LabelPolicy::Target,
-            timestamps: TimestampPolicy::Page,
-            sample_limit: 0,
+            policy: Policy::default(),
+            extra_metrics: false,
+            refusal: None,
         };
         World { targets, recorder: Arc::default(), figures: Arc::default(), spec, settings }
     }
@@ -105,7 +112,11 @@ impl World {
 
     fn begin_with(&self, done_ms: Option<i64>, receiver: Arc<dyn Consumer<SampleBatch>>) -> Living {
         let stop = CancellationToken::new();
-        let shared = (Fetcher::default(), Fanout::new(vec![receiver]), self.figures.clone());
+        let shared = (
+            Fetcher::new(HttpClient::new(&self.settings.http)),
+            Fanout::new(vec![receiver]),
+            self.figures.clone(),
+        );
         let settings = Arc::new(self.settings.clone());
         let task = tokio::spawn(live(self.spec.clone(), settings, shared, done_ms, |_| {}, stop.clone()));
         Living { task, stop }
@@ -265,12 +276,43 @@ async fn samples_that_nobody_takes_are_counted() {
     assert_eq!(count(&world.figures.refused_samples) % 8, 0, "three of the page and five of the agent's own");
 }
 
+#[tokio::test]
+async fn what_is_said_of_a_scrape_can_be_more() {
+    let mut world = World::new().await;
+    world.settings.extra_metrics = true;
+    world.settings.policy.sample_limit = 7;
+    let living = world.begin(None);
+    let value = async |name: &str| world.samples(name, 1).await[0].value;
+    assert_eq!(value("scrape_sample_limit").await, 7.0);
+    assert_eq!(value("scrape_timeout_seconds").await, PATIENCE.as_secs_f64());
+    assert!(value("scrape_body_size_bytes").await > 100.0);
+    let farewell = Seen::all(&living.end().await.farewell);
+    assert!(farewell.iter().any(|seen| seen.name == "scrape_body_size_bytes" && seen.is_marker()));
+
+    let mut world = World::new().await;
+    world.settings.extra_metrics = true;
+    world.settings.limits.body_bytes = 10;
+    let living = world.begin(None);
+    assert_eq!(world.samples("scrape_body_size_bytes", 1).await[0].value, -1.0);
+    living.end().await;
+}
+
+#[tokio::test]
+async fn too_many_targets_are_all_down() {
+    let mut world = World::new().await;
+    world.settings.refusal = Some("2 targets are more than 1 (target_limit)".to_owned());
+    let living = world.begin(None);
+    assert_eq!(world.samples("up", 1).await[0].value, 0.0);
+    living.end().await;
+    assert!(world.targets.scrapes(0).is_empty());
+}
+
 #[test]
 fn a_target_says_where_its_page_is_and_what_it_is_called() {
     let check = |pairs: &[(&str, &str)], expected: &str| {
         let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let params = [("a".to_owned(), "1 2".to_owned()), ("b".to_owned(), "&".to_owned())];
-        let shown = match Spec::new(&Target(pairs.collect()), "http", "/metrics", &params, "job") {
+        let shown = match Spec::new(&Target(pairs.collect()), &common(params.to_vec(), "job")) {
             Ok(spec) => spec.url.to_string(),
             Err(error) => error.to_string(),
         };
@@ -278,9 +320,10 @@ fn a_target_says_where_its_page_is_and_what_it_is_called() {
     };
     check(&[("__address__", "h:1")], "http://h:1/metrics?a=1%202&b=%26");
     check(&[("__address__", "h"), ("__metrics_path__", "x"), ("__param_a", "3")], "http://h/x?b=%26&a=3");
+    check(&[("__address__", "h:1"), ("__scheme__", "https")], "https://h:1/metrics?a=1%202&b=%26");
     check(
-        &[("__address__", "h"), ("__scheme__", "https")],
-        "target h: the scheme \"https\" is not supported; only http is",
+        &[("__address__", "h"), ("__scheme__", "ftp")],
+        "target h: the scheme \"ftp\" is not supported; http and https are",
     );
     check(&[("job", "x")], "target : has no label __address__");
     check(
