@@ -47,7 +47,9 @@ async fn a_hundred_reloads_under_load_lose_and_double_nothing() {
         }
         tokio::time::sleep(Duration::from_millis(chance.below(40))).await;
     }
-    run.judge(taken, refused).await;
+    run.judge(refused).await;
+    run.end_with_other_settings().await;
+    run.judge_deliveries(taken, refused);
 }
 
 /// The world around the agent.
@@ -103,7 +105,7 @@ impl Run {
         line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
     }
 
-    async fn judge(&mut self, taken: usize, refused: usize) {
+    async fn judge(&mut self, refused: usize) {
         let deadline = Instant::now() + PATIENCE;
         while !self.lost_lines().is_empty() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -118,9 +120,35 @@ impl Run {
             self.metric("alloy_config_last_load_successful"),
             f64::from(u8::from(!RELOADS.is_multiple_of(3)))
         );
+    }
+
+    /// SIGHUP has the same configuration loaded again, and what it says to the agent itself takes effect without a restart.
+    async fn end_with_other_settings(&mut self) {
+        let folder = self.folder.path();
+        let text = steady(&self.receiver, &self.targets, folder, 0) + "logging {\n  format = \"json\"\n}\n";
+        self.configure(&text);
+        self.agent.get("/-/reload").expect("it is right");
+
+        let json = |agent: &Process| {
+            let said = agent.last_words(usize::MAX);
+            said.lines()
+                .filter(|line| line.starts_with('{') && line.contains("the configuration is loaded"))
+                .count()
+        };
+        assert!(json(&self.agent) > 0, "{}", self.agent.last_words(5));
+        // The file does not change any more, so that whatever is loaded now is loaded for the signal.
+        let before = self.metric("alloy_config_last_load_success_timestamp_seconds");
+        self.agent.hang_up().expect("it runs");
+        let deadline = Instant::now() + PATIENCE;
+        while self.metric("alloy_config_last_load_success_timestamp_seconds") == before {
+            assert!(Instant::now() < deadline, "SIGHUP is not heard:\n{}", self.agent.last_words(20));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         let status = self.agent.terminate(PATIENCE).expect("it ends when asked to");
         assert!(status.success(), "it ends with {status}:\n{}", self.agent.last_words(20));
+    }
 
+    fn judge_deliveries(&self, taken: usize, refused: usize) {
         let made_anew = self.agent.last_words(usize::MAX).matches("a component is made anew").count();
         let counts = self.receiver.counts();
         let lines: u64 = self.files.iter().map(LogWriter::written).sum();

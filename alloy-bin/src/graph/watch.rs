@@ -36,7 +36,8 @@ pub async fn watch(graph: &Graph, look_every: Duration, hints: Hints) {
         // After the folders are watched, so that no change falls in between.
         if let Some(found) = look(&files).await.filter(|found| *found != files) {
             tokio::time::sleep(SETTLE).await;
-            if look(&files).await == Some(found) {
+            // Somebody may have asked for a reload in between.
+            if look(&files).await.as_ref() == Some(&found) && graph.files() != found {
                 // The graph says how it went.
                 let _ = graph.reload().await;
             }

@@ -401,7 +401,10 @@ mod tests {
                     torn[half..half + cut].copy_from_slice(&whole[half..half + cut]);
                     fs::write(&path, &torn).unwrap();
                     let pairs: Vec<(u64, u64)> = expected.iter().map(|(key, offset)| (*key, *offset)).collect();
-                    prop_assert_eq!(found(folder.path()), pairs);
+                    // The bytes that are missing may be those that were there: then nothing was cut short.
+                    if torn != whole {
+                        prop_assert_eq!(found(folder.path()), pairs);
+                    }
                     fs::write(&path, &whole).unwrap();
                 }
                 expected.insert(key, offset);

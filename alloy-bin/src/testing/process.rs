@@ -121,6 +121,13 @@ impl Process {
         Ok(())
     }
 
+    /// SIGHUP: it shall load its configuration anew.
+    pub fn hang_up(&self) -> anyhow::Result<()> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP)?;
+        Ok(())
+    }
+
     /// Whether it answers 200 on `/-/ready`.
     pub fn is_ready(&self) -> bool {
         self.get("/-/ready").is_ok()

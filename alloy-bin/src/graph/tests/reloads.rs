@@ -172,6 +172,17 @@ async fn the_hash_is_that_of_the_file_and_of_what_runs() {
     world.end().await;
 }
 
+#[tokio::test]
+async fn a_component_that_is_gone_owns_nothing() {
+    let flags = ClusterFlags::default();
+    let ownership = ownership::start(&flags, "host", ([127, 0, 0, 1], 1).into()).await.unwrap().ownership;
+    let shard = ownership.shard("prometheus.scrape.a", Default::default());
+    shard.set_keys(vec![(1, "one".to_owned())]);
+    assert_eq!(ownership.list().len(), 1);
+    drop(shard);
+    assert_eq!(ownership.list().len(), 0);
+}
+
 /// Waits until a watched world has stopped `gone` and runs `new`.
 async fn until_swapped(world: &World, new: &str, gone: &str) {
     world.journal.wait_for(&format!("run {new}")).await;
