@@ -114,14 +114,20 @@ impl Run {
             self.metric("alloy_scrape_slots_missed_total{component_id=\"prometheus.scrape.steady\""),
             0.0
         );
-        assert_eq!(self.metric("alloy_config_last_load_successful"), f64::from(u8::from(RELOADS % 3 != 0)));
+        assert_eq!(
+            self.metric("alloy_config_last_load_successful"),
+            f64::from(u8::from(!RELOADS.is_multiple_of(3)))
+        );
         let status = self.agent.terminate(PATIENCE).expect("it ends when asked to");
         assert!(status.success(), "it ends with {status}:\n{}", self.agent.last_words(20));
 
+        let made_anew = self.agent.last_words(usize::MAX).matches("a component is made anew").count();
         let counts = self.receiver.counts();
         let lines: u64 = self.files.iter().map(LogWriter::written).sum();
         let scrapes: usize = self.targets.scrape_counts().iter().sum();
-        println!("{taken} taken, {refused} refused; {scrapes} pages, {lines} lines; {counts:?}");
+        println!(
+            "{taken} taken, {refused} refused; {made_anew} components made anew; {scrapes} pages, {lines} lines; {counts:?}"
+        );
         assert_eq!(self.lost_lines(), Vec::<String>::new());
         assert_eq!(counts.doubled_lines, 0);
         assert_eq!(
@@ -135,6 +141,7 @@ impl Run {
             assert_eq!(pages, expected, "target {index}");
         }
         assert!(lines > 500 && scrapes >= TARGETS * 3, "hardly anything happened");
+        assert!(made_anew >= 3, "the endpoints hardly changed: {made_anew}");
         let complaints = self.receiver.inspect(|recorded| recorded.complaints.clone());
         assert_eq!(complaints, Vec::<String>::new());
     }

@@ -1,8 +1,9 @@
 //! [`Assignment`]: the owner of every key at once, kept up to date with few looks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use crate::bounded;
 use crate::{Key, Member, NodeName, Phase, Sharder, View};
 
 /// A key that changes hands.
@@ -24,6 +25,9 @@ const NOBODY: u32 = u32::MAX;
 /// A join compares what each key's owner drew with the newcomers' draws only, and a leave looks only at the leaver's keys.
 /// Both follow from minimal disruption (contract line 4 of [`Sharder`]): the owner among all is also the owner among any
 /// part of the members that it belongs to. Memory: 24 bytes per key.
+///
+/// With a bound on the load ([`bounded`](Assignment::bounded)) every change looks at all keys, since what one member refuses
+/// is another's: the owners are a function of keys, costs and view alone, whatever came before.
 pub struct Assignment {
     sharder: Arc<dyn Sharder>,
     view: Arc<View>,
@@ -34,6 +38,9 @@ pub struct Assignment {
     /// For each key, the upper half of what its owner drew, if the sharder draws.
     draws: Vec<u32>,
     names: Vec<NodeName>,
+    load_max_percent: Option<u32>,
+    /// Of the keys that do not cost 1.
+    costs: HashMap<Key, u32>,
 }
 
 impl Assignment {
@@ -46,7 +53,23 @@ impl Assignment {
             owners: Vec::new(),
             draws: Vec::new(),
             names: Vec::new(),
+            load_max_percent: None,
+            costs: HashMap::new(),
         }
+    }
+
+    /// The same, in which nobody owns more than so many percent of the mean load by its weight: 110 is sensible from 200 keys
+    /// per member on, and less than 100 counts as 100. A single key that costs more is owned all the same. Whoever compares
+    /// owners must know the same keys and costs.
+    pub fn bounded(sharder: Arc<dyn Sharder>, load_max_percent: u32) -> Self {
+        Assignment { load_max_percent: Some(load_max_percent), ..Assignment::new(sharder) }
+    }
+
+    /// Sets what keys of the set cost relative to each other, for a bound; those that are not named cost 1, and 0 counts as 1.
+    /// The moves are the keys whose owner changes.
+    pub fn set_costs(&mut self, costs: impl IntoIterator<Item = (Key, u32)>) -> Vec<Move> {
+        self.costs = costs.into_iter().filter(|(_, cost)| *cost > 1).collect();
+        self.spread(self.keys.clone())
     }
 
     /// The owner of a key of the set.
@@ -65,6 +88,10 @@ impl Assignment {
         let mut next: Vec<Key> = keys.into_iter().collect();
         next.sort_unstable();
         next.dedup();
+        if self.load_max_percent.is_some() {
+            self.costs.retain(|key, _| next.binary_search(key).is_ok());
+            return self.spread(next);
+        }
         let mut moves = Vec::new();
         for (key, owner) in self.iter() {
             if next.binary_search(&key).is_err() {
@@ -106,6 +133,11 @@ impl Assignment {
         if came.is_empty() && gone.is_empty() {
             return Vec::new();
         }
+        if self.load_max_percent.is_some() {
+            let moves = self.spread(self.keys.clone());
+            self.forget_names();
+            return moves;
+        }
         let mut moved = self.give_away(&gone);
         if !came.is_empty() {
             let newcomers = View::new(0, came);
@@ -123,6 +155,33 @@ impl Assignment {
         });
         let moves = moves.collect();
         self.forget_names();
+        moves
+    }
+
+    /// Gives every key of the next set its owner within the bound; nothing without a bound.
+    fn spread(&mut self, next: Vec<Key>) -> Vec<Move> {
+        let Some(load_max_percent) = self.load_max_percent else { return Vec::new() };
+        let view = self.view.clone();
+        let places: Vec<u32> = view.members().iter().map(|member| self.place_of(&member.node.name)).collect();
+        let costs: Vec<u32> = next.iter().map(|key| self.costs.get(key).copied().unwrap_or(1)).collect();
+        let owners = bounded::spread(&*self.sharder, &view, &next, &costs, load_max_percent);
+        let owners = owners.into_iter().map(|owner| places.get(owner as usize).copied().unwrap_or(NOBODY));
+        let owners: Vec<u32> = owners.collect();
+        let mut moves = Vec::new();
+        for (key, owner) in self.iter() {
+            if next.binary_search(&key).is_err() {
+                moves.push(Move { key, from: owner.cloned(), to: None });
+            }
+        }
+        for (key, owner) in next.iter().zip(&owners) {
+            let known = self.keys.binary_search(key).ok();
+            let from = known.map_or(NOBODY, |index| self.owners[index]);
+            if known.is_none() || from != *owner {
+                let (from, to) = (self.name(from).cloned(), self.name(*owner).cloned());
+                moves.push(Move { key: *key, from, to });
+            }
+        }
+        (self.keys, self.draws, self.owners) = (next, vec![0; owners.len()], owners);
         moves
     }
 

@@ -57,6 +57,7 @@ mod rendezvous;
 mod ring;
 
 mod assignment;
+mod bounded;
 
 mod handover;
 

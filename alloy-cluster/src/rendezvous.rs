@@ -52,29 +52,31 @@ impl Sharder for Rendezvous {
     fn assign(&self, keys: &[Key], view: &View, owners: &mut [u32], draws: &mut [u32]) {
         let hashes = view.name_hashes();
         // Only what the loops need, side by side: 100 members fit into the nearest cache.
-        let active: Vec<(u64, u32)> = active(view).map(|index| (hashes[index], index as u32)).collect();
+        let active: Vec<usize> = active(view).collect();
         if active.is_empty() {
             owners.fill(u32::MAX);
         } else if has_equal_weights(view) {
+            let hashes: Vec<u64> = active.iter().map(|index| hashes[*index]).collect();
             let lanes = keys.chunks(LANES).zip(owners.chunks_mut(LANES)).zip(draws.chunks_mut(LANES));
             for ((keys, owners), draws) in lanes {
                 let mut some = [0; LANES];
                 for (lane, key) in some.iter_mut().zip(keys) {
                     *lane = mix(*key);
                 }
-                let (best, index) = best_of(&some, &active);
-                owners.copy_from_slice(&index[..keys.len()]);
-                for (draw, best) in draws.iter_mut().zip(best) {
-                    *draw = (best >> 32) as u32;
+                let (best, place) = best_of(&some, &hashes);
+                for ((owner, draw), (best, place)) in
+                    owners.iter_mut().zip(draws).zip(best.into_iter().zip(place))
+                {
+                    (*owner, *draw) = (active[place] as u32, (best >> 32) as u32);
                 }
             }
         } else {
             for ((key, owner), draw) in keys.iter().zip(owners).zip(draws) {
                 let key = mix(*key);
-                let drawn = active.iter().map(|(hash, index)| Draw {
-                    index: *index as usize,
-                    hash: number(key ^ hash),
-                    weight: view.members()[*index as usize].weight.max(1),
+                let drawn = active.iter().map(|index| Draw {
+                    index: *index,
+                    hash: number(key ^ hashes[*index]),
+                    weight: view.members()[*index].weight.max(1),
                 });
                 let winner = drawn.reduce(Draw::better).expect("somebody is active");
                 (*owner, *draw) = (winner.index as u32, (winner.hash >> 32) as u32);
@@ -113,19 +115,38 @@ impl Sharder for Rendezvous {
 /// Keys that are looked at together: their chains of multiplications do not wait for each other.
 const LANES: usize = 4;
 
-/// For each key the highest draw and who drew it; of two equal draws the first in the order of names.
-fn best_of(keys: &[u64; LANES], active: &[(u64, u32)]) -> ([u64; LANES], [u32; LANES]) {
-    let (mut best, mut index) = ([0; LANES], [active[0].1; LANES]);
-    for &(hash, member) in active {
+/// Members that are looked at together.
+const CHUNK: usize = 16;
+
+/// For each key the highest draw and the place of who drew it; of two equal draws the first in the order of names.
+///
+/// Only the highest draw of a chunk is kept while it is looked through, not who drew it: that is found by a second look at the
+/// one chunk of it, which spares a third of all work.
+fn best_of(keys: &[u64; LANES], hashes: &[u64]) -> ([u64; LANES], [usize; LANES]) {
+    let (mut best, mut place) = ([0; LANES], [0; LANES]);
+    for (at, chunk) in hashes.chunks(CHUNK).enumerate() {
+        let mut highest = [0; LANES];
+        for hash in chunk {
+            for lane in 0..LANES {
+                highest[lane] = number(keys[lane] ^ hash).max(highest[lane]);
+            }
+        }
         for lane in 0..LANES {
-            let drawn = number(keys[lane] ^ hash);
-            // No branch: which of 100 draws is a record cannot be predicted, and a wrong guess costs more than all else.
-            let is_better = drawn > best[lane];
-            best[lane] = if is_better { drawn } else { best[lane] };
-            index[lane] = if is_better { member } else { index[lane] };
+            // No branch: which of the chunks has a record cannot be predicted, and a wrong guess costs more than all else.
+            let is_better = highest[lane] > best[lane];
+            best[lane] = if is_better { highest[lane] } else { best[lane] };
+            place[lane] = if is_better { at * CHUNK } else { place[lane] };
         }
     }
-    (best, index)
+    for lane in 0..LANES {
+        let chunk = &hashes[place[lane]..hashes.len().min(place[lane] + CHUNK)];
+        let mut first = 0;
+        for (at, hash) in chunk.iter().enumerate().rev() {
+            first = if number(keys[lane] ^ hash) == best[lane] { at } else { first };
+        }
+        place[lane] += first;
+    }
+    (best, place)
 }
 
 fn active(view: &View) -> impl Iterator<Item = usize> {
@@ -171,19 +192,27 @@ impl Draw {
     }
 }
 
-/// The finalizer of MurmurHash3 (64 bits), in Stafford's variant 13: each input bit flips half of the output.
-pub(crate) const fn mix(value: u64) -> u64 {
-    let value = number(value);
-    value ^ (value >> 31)
+/// What a member with that hash of its name draws for a key, if all weigh the same.
+pub(crate) const fn draw(key: Key, name_hash: u64) -> u64 {
+    number(mix(key) ^ name_hash)
 }
 
-/// The same without its last step, which only touches the lower bits: draws are compared by their upper ones, and there are
-/// 100 of them for each key.
-const fn number(mut value: u64) -> u64 {
+/// The finalizer of MurmurHash3 (64 bits), in Stafford's variant 13: each input bit flips half of the output.
+pub(crate) const fn mix(mut value: u64) -> u64 {
     value ^= value >> 30;
     value = value.wrapping_mul(0xbf58_476d_1ce4_e5b9);
     value ^= value >> 27;
-    value.wrapping_mul(0x94d0_49bb_1331_11eb)
+    value = value.wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+/// The draw for a mixed key and the hash of a name, combined by xor: one multiplication, since there are 100 of them for each
+/// key. Both are random bits already; what is left to do is that the upper bits, by which draws are compared, depend on all
+/// bits of both. Loads and pairs of first and second are as even as dice: measured by `benches/cluster_sharding`.
+///
+/// The multiplier is by Steele and Vigna, "Computationally easy, spectrally good multipliers" (2022).
+const fn number(value: u64) -> u64 {
+    value.wrapping_mul(0xd134_2543_de82_ef95)
 }
 
 /// `-log2(hash / 2^64)` with 32 fractional bits, never rising as the hash grows.

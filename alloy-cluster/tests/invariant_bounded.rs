@@ -30,7 +30,7 @@ fn busiest(before: &[(String, u64)], after: &[(String, u64)]) -> u64 {
 #[test]
 fn faults_cost_a_bounded_number_of_packets_and_nothing_is_dropped() {
     let (mut worst, mut quiet) = (0, 0);
-    for seed in seeds(60) {
+    for seed in seeds(200) {
         let mut chaos = Chaos::settled(seed, NetworkOptions::bad(seed));
         for _ in 0..5 {
             let (before, began) = (packets(&chaos.network), chaos.network.now());

@@ -40,7 +40,7 @@ impl Orphans {
 #[test]
 fn a_crash_orphans_no_key_for_long() {
     let mut worst = Duration::ZERO;
-    for seed in seeds(60) {
+    for seed in seeds(200) {
         let mut chaos = Chaos::settled(seed, NetworkOptions::bad(seed));
         let name = chaos.some();
         chaos.network.crash(&name);
@@ -57,7 +57,7 @@ fn a_crash_orphans_no_key_for_long() {
 
 #[test]
 fn faults_orphan_no_key_for_long() {
-    for seed in seeds(60) {
+    for seed in seeds(200) {
         let mut chaos = Chaos::settled(seed, NetworkOptions::bad(seed));
         let mut orphans = Orphans::default();
         for _ in 0..5 {

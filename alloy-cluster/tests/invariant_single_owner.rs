@@ -20,7 +20,7 @@ fn doubled(network: &Network) -> Option<String> {
 
 #[test]
 fn planned_moves_never_have_two_owners() {
-    for seed in seeds(60) {
+    for seed in seeds(200) {
         let mut chaos = Chaos::settled(seed, NetworkOptions::bad(seed));
         for _ in 0..4 {
             let name = chaos.some();
@@ -45,7 +45,7 @@ fn planned_moves_never_have_two_owners() {
 
 #[test]
 fn after_faults_two_owners_end_soon_and_stay_away() {
-    for seed in seeds(60) {
+    for seed in seeds(200) {
         let mut chaos = Chaos::settled(seed, NetworkOptions::bad(seed));
         for _ in 0..8 {
             chaos.fault();

@@ -44,7 +44,7 @@ impl Acknowledged {
 #[test]
 fn a_start_is_never_older_than_what_was_acknowledged() {
     let mut starts = 0;
-    for seed in seeds(60) {
+    for seed in seeds(200) {
         let mut chaos = Chaos::settled(seed, NetworkOptions::bad(seed));
         let mut acknowledged = Acknowledged { checked: chaos.network.started().len(), ..Default::default() };
         acknowledged.look(&chaos.network);

@@ -12,7 +12,7 @@ use rand::RngExt;
 #[test]
 fn after_any_faults_views_are_equal_and_keys_are_owned() {
     let mut worst = Duration::ZERO;
-    for seed in seeds(60) {
+    for seed in seeds(200) {
         let mut chaos = Chaos::settled(seed, NetworkOptions::bad(seed));
         for _ in 0..10 {
             chaos.fault();

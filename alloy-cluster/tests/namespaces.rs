@@ -1,7 +1,7 @@
 //! Ten processes in ten network namespaces: kill, SIGSTOP, a partition that drops packets, heal.
 //!
-//! Needs root and `ip`; without them it prints why and passes. Loss and delay need `tc netem` in the kernel; without that it
-//! prints so and goes on over a network that loses nothing. The namespaces are named after the process, and are removed in
+//! Needs root and `ip`; without them it prints why and passes. Loss and delay are made by `tc netem`; where the kernel has none,
+//! the nodes themselves lose and delay the datagrams that they send, and their streams are as fast as they are. The namespaces are named after the process, and are removed in
 //! the end whatever happens.
 
 use std::io::{BufRead, BufReader};
@@ -10,10 +10,21 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use alloy_cluster::{ClusterConfig, LinkListen, Membership, Node, Phase, bind};
+use alloy_cluster::{
+    Cluster, ClusterConfig, Driver, LinkListen, Membership, Node, Phase, Transport, Udp, bind, bind_with,
+};
+use rand::RngExt;
+use tokio::net::TcpListener;
 
 const NODES: usize = 10;
 const NODE_VARIABLE: &str = "ALLOY_CLUSTER_NAMESPACE_NODE";
+/// Set if the kernel does not shape.
+const SHAPE_VARIABLE: &str = "ALLOY_CLUSTER_NAMESPACE_SHAPE";
+/// What is lost of 1,000 datagrams, and how late the others come, in milliseconds.
+const LOST: u32 = 10;
+const DELAY_MS: std::ops::Range<u64> = 5..15;
+/// How long a process is stopped.
+const STOPPED: Duration = Duration::from_secs(10);
 
 fn address(index: usize) -> String {
     format!("10.213.7.{}", index + 1)
@@ -28,8 +39,11 @@ async fn node_of_a_namespace() {
     let node = Node { name: format!("node-{index}").as_str().into(), address: here, incarnation: 1 };
     let join = (0..3).map(|seed| format!("{}:7946", address(seed))).collect();
     let config = ClusterConfig { join, phase: Phase::Active, ..ClusterConfig::new("namespaces", node) };
-    let (cluster, driver) =
-        bind(config, here, LinkListen::Own).await.expect("the address is this namespace's");
+    let (cluster, driver) = if std::env::var(SHAPE_VARIABLE).is_ok() {
+        bind_shaped(config, here).await
+    } else {
+        bind(config, here, LinkListen::Own).await.expect("the address is this namespace's")
+    };
     let running = tokio::spawn(driver.run());
     let mut view = cluster.view();
     // A parent that died must not leave its children behind.
@@ -43,6 +57,45 @@ async fn node_of_a_namespace() {
         }
     }
     running.abort();
+}
+
+/// A node whose datagrams are lost and late.
+async fn bind_shaped(config: ClusterConfig, here: SocketAddr) -> (Cluster, Driver) {
+    let udp = Udp::bind(here).await.expect("the address is this namespace's");
+    let listener = TcpListener::bind(here).await.expect("the address is this namespace's");
+    let (cluster, driver) = bind_with(config, Box::new(Shaped(Arc::new(udp)))).expect("the names are short");
+    let accepting = cluster.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            accepting.accept(stream).await;
+        }
+    });
+    (cluster, driver)
+}
+
+struct Shaped(Arc<Udp>);
+
+#[async_trait::async_trait]
+impl Transport for Shaped {
+    fn local_address(&self) -> SocketAddr {
+        self.0.local_address()
+    }
+
+    async fn send(&self, to: SocketAddr, packet: &[u8]) -> std::io::Result<()> {
+        if rand::rng().random_range(0..1000) >= LOST {
+            let (udp, packet) = (self.0.clone(), packet.to_vec());
+            let delay = Duration::from_millis(rand::rng().random_range(DELAY_MS));
+            tokio::spawn(async move {
+                tokio::time::sleep(delay).await;
+                let _lost_as_any_other = udp.send(to, &packet).await;
+            });
+        }
+        Ok(())
+    }
+
+    async fn receive(&self, buffer: &mut [u8]) -> std::io::Result<(usize, SocketAddr)> {
+        self.0.receive(buffer).await
+    }
 }
 
 fn run(line: &str) -> Result<(), String> {
@@ -59,6 +112,7 @@ fn run(line: &str) -> Result<(), String> {
 struct Lab {
     prefix: String,
     nodes: Vec<Running>,
+    is_shaped_by_kernel: bool,
 }
 
 struct Running {
@@ -68,8 +122,9 @@ struct Running {
 
 impl Lab {
     fn new() -> Result<Self, String> {
-        let lab = Lab { prefix: format!("al{}", std::process::id() % 100_000), nodes: Vec::new() };
-        let prefix = &lab.prefix;
+        let prefix = format!("al{}", std::process::id() % 100_000);
+        let mut lab = Lab { prefix, nodes: Vec::new(), is_shaped_by_kernel: false };
+        let prefix = lab.prefix.clone();
         run(&format!("ip netns add {prefix}b"))?;
         run(&format!("ip -n {prefix}b link add br0 type bridge"))?;
         run(&format!("ip -n {prefix}b link set br0 up"))?;
@@ -87,8 +142,9 @@ impl Lab {
                 netem = run(&format!("ip netns exec {space} tc qdisc add dev eth0 root {shape}"));
             }
         }
-        if let Err(reason) = netem {
-            println!("without loss and delay: {reason}");
+        match netem {
+            Ok(()) => lab.is_shaped_by_kernel = true,
+            Err(reason) => println!("the nodes lose and delay their datagrams themselves: {reason}"),
         }
         Ok(lab)
     }
@@ -96,7 +152,11 @@ impl Lab {
     fn start(&mut self) {
         let program = std::env::current_exe().expect("the test's own program");
         for index in 0..NODES {
-            let mut child = Command::new("ip")
+            let mut command = Command::new("ip");
+            if !self.is_shaped_by_kernel {
+                command.env(SHAPE_VARIABLE, "1");
+            }
+            let mut child = command
                 .args(["netns", "exec", &format!("{}n{index}", self.prefix)])
                 .arg(&program)
                 .args(["--exact", "node_of_a_namespace", "--nocapture"])
@@ -181,9 +241,10 @@ fn ten_processes_survive_kill_stop_and_partition() {
     assert!(took < Duration::from_secs(8), "{took:?}");
 
     lab.signal(8, "STOP");
+    let stopped = Instant::now();
     let eight: Vec<usize> = (0..8).collect();
     lab.until("a stopped process is taken for dead", &eight, &eight);
-    std::thread::sleep(Duration::from_secs(6));
+    std::thread::sleep(STOPPED.saturating_sub(stopped.elapsed()));
     lab.signal(8, "CONT");
     lab.until("it comes back by itself", &nine, &nine);
 

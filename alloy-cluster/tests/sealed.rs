@@ -50,17 +50,22 @@ fn replace(network: &mut Network, ring: &KeyRing) {
 
 #[test]
 fn keys_change_without_a_break() {
-    for seed in 0..5 {
+    let (mut unsealed, mut received) = (0, 0);
+    for seed in 0..12 {
         let mut network = sealed(seed, Some(old()));
         for ring in [old().opens(id(2), [2; 32]), new().opens(id(1), [1; 32]), new()] {
             replace(&mut network, &ring);
         }
         for name in network.names() {
             let stats = network.swim(name.as_str()).stats();
-            // The network doubles 2 % of the packets; beside the doubles nothing is refused.
-            assert!(stats.unsealed * 25 < stats.packets_received, "seed {seed}: {stats:?}");
+            unsealed += stats.unsealed;
+            received += stats.packets_received;
         }
     }
+    // The network doubles 2 % of the packets; beside the doubles nothing is refused. One node in one run has too few packets
+    // to tell 2 % from 4 %.
+    println!("{unsealed} of {received} refused");
+    assert!((10..30).contains(&(unsealed * 1000 / received)), "{unsealed} of {received}");
 }
 
 #[test]

@@ -171,8 +171,10 @@ pub struct Registration {
     /// Decodes a block and forgets what it says.
     pub(super) check: fn(&Block, &Scope) -> Result<(), Diagnostics>,
     /// Decodes a block and makes the component.
-    pub(super) build: fn(&Block, &Scope, Context) -> Result<Arc<dyn Running>, Diagnostics>,
+    pub(super) build: Build,
 }
+
+type Build = fn(&Block, &Scope, Context) -> Result<Arc<dyn Running>, Diagnostics>;
 
 impl Registration {
     /// The entry of a component.

@@ -23,6 +23,9 @@ pub(super) struct Contents {
     files: BTreeMap<PathBuf, String>,
 }
 
+/// Texts that were read, and what `module_path` says in them if it is not the same as where the block stands.
+type Module = (Arc<Texts>, Option<String>);
+
 #[derive(Clone)]
 struct Content {
     origin: Origin,
@@ -39,7 +42,7 @@ impl Contents {
         Contents { read, files: BTreeMap::new() }
     }
 
-    /// Reads what a block asks for, with what `module_path` says in it. `None`: what it asks for is known only at run time,
+    /// Reads what a block asks for. `None`: what it asks for is known only at run time,
     /// or nothing may be asked over the network.
     pub(super) fn read(
         &mut self,
@@ -47,7 +50,7 @@ impl Contents {
         block: &Block,
         scope: &Scope,
         may_ask: bool,
-    ) -> Result<Option<(Arc<Texts>, Option<String>)>, Diagnostics> {
+    ) -> Result<Option<Module>, Diagnostics> {
         let origin = match block.full_name().as_str() {
             "import.file" => Origin::File(decode_block::<ImportFile>(block, scope)?.0),
             "import.string" => Origin::Text(decode_block::<ImportString>(block, scope)?.0),

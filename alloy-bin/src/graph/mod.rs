@@ -5,12 +5,13 @@
 //! | `load.rs` | files -> texts -> statements |
 //! | `check.rs` | checks a configuration without making anything |
 //! | `plan.rs` | the blocks of one body, in order |
-//! | `expand.rs` | bodies -> nodes; modules and templates are unfolded where they are used |
+//! | `expand.rs`, `unfold.rs` | bodies -> nodes; modules and templates are unfolded where they are used |
 //! | `definitions.rs`, `modules.rs`, `imports.rs`, `fetch.rs` | what modules are made of, and where they are read |
 //! | `node.rs` | a node: a value that depends on others |
 //! | `make.rs` | makes what a new configuration needs |
 //! | `live.rs` | one component, from its making to its end |
 //! | `running.rs` | the running graph, and the reload as a transaction |
+//! | `stop.rs` | the order in which components stop |
 //! | `watch.rs` | notices that files have changed |
 //! | `status.rs` | metrics and health |
 //! | `component.rs` | the trait `Component`, its `Context` and `Registration` |
@@ -34,6 +35,8 @@ mod node;
 mod plan;
 mod running;
 mod status;
+mod stop;
+mod unfold;
 mod values;
 mod watch;
 

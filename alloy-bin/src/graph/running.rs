@@ -12,7 +12,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -32,9 +31,7 @@ use super::load;
 use super::make::{Host, Maker, Step};
 use super::node::{Node, Role};
 use super::status::Status;
-
-/// How long all components together may take to stop when the agent ends.
-const STOP_PATIENCE: Duration = Duration::from_secs(40);
+use super::stop::{stop_all, stop_order};
 
 /// A configuration that was checked and found good, before anything is made of it.
 pub struct Checked {
@@ -87,18 +84,21 @@ impl Checked {
         let graph = Graph { inner: Arc::new(inner), requests, asked: Mutex::new(Some(asked)) };
         graph.inner.status.attempted(contents.files(&parsed));
         let next = graph.inner.clone().make(Arc::new(parsed), contents).await?;
-        graph.inner.succeeded(load::hash(next.contents.texts(&next.parsed))).await;
+        graph.inner.status.succeeded(load::hash(next.contents.texts(&next.parsed)));
         // What is only made runs when the graph does.
         graph.inner.adopt(next.nodes, next.sources, next.parsed, next.contents);
         Ok(graph)
     }
 }
 
+/// Who asks for a reload waits for the answer.
+type Request = oneshot::Sender<Result<(), String>>;
+
 /// Components and who refers to whom.
 pub struct Graph {
     inner: Arc<Inner>,
-    requests: mpsc::Sender<oneshot::Sender<Result<(), String>>>,
-    asked: Mutex<Option<mpsc::Receiver<oneshot::Sender<Result<(), String>>>>>,
+    requests: mpsc::Sender<Request>,
+    asked: Mutex<Option<mpsc::Receiver<Request>>>,
 }
 
 struct Inner {
@@ -137,6 +137,8 @@ impl Graph {
         let asked = self.asked.lock().expect("no code panics while holding it").take();
         let mut asked = asked.expect("a graph runs once");
         self.inner.lives().iter().for_each(|live| live.start());
+        // Not when it is built: the node's own task, which speaks to the others, runs only now.
+        self.inner.host.ownership.announce_configuration(&self.hash()).await;
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -344,11 +346,12 @@ impl Inner {
             if news.ended.contains(live.id()) {
                 live.await_revival();
             }
-            if news.due.contains(live.id()) && !live.is_up() {
-                if let Err(diagnostics) = live.revive().await {
-                    let error = diagnostics.render(&self.state().sources);
-                    tracing::error!(component_id = &**live.id(), error, "a component cannot be made anew");
-                }
+            if news.due.contains(live.id())
+                && !live.is_up()
+                && let Err(diagnostics) = live.revive().await
+            {
+                let error = diagnostics.render(&self.state().sources);
+                tracing::error!(component_id = &**live.id(), error, "a component cannot be made anew");
             }
         }
         let shape = self.propagate(&news.exports).await;
@@ -460,37 +463,6 @@ fn keys(value: &Value) -> Vec<&String> {
     match value {
         Value::Object(fields) => fields.keys().collect(),
         _ => Vec::new(),
-    }
-}
-
-/// The components that are not in `kept`, in groups: those of one have stopped when the next is told to. Each comes behind
-/// all that refer to it, and so may send to it.
-fn stop_order(nodes: &[Node], kept: &BTreeSet<Arc<str>>) -> Vec<Vec<Arc<Live>>> {
-    // How many components follow one another up to each node.
-    let mut levels = vec![0_usize; nodes.len()];
-    for (index, node) in nodes.iter().enumerate().rev() {
-        let level = levels[index] + usize::from(matches!(node.role, Role::Component(..)));
-        for (_, need) in &node.needs {
-            levels[*need] = levels[*need].max(level);
-        }
-    }
-    let mut groups: BTreeMap<usize, Vec<Arc<Live>>> = BTreeMap::new();
-    for (node, level) in nodes.iter().zip(levels) {
-        if let Role::Component(live, _) = &node.role
-            && !kept.contains(&node.id)
-        {
-            groups.entry(level).or_default().push(live.clone());
-        }
-    }
-    groups.into_values().collect()
-}
-
-async fn stop_all(groups: Vec<Vec<Arc<Live>>>) {
-    let deadline = Instant::now() + STOP_PATIENCE;
-    for group in groups {
-        let mut stopping: JoinSet<()> =
-            group.into_iter().map(|live| async move { live.stop(deadline).await }).collect();
-        while stopping.join_next().await.is_some() {}
     }
 }
 

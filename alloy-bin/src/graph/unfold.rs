@@ -1,0 +1,266 @@
+//! Modules, templates and imports -> the nodes of their bodies: the part of the walk that goes inside.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::config::{Scope, Value, decode_block, did_you_mean};
+use crate::syntax::ast::{Block, Statement};
+use crate::syntax::{Diagnostic, Span};
+
+use super::definitions::{Definitions, Lookup};
+use super::expand::{Expansion, Frame, Needs};
+use super::load;
+use super::modules::{Argument, Foreach};
+use super::node::{Formula, Role, content, evaluate_attribute};
+use super::plan::Place;
+
+/// Modules within modules, at most: each takes a part of the stack.
+const DEPTH_MAX: usize = 32;
+/// Nodes, at most: a few declarations that use each other twice would unfold to millions. Each has some 2 KiB.
+const NODES_MAX: usize = 100_000;
+
+impl Expansion<'_> {
+    /// Unfolds the module that a custom component is an instance of.
+    pub(super) fn custom(&mut self, frame: &Frame<'_>, block: &Block) -> Option<usize> {
+        let (module, home) = match frame.definitions.find(&block.name) {
+            Lookup::Declared(module, home) => (module, home),
+            Lookup::Unknown => {
+                self.needs(frame, &block.statements);
+                return None;
+            }
+            Lookup::Missing(there) => {
+                let name = block.full_name();
+                let message = format!("cannot find the definition of component name \"{name}\"");
+                let hint = did_you_mean(&name, there.iter().map(String::as_str))
+                    .unwrap_or_else(|| format!("the module declares: {}", there.join(", ")));
+                self.diagnostics.push(Diagnostic::error(block.header(), message).with_hint(Some(hint)));
+                return None;
+            }
+        };
+        let local = block.id();
+        let path = frame.id(&local);
+        let names = self.arguments(frame, block, &module, &home, &path);
+        let definitions = Definitions::new(&module.statements, Some(home.clone()), home.base.clone());
+        let inner = Frame::module(path, names, definitions, frame.shows_figures);
+        let mut exports = Vec::new();
+        self.inside(block, module.span, |walk| exports = walk.body(&module.statements, Place::Module, inner));
+        let names: Vec<String> = exports.iter().map(|(name, _)| name.clone()).collect();
+        let formula: Formula = Arc::new(move |scope| {
+            let export = |name: &String| Some((name.clone(), scope.resolve(&[name])?.1.clone()));
+            Ok(Value::object(names.iter().filter_map(export)))
+        });
+        let needs = Needs { nodes: exports, missing: Vec::new() };
+        Some(self.evaluated(frame, frame.id(&local), needs, formula, Role::Value))
+    }
+
+    /// Nodes for the arguments of a module: evaluated where the module is used, seen inside it.
+    fn arguments(
+        &mut self,
+        frame: &Frame<'_>,
+        user: &Block,
+        module: &Block,
+        home: &Definitions,
+        path: &str,
+    ) -> BTreeMap<String, Option<usize>> {
+        let mut names = BTreeMap::new();
+        let mut known = Vec::new();
+        for block in blocks(&module.statements).filter(|block| block.full_name() == "argument") {
+            let Some(label) = block.label.as_ref().map(|label| label.text.clone()) else { continue };
+            let argument = match decode_block::<Argument>(block, &home.base) {
+                Ok(argument) => argument,
+                Err(found) => {
+                    self.diagnostics.extend(found);
+                    Argument { optional: true, default: Some(Value::ANYTHING) }
+                }
+            };
+            let given = user.statements.iter().find(
+                |statement| matches!(statement, Statement::Attribute(given) if given.name.text == label),
+            );
+            let (needs, formula): (Needs, Formula) = match given {
+                Some(statement) => {
+                    let statement = [statement.clone()];
+                    let needs = self.needs(frame, &statement);
+                    let default = argument.default.unwrap_or_default();
+                    let formula = move |scope: &Scope| {
+                        let given = evaluate_attribute(&statement, scope)?;
+                        let value = if given == Value::Null { default.clone() } else { given };
+                        Ok(Value::object([("value", value)]))
+                    };
+                    (needs, Arc::new(formula))
+                }
+                None => {
+                    let mut value = argument.default.unwrap_or_default();
+                    if !argument.optional {
+                        let message = format!("missing required attribute {label:?}");
+                        self.diagnostics.error(user.header(), message);
+                        value = Value::ANYTHING;
+                    }
+                    (Needs::default(), Arc::new(move |_| Ok(Value::object([("value", value.clone())]))))
+                }
+            };
+            let id = format!("{path}/{}", block.id());
+            let node = self.evaluated(frame, id, needs, formula, Role::Value);
+            names.insert(block.id(), Some(node));
+            known.push(label);
+        }
+        self.unknown_arguments(user, &known);
+        names
+    }
+
+    fn unknown_arguments(&mut self, user: &Block, known: &[String]) {
+        let mut seen: Vec<&str> = Vec::new();
+        for statement in &user.statements {
+            let (kind, name, span) = match statement {
+                Statement::Attribute(given) => ("attribute", given.name.text.clone(), given.name.span),
+                Statement::Block(block) => ("block", block.full_name(), block.header()),
+            };
+            let is_attribute = matches!(statement, Statement::Attribute(_));
+            if is_attribute && seen.contains(&name.as_str()) {
+                self.diagnostics.error(span, format!("attribute {name:?} may only be set once"));
+            } else if is_attribute && let Some(known) = known.iter().find(|known| **known == name) {
+                seen.push(known);
+            } else {
+                let hint = did_you_mean(&name, known.iter().map(String::as_str));
+                let message = format!("unrecognized {kind} name {name:?}");
+                self.diagnostics.push(Diagnostic::error(span, message).with_hint(hint));
+            }
+        }
+    }
+
+    /// Whether or not it is used, a module is checked once with arguments of which nothing is known.
+    pub(super) fn declare(&mut self, frame: &Frame<'_>, block: &Block) {
+        if self.maker.is_some() {
+            return;
+        }
+        let mut names = BTreeMap::new();
+        for argument in blocks(&block.statements).filter(|block| block.full_name() == "argument") {
+            if let Err(found) = decode_block::<Argument>(argument, &frame.definitions.base) {
+                self.diagnostics.extend(found);
+            }
+            let formula: Formula = Arc::new(|_| Ok(Value::object([("value", Value::ANYTHING)])));
+            let node =
+                self.evaluated(frame, frame.id(&argument.id()), Needs::default(), formula, Role::Value);
+            if argument.label.is_some() {
+                names.insert(argument.id(), Some(node));
+            }
+        }
+        let outer = frame.definitions.clone();
+        let definitions = Definitions::new(&block.statements, Some(outer.clone()), outer.base.clone());
+        let inner = Frame::module(frame.id(&block.id()), names, definitions, true);
+        let before = self.blocks;
+        self.inside(block, block.span, |walk| drop(walk.body(&block.statements, Place::Module, inner)));
+        self.blocks = before;
+    }
+
+    /// Unfolds the template once for each element.
+    pub(super) fn foreach(&mut self, frame: &Frame<'_>, block: &Block) {
+        let is_template = |statement: &&Statement| matches!(statement, Statement::Block(block) if block.full_name() == "template");
+        let own: Vec<Statement> =
+            block.statements.iter().filter(|statement| !is_template(statement)).cloned().collect();
+        let needs = self.needs(frame, &own);
+        let scope = self.scope(frame, &needs);
+        let decoded = match decode_block::<Foreach>(block, &scope) {
+            Ok(decoded) => decoded,
+            Err(found) => {
+                self.diagnostics.extend(found);
+                return;
+            }
+        };
+        let template = block.statements.iter().find(is_template);
+        let Some(Statement::Block(template)) = template else { return };
+        let mut items = decoded.items();
+        if self.maker.is_none() && items.is_empty() {
+            // Nothing may be known of the elements, and still the template may be wrong.
+            items.push(("foreach_1".to_owned(), Value::ANYTHING));
+        }
+        let shared = Arc::new(block.clone());
+        let formula: Formula =
+            Arc::new(move |scope| Ok(Value::object(decode_block::<Foreach>(&shared, scope)?.items())));
+        let local = block.id();
+        let value = Value::object(items.iter().cloned());
+        let all = self.push(frame, frame.id(&local), needs, (formula, value, Role::Keys));
+        for (name, _) in items {
+            let key = name.clone();
+            let formula: Formula = Arc::new(move |scope| {
+                let element = scope.resolve(&["all"]).and_then(|(_, all)| match all {
+                    Value::Object(all) => all.get(&key).cloned(),
+                    _ => None,
+                });
+                Ok(element.unwrap_or(Value::ANYTHING))
+            });
+            let path = format!("{}/{name}", frame.id(&local));
+            let needs = Needs { nodes: vec![("all".to_owned(), all)], missing: Vec::new() };
+            let id = format!("{path}/{}", decoded.variable);
+            let item = self.evaluated(frame, id, needs, formula, Role::Value);
+            let outer = frame.definitions.clone();
+            let inner = Frame {
+                path,
+                names: BTreeMap::from([(decoded.variable.clone(), Some(item))]),
+                outer: Some(frame),
+                definitions: Definitions::new(&template.statements, Some(outer.clone()), outer.base.clone()),
+                shows_figures: frame.shows_figures && decoded.enable_metrics,
+            };
+            self.inside(block, template.span, |walk| {
+                drop(walk.body(&template.statements, Place::Template, inner))
+            });
+        }
+    }
+
+    /// Reads a module; what it declares is found under the block's label from now on.
+    pub(super) fn import(&mut self, frame: &Frame<'_>, block: &Block) {
+        let needs = self.needs(frame, &block.statements);
+        let scope = self.scope(frame, &needs);
+        let label = block.label.as_ref().map(|label| label.text.clone()).unwrap_or_default();
+        let id = frame.id(&block.id());
+        let read = self.contents.read(&id, block, &scope, self.maker.is_some());
+        let shared = block.clone();
+        let formula: Formula = Arc::new(move |scope| content(&shared.statements, scope).map_err(Into::into));
+        self.evaluated(frame, frame.id(&block.id()), needs, formula, Role::Shape);
+        let read = match read {
+            Ok(read) => read,
+            Err(found) => {
+                self.diagnostics.extend(found);
+                None
+            }
+        };
+        let module = read.map(|(texts, module_path)| {
+            let statements = load::parse_all(&texts, &mut self.sources, &mut self.diagnostics);
+            let base = match module_path {
+                Some(path) => Definitions::base(self.stdlib, &path),
+                None => frame.definitions.base.clone(),
+            };
+            let definitions = Definitions::new(&statements, None, base);
+            let inner = Frame::module(id, BTreeMap::new(), definitions.clone(), true);
+            self.inside(block, block.span, |walk| drop(walk.body(&statements, Place::Library, inner)));
+            definitions
+        });
+        frame.definitions.imported(&label, module);
+    }
+
+    /// Unfolds the body of `opened`, unless that has no end. `user` is where that is said.
+    fn inside(&mut self, user: &Block, opened: Span, unfold: impl FnOnce(&mut Self)) {
+        let message = if self.open.contains(&opened) {
+            format!("{} uses itself", user.id())
+        } else if self.open.len() >= DEPTH_MAX {
+            format!("{} lies in more than {DEPTH_MAX} modules", user.id())
+        } else if self.nodes.len() >= NODES_MAX {
+            if std::mem::replace(&mut self.is_full, true) {
+                return;
+            }
+            format!("the configuration unfolds to more than {NODES_MAX} nodes")
+        } else {
+            self.open.push(opened);
+            unfold(self);
+            self.open.pop();
+            return;
+        };
+        self.diagnostics.error(user.header(), message);
+    }
+}
+
+fn blocks(statements: &[Statement]) -> impl Iterator<Item = &Block> {
+    statements.iter().filter_map(|statement| match statement {
+        Statement::Block(block) => Some(block),
+        Statement::Attribute(_) => None,
+    })
+}
