@@ -47,7 +47,9 @@ fn ask(
 ) -> std::io::Result<String> {
     let name = ServerName::try_from("localhost").expect("a name");
     let client = ClientConnection::new(tls.clone(), name).map_err(std::io::Error::other)?;
-    let mut stream = StreamOwned::new(client, TcpStream::connect(address)?);
+    let connection = TcpStream::connect(address)?;
+    connection.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut stream = StreamOwned::new(client, connection);
     let credentials = STANDARD.encode(format!("u:{password}"));
     let head = format!("{request} HTTP/1.0\r\nHost: localhost\r\nAuthorization: Basic {credentials}\r\n\r\n");
     stream.write_all(head.as_bytes())?;
