@@ -70,7 +70,8 @@ async fn an_agent_sees_itself_whatever_protects_its_server() {
         let seen = receiver.counts().samples;
         let values = |name| {
             receiver.inspect(|recorded| {
-                let series = recorded.series_with(&of_self(name)).flat_map(|(_, series)| &series.arrivals);
+                let labels = of_self(name);
+                let series = recorded.series_with(&labels).flat_map(|(_, series)| &series.arrivals);
                 series.map(|arrival| arrival.value()).collect::<Vec<_>>()
             })
         };
@@ -85,7 +86,8 @@ async fn an_agent_sees_itself_whatever_protects_its_server() {
         assert!(more.is_ok(), "nothing of itself\n{}", agent.last_words(30));
     }
     receiver.inspect(|recorded| {
-        let (labels, _) = recorded.series_with(&of_self("up")).next().expect("it is there");
+        let up = of_self("up");
+        let (labels, _) = recorded.series_with(&up).next().expect("it is there");
         assert!(labels.get("instance").is_some_and(|instance| !instance.is_empty()), "{labels:?}");
     });
     assert!(agent.get("/metrics").is_err(), "the port is protected");
