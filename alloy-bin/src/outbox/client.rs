@@ -71,10 +71,11 @@ impl Client {
             return Ok(Outcome::Taken);
         }
         let text = body.map(|body| body.to_bytes()).unwrap_or_default();
-        let reason = Rejection::of(status, &String::from_utf8_lossy(&text));
+        let whole = String::from_utf8_lossy(&text);
+        let (reason, is_final) = (Rejection::of(status, &whole), Rejection::is_final(status, &whole));
         let text = String::from_utf8_lossy(&text[..text.len().min(SHOWN_BYTES)]).trim().to_owned();
         let why = format!("status {status}: {text}");
-        let later = status.is_server_error()
+        let later = status.is_server_error() && !is_final
             || status == StatusCode::TOO_MANY_REQUESTS
                 && self.on_too_many_requests == OnTooManyRequests::Retry;
         Ok(if later { Outcome::Later { why, after } } else { Outcome::Never { why, reason } })

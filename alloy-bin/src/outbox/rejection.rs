@@ -46,6 +46,12 @@ impl Rejection {
         }
     }
 
+    /// A Prometheus with an out-of-order window answers 500 to what is older than the window (2.42 does, and sends for ever
+    /// what it is answered so itself). It will never take it: what is behind it in the log must not wait for that.
+    pub(super) fn is_final(status: StatusCode, text: &str) -> bool {
+        status == StatusCode::INTERNAL_SERVER_ERROR && text.trim() == "too old sample"
+    }
+
     /// From the status and the beginning of the body. The words are those of Prometheus' storage (`out of order sample`,
     /// `out of bounds`, `too old sample`, `duplicate sample for timestamp`), Mimir (`err-mimir-sample-out-of-order`,
     /// `err-mimir-sample-timestamp-too-old`, `err-mimir-sample-duplicate-timestamp`) and Loki (`entry too far behind`).
@@ -55,6 +61,7 @@ impl Rejection {
         let text = text.to_ascii_lowercase();
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
         match status.as_u16() {
+            500 if says(&["too old sample"]) => Rejection::OutOfOrder,
             400 | 409 | 422 if says(&LATE) => Rejection::OutOfOrder,
             400 | 409 | 422 if says(&["duplicate sample", "duplicate-timestamp"]) => Rejection::Duplicate,
             400 | 422 => Rejection::Invalid,
@@ -87,6 +94,7 @@ mod tests {
         check(400, "out of order sample", Rejection::OutOfOrder);
         check(400, "out of bounds", Rejection::OutOfOrder);
         check(400, "too old sample", Rejection::OutOfOrder);
+        check(500, "too old sample\n", Rejection::OutOfOrder);
         check(400, "duplicate sample for timestamp", Rejection::Duplicate);
         check(
             400,
@@ -101,6 +109,18 @@ mod tests {
         check(429, "out of order", Rejection::TooManyRequests);
         check(401, "", Rejection::Unauthorized);
         check(404, "out of order", Rejection::Other);
+    }
+
+    #[test]
+    fn an_error_of_the_server_passes_unless_it_is_about_a_samples_age() {
+        let check = |status: u16, text: &str, expected: bool| {
+            let status = StatusCode::from_u16(status).expect("a status");
+            assert_eq!(Rejection::is_final(status, text), expected, "{status} {text}");
+        };
+        check(500, "too old sample\n", true);
+        check(500, "", false);
+        check(500, "out of order sample", false);
+        check(503, "too old sample", false);
     }
 
     #[test]

@@ -24,6 +24,21 @@ async fn what_came_too_late_is_counted_as_out_of_order() {
     assert!(page.render().contains("x_total{url=\"u\",reason=\"out_of_order\"} 9\n"), "{}", page.render());
 }
 
+/// An endpoint that would answer so for ever, to whatever is in one request with the old sample.
+#[tokio::test]
+async fn what_prometheus_will_never_take_does_not_stand_in_the_way() {
+    let world = World::new().await;
+    let old = Answer::RefuseSaying(500, "too old sample\n");
+    world.receiver.answer_next([old.clone(), old]);
+    let outbox = world.open().await;
+    accept(&outbox, 0..20).await;
+    let sending = send(&outbox);
+    world.counts(|counts| counts.samples == 19).await;
+    sending.stop().await;
+    assert_eq!(arrived(&world.receiver, 7), Vec::from_iter(1..20));
+    assert_eq!((by_reason(&outbox, Rejection::OutOfOrder), count(&outbox.figures().retried_items)), (1, 0));
+}
+
 #[tokio::test]
 async fn a_request_without_the_right_to_send_is_not_taken_apart() {
     let world = World::new().await;
