@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::RunFlags;
 use crate::components::registrations;
 use crate::graph::{Checked, Hints, Host, LOOK_EVERY, Settings, watch};
+use crate::http_client;
 use crate::logging;
 use crate::ownership::{self, Joined, Links};
 use crate::server::{self, Divert, Listener};
@@ -69,6 +70,10 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
         ownership: ownership.clone(),
         reload: graph.clone(),
     });
+    let shown = Arc::downgrade(&state);
+    http_client::serve_in_memory(Arc::new(move || {
+        shown.upgrade().map(|state| state.page()).unwrap_or_default()
+    }));
     let (stop_server, stop_member, stop_graph) =
         (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
     let serving = tokio::spawn(listener.serve(

@@ -17,7 +17,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("lib", &[]),
     ("main", &[]),
     ("cli", &["components", "graph", "ownership", "run", "syntax", "tools"]),
-    ("run", &["cli", "components", "graph", "logging", "ownership", "server", "telemetry"]),
+    ("run", &["cli", "components", "graph", "http_client", "logging", "ownership", "server", "telemetry"]),
     ("tools", &[]),
     ("logging", &["config"]),
     ("syntax", &[]),

@@ -19,6 +19,8 @@ pub fn registrations() -> Vec<Registration> {
         Registration::of::<local::file_match::FileMatch>(),
         Registration::of::<loki::source_file::SourceFile>(),
         Registration::of::<loki::write::Write>(),
+        Registration::of::<prometheus::echo::Echo>(),
+        Registration::of::<prometheus::exporter_self::ExporterSelf>(),
         Registration::of::<prometheus::relabel::Relabel>(),
         Registration::of::<prometheus::remote_write::RemoteWrite>(),
         Registration::of::<prometheus::scrape::Scrape>(),

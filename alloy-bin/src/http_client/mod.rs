@@ -8,12 +8,14 @@
 //! | `oauth2.rs` | tokens by client credentials, kept until they expire |
 //! | `transport.rs` | kept connections: plain or TLS, direct or by a proxy |
 //! | `tls.rs` | certificates and keys -> a rustls configuration |
+//! | `in_memory.rs` | the agent's own page, reached without the network |
 //! | `watched.rs` | what is made of files, made again when they change |
 //!
 //! Secrets are never printed: they are [`Secret`](crate::config::Secret)s here and sensitive header values on their way out.
 
 mod client;
 mod credentials;
+mod in_memory;
 mod oauth2;
 mod options;
 mod tls;
@@ -21,6 +23,7 @@ mod transport;
 mod watched;
 
 pub use client::{HttpClient, escape, parse_url, read};
+pub use in_memory::{IN_MEMORY_ADDRESS, PageSource, serve_in_memory};
 pub use options::{HttpClientOptions, TlsOptions};
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tower_service::Service;
 
+use super::in_memory;
 use super::options::{ConnectionOptions, ProxyOptions};
 use super::tls;
 use super::watched::Watched;
@@ -139,7 +140,10 @@ impl Proxy {
     fn intercept(&self, uri: &Uri) -> Option<Intercept> {
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
         let is_this_machine = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-        if self.spares_this_machine && is_this_machine { None } else { self.matcher.intercept(uri) }
+        if in_memory::is_in_memory(uri) || self.spares_this_machine && is_this_machine {
+            return None;
+        }
+        self.matcher.intercept(uri)
     }
 }
 
@@ -163,6 +167,9 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Connector {
     async fn connect(mut self, uri: Uri) -> Result<Stream, BoxError> {
+        if in_memory::is_in_memory(&uri) {
+            return Ok(Stream::new(in_memory::connect()?));
+        }
         let proxy = self.proxy.clone();
         let Some((intercept, proxy)) = proxy.and_then(|proxy| Some((proxy.intercept(&uri)?, proxy))) else {
             return self.through(self.tcp.clone(), uri).await;

@@ -1,11 +1,12 @@
 //! One POST and what its answer means.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 
+use super::Rejection;
 use super::options::{Endpoint, OnTooManyRequests};
 use crate::http_client::HttpClient;
 
@@ -28,6 +29,8 @@ pub(super) enum Outcome {
     Never {
         /// For the log line.
         why: String,
+        /// For counters.
+        reason: Rejection,
     },
 }
 
@@ -61,29 +64,60 @@ impl Client {
     async fn exchange(&self, request: Request<Bytes>) -> anyhow::Result<Outcome> {
         let response = self.http.send(request).await?;
         let status = response.status();
-        let after = retry_after(response.headers());
+        let after = retry_after(response.headers(), SystemTime::now());
         // The body is read to its end so that the connection can be kept; a long one costs the connection instead.
         let body = Limited::new(response.into_body(), SHOWN_BYTES * 8).collect().await;
         if status.is_success() {
             return Ok(Outcome::Taken);
         }
         let text = body.map(|body| body.to_bytes()).unwrap_or_default();
+        let whole = String::from_utf8_lossy(&text);
+        let (reason, is_final) = (Rejection::of(status, &whole), Rejection::is_final(status, &whole));
         let text = String::from_utf8_lossy(&text[..text.len().min(SHOWN_BYTES)]).trim().to_owned();
         let why = format!("status {status}: {text}");
-        let later = status.is_server_error()
+        let later = status.is_server_error() && !is_final
             || status == StatusCode::TOO_MANY_REQUESTS
                 && self.on_too_many_requests == OnTooManyRequests::Retry;
-        Ok(if later { Outcome::Later { why, after } } else { Outcome::Never { why } })
+        Ok(if later { Outcome::Later { why, after } } else { Outcome::Never { why, reason } })
     }
 }
 
-/// `Retry-After` in seconds; the form with a date is rare and ignored.
-fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+/// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3). A date that has passed is no wait.
+fn retry_after(headers: &http::HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    match text.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).ok(),
+    }
 }
 
 /// An error with all its causes: hyper keeps the interesting part in the source.
 fn describe(error: &anyhow::Error) -> String {
     format!("{error:#}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_names_its_pause_in_seconds_or_as_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777 - 90);
+        let check = |text: &'static str, expected: Option<u64>| {
+            let headers =
+                http::HeaderMap::from_iter([(header::RETRY_AFTER, text.parse().expect("a header"))]);
+            assert_eq!(retry_after(&headers, now).map(|wait| wait.as_secs()), expected, "{text}");
+        };
+        check("120", Some(120));
+        check(" 0 ", Some(0));
+        // The three forms of RFC 9110, section 5.6.7.
+        check("Sun, 06 Nov 1994 08:49:37 GMT", Some(90));
+        check("Sunday, 06-Nov-94 08:49:37 GMT", Some(90));
+        check("Sun Nov  6 08:49:37 1994", Some(90));
+        check("Sun, 06 Nov 1994 08:40:00 GMT", None);
+        check("soon", None);
+        check("-5", None);
+        check("1.5", None);
+        assert_eq!(retry_after(&http::HeaderMap::new(), now), None);
+    }
 }

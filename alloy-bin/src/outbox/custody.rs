@@ -45,11 +45,29 @@ pub(super) struct Custody {
     keeper_thread: Mutex<Option<JoinHandle<()>>>,
     /// The thread has ended: nothing that is only staged will ever be written.
     ended: CancellationToken,
-    /// When it was last said that data is refused.
-    refusal_said: Mutex<Option<Instant>>,
+    /// That the log refuses data.
+    refusal_said: Said,
+    /// That the endpoint does.
+    pub(super) rejection_said: Said,
     /// What goes into one batch of the log, which has to fit into a segment.
     batch_bytes: usize,
     figures: Figures,
+}
+
+/// When something was last said that is true for hours.
+#[derive(Default)]
+pub(super) struct Said(Mutex<Option<Instant>>);
+
+impl Said {
+    /// Whether to say it again, which is then done.
+    pub(super) fn is_due(&self) -> bool {
+        let mut said = self.0.lock().expect("no code panics while holding it");
+        let is_due = said.is_none_or(|said| said.elapsed() >= REFUSAL_INTERVAL);
+        if is_due {
+            *said = Some(Instant::now());
+        }
+        is_due
+    }
 }
 
 /// What the thread and the tasks share.
@@ -87,7 +105,8 @@ impl Custody {
             keeper,
             keeper_thread: Mutex::new(Some(handle)),
             ended,
-            refusal_said: Mutex::default(),
+            refusal_said: Said::default(),
+            rejection_said: Said::default(),
             batch_bytes: (options.log.segment_bytes / 2) as usize,
             figures: Figures::default(),
         })
@@ -120,9 +139,7 @@ impl Custody {
     /// Counts, and says it now and then: a full log refuses and takes in turns, for hours.
     fn refused(&self, items: u64, error: &Error) {
         add(&self.figures.refused_items, items);
-        let mut said = self.refusal_said.lock().expect("no code panics while holding it");
-        if said.is_none_or(|said| said.elapsed() >= REFUSAL_INTERVAL) {
-            *said = Some(Instant::now());
+        if self.refusal_said.is_due() {
             let refused_items = self.figures.refused_items.load(Ordering::Relaxed);
             tracing::warn!(
                 endpoint = &*self.keeper.endpoint,
@@ -261,7 +278,7 @@ impl Custody {
             position,
             "a record was written by another version; dropped"
         );
-        add(&self.figures.rejected_items, 1);
+        self.figures.rejected(1, super::Rejection::Other);
         self.acknowledge(position);
     }
 
@@ -395,6 +412,7 @@ fn open_log(options: &Options) -> anyhow::Result<Log> {
     let limits = alloy_wal::Options {
         segment_bytes: options.log.segment_bytes / PAGE_BYTES * PAGE_BYTES,
         max_bytes: options.log.max_bytes,
+        max_age_ms: options.log.max_age.map(|age| age.as_millis() as u64),
         policy: Policy::Refuse,
         ..alloy_wal::Options::default()
     };
@@ -405,6 +423,6 @@ fn open_log(options: &Options) -> anyhow::Result<Log> {
 }
 
 /// Milliseconds since the Unix epoch.
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
 }

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use crate::telemetry::Histogram;
+use super::Rejection;
+use crate::telemetry::{Histogram, Page};
 
 /// Counters of one endpoint. Items are samples or lines.
 #[derive(Debug)]
@@ -19,6 +20,10 @@ pub struct Figures {
     pub retried_items: AtomicU64,
     /// Items that the endpoint refused for good (4xx).
     pub rejected_items: AtomicU64,
+    /// The same by reason, in the order of [`Rejection::ALL`].
+    pub rejected_by_reason: [AtomicU64; Rejection::ALL.len()],
+    /// Items that were not sent because they had become too old.
+    pub expired_items: AtomicU64,
     /// Requests answered, timed out or failed.
     pub requests: AtomicU64,
     /// Newest timestamp taken into the log, milliseconds.
@@ -38,10 +43,31 @@ impl Default for Figures {
             sent_bytes: AtomicU64::new(0),
             retried_items: AtomicU64::new(0),
             rejected_items: AtomicU64::new(0),
+            rejected_by_reason: Default::default(),
+            expired_items: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             newest_accepted_ms: AtomicI64::new(i64::MIN),
             newest_sent_ms: AtomicI64::new(i64::MIN),
             request_seconds: Histogram::new(Histogram::SECONDS),
+        }
+    }
+}
+
+impl Figures {
+    /// The endpoint has refused so many items for good.
+    pub(super) fn rejected(&self, items: u64, reason: Rejection) {
+        add(&self.rejected_items, items);
+        add(&self.rejected_by_reason[reason as usize], items);
+    }
+
+    /// Writes how many items were refused for each reason that has come up.
+    pub fn collect_rejected(&self, page: &mut Page, name: &str, labels: &[(&str, &str)]) {
+        for (reason, count) in Rejection::ALL.iter().zip(&self.rejected_by_reason) {
+            let count = count.load(Ordering::Relaxed);
+            if count > 0 || *reason == Rejection::OutOfOrder {
+                let labels: Vec<_> = labels.iter().copied().chain([("reason", reason.name())]).collect();
+                page.counter(name, "Refused by the endpoint for good, by reason.", &labels, count);
+            }
         }
     }
 }

@@ -10,11 +10,11 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Piece;
 use super::client::{Client, Outcome};
-use super::custody::Custody;
+use super::custody::{Custody, now_ms};
 use super::figures::add;
 use super::options::{Options, Retry};
+use super::{Piece, Rejection};
 
 /// A record on its way.
 pub(super) struct Pending {
@@ -101,48 +101,81 @@ enum Taken {
     Until(Option<Instant>),
 }
 
-/// Sends the records until the endpoint has taken or refused each. A request that is refused for good is taken apart
-/// and sent record by record, so that a bad record costs only itself.
-async fn deliver(batch: Vec<Pending>, custody: &Custody, client: &Client, options: &Options) {
-    if send(&batch, custody, client, options).await {
-        return;
+/// Sends the records until the endpoint has taken or refused each. A request that is refused for what is in it is taken
+/// apart and sent record by record, so that a bad record costs only itself.
+async fn deliver(mut batch: Vec<Pending>, custody: &Custody, client: &Client, options: &Options) {
+    let Err(refused) = send(&mut batch, custody, client, options).await else { return };
+    if batch.len() == 1 || !refused.reason.is_about_content() {
+        return give_up(&batch, &refused, custody, options);
     }
-    if batch.len() > 1 {
-        for pending in batch {
-            let single = [pending];
-            if !send(&single, custody, client, options).await {
-                give_up(&single[0], custody, options);
-            }
+    for pending in batch {
+        let mut single = vec![pending];
+        if let Err(refused) = send(&mut single, custody, client, options).await {
+            give_up(&single, &refused, custody, options);
         }
-    } else if let Some(pending) = batch.first() {
-        give_up(pending, custody, options);
     }
 }
 
-fn give_up(pending: &Pending, custody: &Custody, options: &Options) {
-    add(&custody.figures().rejected_items, pending.piece.items.into());
-    tracing::warn!(
-        endpoint = options.endpoint.name,
-        items = pending.piece.items,
-        "dropped data that the endpoint refused for good"
-    );
-    custody.acknowledge(pending.position);
+/// Why the endpoint will never take a request.
+struct Refused {
+    why: String,
+    reason: Rejection,
 }
 
-/// Sends the records as one request until it is taken (true) or refused for good (false).
-async fn send(batch: &[Pending], custody: &Custody, client: &Client, options: &Options) -> bool {
+/// Counts, and says it now and then: an endpoint that refuses everything does so for hours.
+fn give_up(batch: &[Pending], refused: &Refused, custody: &Custody, options: &Options) {
+    let items = items(batch);
+    custody.figures().rejected(items, refused.reason);
+    if custody.rejection_said.is_due() {
+        tracing::warn!(
+            endpoint = options.endpoint.name,
+            items,
+            reason = refused.reason.name(),
+            why = refused.why,
+            rejected_items = custody.figures().rejected_items.load(Ordering::Relaxed),
+            "dropped data that the endpoint refused for good"
+        );
+    }
+    batch.iter().for_each(|pending| custody.acknowledge(pending.position));
+}
+
+fn items(batch: &[Pending]) -> u64 {
+    batch.iter().map(|pending| u64::from(pending.piece.items)).sum()
+}
+
+/// Takes out what has become too old to be sent.
+fn expire(batch: &mut Vec<Pending>, custody: &Custody, limit: Option<Duration>) {
+    let Some(limit) = limit else { return };
+    let oldest_ms = (now_ms() as i64).saturating_sub(i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
+    batch.retain(|pending| {
+        let is_fresh = pending.piece.newest_ms >= oldest_ms;
+        if !is_fresh {
+            add(&custody.figures().expired_items, pending.piece.items.into());
+            custody.acknowledge(pending.position);
+        }
+        is_fresh
+    });
+}
+
+/// Sends the records as one request until it is taken or refused for good. What becomes too old meanwhile is taken out.
+async fn send(
+    batch: &mut Vec<Pending>,
+    custody: &Custody,
+    client: &Client,
+    options: &Options,
+) -> Result<(), Refused> {
     let figures = custody.figures();
-    let items: u64 = batch.iter().map(|pending| u64::from(pending.piece.items)).sum();
-    let bodies: Vec<Bytes> = batch.iter().map(|pending| pending.piece.body.clone()).collect();
-    let body = match (options.batching.splice)(&bodies) {
-        Ok(body) => body,
-        Err(error) => {
-            tracing::error!(endpoint = options.endpoint.name, %error, "cannot join records");
-            return false;
-        }
-    };
     let mut backoff = Backoff::new(options.retry);
+    let mut joined: Option<(usize, Bytes)> = None;
     loop {
+        expire(batch, custody, options.retry.age_limit);
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let body = match joined.take() {
+            Some((records, body)) if records == batch.len() => body,
+            _ => join(batch, options)?,
+        };
         let started = Instant::now();
         let outcome = client.post(body.clone()).await;
         figures.request_seconds.observe(started.elapsed());
@@ -156,27 +189,18 @@ async fn send(batch: &[Pending], custody: &Custody, client: &Client, options: &O
                         "endpoint takes data again"
                     );
                 }
-                add(&figures.sent_items, items);
+                add(&figures.sent_items, items(batch));
                 add(&figures.sent_bytes, body.len() as u64);
-                for pending in batch {
+                for pending in &*batch {
                     figures.newest_sent_ms.fetch_max(pending.piece.newest_ms, Ordering::Relaxed);
                     custody.acknowledge(pending.position);
                 }
                 custody.note().await;
-                return true;
+                return Ok(());
             }
-            Outcome::Never { why } => {
-                tracing::warn!(
-                    endpoint = options.endpoint.name,
-                    records = batch.len(),
-                    items,
-                    why,
-                    "endpoint refused a request"
-                );
-                return false;
-            }
+            Outcome::Never { why, reason } => return Err(Refused { why, reason }),
             Outcome::Later { why, after } => {
-                add(&figures.retried_items, items);
+                add(&figures.retried_items, items(batch));
                 if backoff.failures.is_power_of_two() || backoff.failures == 0 {
                     tracing::warn!(
                         endpoint = options.endpoint.name,
@@ -185,10 +209,20 @@ async fn send(batch: &[Pending], custody: &Custody, client: &Client, options: &O
                         "endpoint does not take data; it stays in the log and is tried again"
                     );
                 }
+                joined = Some((batch.len(), body));
                 tokio::time::sleep(backoff.next(after)).await;
             }
         }
     }
+}
+
+fn join(batch: &[Pending], options: &Options) -> Result<Bytes, Refused> {
+    let bodies: Vec<Bytes> = batch.iter().map(|pending| pending.piece.body.clone()).collect();
+    let refused = |error: crate::formats::SpliceError| Refused {
+        why: format!("records cannot be joined: {error}"),
+        reason: Rejection::Invalid,
+    };
+    (options.batching.splice)(&bodies).map_err(refused)
 }
 
 /// The longest that an endpoint can make us wait by `Retry-After`. One that errs by a few digits must not stop delivery
@@ -228,6 +262,7 @@ mod tests {
             min_backoff: Duration::from_millis(min),
             max_backoff: Duration::from_millis(max),
             on_too_many_requests: OnTooManyRequests::Retry,
+            age_limit: None,
         })
     }
 

@@ -7,6 +7,7 @@
 //! | `sender.rs` | reads the log, fills lanes, acknowledges |
 //! | `lane.rs` | one request in flight: splices records into a request, retries until it is taken |
 //! | `client.rs` | one POST and what its answer means |
+//! | `rejection.rs` | why an endpoint refuses data for good |
 //! | `options.rs` | everything that a component sets |
 //! | `block.rs` | the `endpoint` and `wal` blocks of the configuration |
 //! | `figures.rs` | what is counted |
@@ -27,6 +28,7 @@ mod group;
 mod lane;
 mod options;
 mod record;
+mod rejection;
 mod sender;
 
 use std::sync::Arc;
@@ -39,9 +41,10 @@ use crate::telemetry::Page;
 pub use figures::Figures;
 pub use group::Group;
 
-pub use block::{EndpointBlock, WalBlock};
+pub use block::{EndpointBlock, WalBlock, check_backoff, meaningless, only};
 pub use options::{Batching, Endpoint, LogLimits, OnTooManyRequests, Options, Retry, Splice};
 pub use record::Piece;
+pub use rejection::Rejection;
 
 use custody::Custody;
 use sender::Sender;

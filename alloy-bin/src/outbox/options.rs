@@ -39,7 +39,7 @@ pub struct Endpoint {
     pub timeout: Duration,
 }
 
-/// When and how fast a request is repeated. There is no last try: what is not taken stays in the log.
+/// When and how fast a request is repeated. There is no last try: what is not taken stays in the log, until it is too old.
 #[derive(Debug, Clone, Copy)]
 pub struct Retry {
     /// The first wait; doubled each time.
@@ -48,6 +48,8 @@ pub struct Retry {
     pub max_backoff: Duration,
     /// Whether status 429 is repeated like 5xx, or drops the data like the other 4xx.
     pub on_too_many_requests: OnTooManyRequests,
+    /// Records whose newest timestamp is older than that are dropped and counted instead of sent.
+    pub age_limit: Option<Duration>,
 }
 
 /// What status 429 means.
@@ -86,6 +88,8 @@ pub struct LogLimits {
     pub segment_bytes: u64,
     /// How long accepted data may be without a sync: what power loss can cost.
     pub sync_interval: Duration,
+    /// How long data is kept that the endpoint does not take. Works on whole segments. `None`: as long as there is room.
+    pub max_age: Option<Duration>,
 }
 
 impl OnTooManyRequests {
@@ -98,6 +102,11 @@ impl OnTooManyRequests {
 impl Default for LogLimits {
     /// 4 GiB in segments of 16 MiB, synced within 200 ms.
     fn default() -> Self {
-        LogLimits { max_bytes: 4 << 30, segment_bytes: 16 << 20, sync_interval: Duration::from_millis(200) }
+        LogLimits {
+            max_bytes: 4 << 30,
+            segment_bytes: 16 << 20,
+            sync_interval: Duration::from_millis(200),
+            max_age: None,
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! An outbox against a real endpoint that answers by script.
 
+mod chaos;
 mod killed;
+mod rejected;
 
 use std::future::Future;
 use std::path::Path;
@@ -63,12 +65,14 @@ fn options(folder: &Path, receiver: &Receiver) -> Options {
             min_backoff: Duration::from_millis(1),
             max_backoff: Duration::from_millis(20),
             on_too_many_requests: OnTooManyRequests::Retry,
+            age_limit: None,
         },
         batching: Batching { lanes: 1, max_items: 10, max_bytes: 1 << 20, deadline: LONG, splice: join },
         log: LogLimits {
             max_bytes: 64 << 20,
             segment_bytes: 1 << 20,
             sync_interval: Duration::from_millis(20),
+            max_age: None,
         },
     }
 }

@@ -28,6 +28,17 @@ pub struct State {
     pub reload: Arc<dyn Reload>,
 }
 
+impl State {
+    /// The agent's own figures, in the text format 0.0.4.
+    pub fn page(&self) -> String {
+        let mut page = Page::default();
+        for collector in &self.collectors {
+            collector.collect(&mut page);
+        }
+        page.render()
+    }
+}
+
 /// Who can load the configuration anew.
 #[async_trait]
 pub trait Reload: Send + Sync {
@@ -81,11 +92,7 @@ async fn reload(Extract(state): Extract<Arc<State>>) -> Response {
 }
 
 async fn metrics(Extract(state): Extract<Arc<State>>) -> Response {
-    let mut page = Page::default();
-    for collector in &state.collectors {
-        collector.collect(&mut page);
-    }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.render()).into_response()
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.page()).into_response()
 }
 
 /// A member, as Alloy's API shows it.

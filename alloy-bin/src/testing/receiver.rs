@@ -34,6 +34,8 @@ pub enum Answer {
     AcceptButHangUp,
     /// Record nothing and say that status.
     Refuse(u16),
+    /// Record nothing, say that status and this text.
+    RefuseSaying(u16, &'static str),
     /// Record nothing, say that status and name a `Retry-After` in whole seconds.
     RefuseFor(u16, u32),
     /// Read it, record nothing and never answer.
@@ -203,6 +205,7 @@ impl Handler for Endpoint {
                 Err(HangUp)
             }
             Answer::Refuse(status) => Ok(answer(status, "refused by the script")),
+            Answer::RefuseSaying(status, text) => Ok(answer(status, text)),
             Answer::RefuseFor(status, seconds) => {
                 let mut response = answer(status, "refused by the script");
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));

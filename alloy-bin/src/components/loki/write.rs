@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Body, ByteSize, Decode, Value};
 use crate::formats::{LOKI_PUSH_HEADERS, LokiPushEncoder, compress, join};
 use crate::graph::{Component, ConsumeError, Consumer, Context, ExportType, LogsReceiver, export};
-use crate::outbox::{Batching, EndpointBlock, Group, OnTooManyRequests, Outbox, Piece, Retry, WalBlock};
+use crate::outbox::{
+    self, Batching, EndpointBlock, Group, OnTooManyRequests, Outbox, Piece, Retry, WalBlock,
+};
 use crate::telemetry::{Labels, LogBatch, Page};
 
 /// What the block says.
@@ -46,14 +48,16 @@ impl Decode for Arguments {
         if arguments.endpoints.is_empty() {
             body.error("missing required block \"endpoint\"");
         }
+        EndpointBlock::check_names(body, arguments.endpoints.iter().map(|endpoint| &endpoint.common));
         arguments
     }
 }
 
 impl Decode for EndpointArguments {
     fn decode(body: &mut Body<'_>) -> Self {
-        // With a log in between nothing is given up after a number of tries, and there is no queue in memory.
-        body.unsupported(&["max_backoff_retries", "queue_config"]);
+        body.unsupported(&["queue_config"]);
+        let kept = "lines are tried again until the endpoint has them, as in Alloy with 0; leave it out";
+        outbox::only(body, "max_backoff_retries", 0, kept);
         let arguments = EndpointArguments {
             common: EndpointBlock::read(body, Duration::from_secs(10), true),
             batch_size: body.optional("batch_size", ByteSize(1 << 20)),
@@ -63,6 +67,11 @@ impl Decode for EndpointArguments {
             retry_on_http_429: body.optional("retry_on_http_429", true),
             tenant_id: body.optional("tenant_id", None),
         };
+        outbox::check_backoff(
+            body,
+            ("min_backoff_period", arguments.min_backoff),
+            ("max_backoff_period", arguments.max_backoff),
+        );
         if arguments.batch_size.0 == 0 {
             body.error_at("batch_size", "must be above zero");
         }
@@ -107,6 +116,7 @@ impl Write {
             min_backoff: arguments.min_backoff,
             max_backoff: arguments.max_backoff,
             on_too_many_requests: OnTooManyRequests::from_flag(arguments.retry_on_http_429),
+            age_limit: None,
         };
         let batching = Batching {
             lanes: LANES,
@@ -169,6 +179,8 @@ impl Component for Write {
                 "Lines that the endpoint refused for good.",
                 count(&figures.rejected_items),
             );
+            figures.collect_rejected(page, "alloy_loki_write_rejected_entries_total", &labels);
+            let mut counter = |name: &str, help, value| page.counter(name, help, &labels, value);
             counter(
                 "loki_write_batch_retries_total",
                 "Lines sent again after an error that may pass.",

@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Body, Decode, Value};
 use crate::formats::{REMOTE_WRITE_HEADERS, RemoteWriteEncoder, compress, join};
 use crate::graph::{Component, ConsumeError, Consumer, Context, ExportType, MetricsReceiver, export};
-use crate::outbox::{Batching, EndpointBlock, Group, OnTooManyRequests, Outbox, Piece, Retry, WalBlock};
+use crate::outbox::{
+    self, Batching, EndpointBlock, Group, OnTooManyRequests, Outbox, Piece, Retry, WalBlock,
+};
 use crate::relabel::{CacheLimit, Relabeler, Rules};
 use crate::telemetry::{Labels, Page, Sample, SampleBatch};
 
@@ -42,6 +44,7 @@ struct Queue {
     min_backoff: Duration,
     max_backoff: Duration,
     retry_on_http_429: bool,
+    sample_age_limit: Duration,
 }
 
 impl Decode for Arguments {
@@ -54,24 +57,41 @@ impl Decode for Arguments {
         if arguments.endpoints.is_empty() {
             body.error("missing required block \"endpoint\"");
         }
+        EndpointBlock::check_names(body, arguments.endpoints.iter().map(|endpoint| &endpoint.common));
         arguments
     }
 }
 
 impl Decode for EndpointArguments {
     fn decode(body: &mut Body<'_>) -> Self {
-        body.unsupported(&[
-            "metadata_config",
-            "protobuf_message",
-            "round_robin_dns",
-            "send_exemplars",
-            "send_native_histograms",
-        ]);
+        let first = "remote-write 1.0 (\"prometheus.WriteRequest\") is the only message here; set it, or leave it out";
+        outbox::only(body, "protobuf_message", "prometheus.WriteRequest".to_owned(), first);
+        let later = "are not sent here yet; set it to false, or leave it out";
+        outbox::only(body, "send_exemplars", false, &format!("exemplars {later}"));
+        outbox::only(body, "send_native_histograms", false, &format!("native histograms {later}"));
+        let one = "each connection goes to an address that answers, and is kept; leave it out, and put a load \
+                   balancer in front of several receivers";
+        outbox::only(body, "round_robin_dns", false, one);
+        body.block::<Metadata>("metadata_config");
         EndpointArguments {
             common: EndpointBlock::read(body, Duration::from_secs(30), false),
             queue: body.block("queue_config").unwrap_or_default(),
             rules: Rules::read(body, "write_relabel_config"),
         }
+    }
+}
+
+/// A `metadata_config` block. The only thing that it may say is that nothing is sent.
+struct Metadata;
+
+impl Decode for Metadata {
+    fn decode(body: &mut Body<'_>) -> Self {
+        let _: Duration = body.optional("send_interval", Duration::ZERO);
+        let _: usize = body.optional("max_samples_per_send", 0);
+        if body.optional("send", true) {
+            body.error("metadata is not sent here yet; leave the block out, or set send = false");
+        }
+        Metadata
     }
 }
 
@@ -85,14 +105,16 @@ impl Default for Queue {
             min_backoff: Duration::from_millis(30),
             max_backoff: Duration::from_secs(5),
             retry_on_http_429: true,
+            sample_age_limit: Duration::ZERO,
         }
     }
 }
 
 impl Decode for Queue {
     fn decode(body: &mut Body<'_>) -> Self {
-        // There is no queue in memory whose capacity could be set, and nothing is dropped for its age.
-        body.unsupported(&["capacity", "sample_age_limit"]);
+        let log =
+            "the queue is the log on disk; leave it out, and limit the log by max_bytes in the block wal";
+        outbox::meaningless(body, &[("capacity", log)]);
         let default = Queue::default();
         let queue = Queue {
             max_shards: body.optional("max_shards", default.max_shards),
@@ -102,7 +124,15 @@ impl Decode for Queue {
             min_backoff: body.optional("min_backoff", default.min_backoff),
             max_backoff: body.optional("max_backoff", default.max_backoff),
             retry_on_http_429: body.optional("retry_on_http_429", default.retry_on_http_429),
+            sample_age_limit: body.optional("sample_age_limit", default.sample_age_limit),
         };
+        outbox::check_backoff(body, ("min_backoff", queue.min_backoff), ("max_backoff", queue.max_backoff));
+        if queue.min_shards > queue.max_shards {
+            body.error_at("min_shards", "min_shards must not be above max_shards");
+        }
+        if queue.max_shards > SHARDS_MAX {
+            body.error_at("max_shards", format!("max_shards must not be above {SHARDS_MAX}"));
+        }
         for (name, value) in
             [("max_shards", queue.max_shards), ("max_samples_per_send", queue.max_samples_per_send)]
         {
@@ -117,6 +147,8 @@ impl Decode for Queue {
 /// Requests in flight for each endpoint, unless `queue_config` wants more or less. Four keep a link of 100 ms busy with
 /// 80,000 samples a second.
 const LANES: usize = 4;
+/// Each lane is a task and up to one connection.
+const SHARDS_MAX: usize = 1000;
 /// Of one request's body, compressed: what receivers take without a special configuration.
 const REQUEST_BYTES: usize = 1 << 20;
 
@@ -166,9 +198,10 @@ impl RemoteWrite {
             min_backoff: queue.min_backoff,
             max_backoff: queue.max_backoff,
             on_too_many_requests: OnTooManyRequests::from_flag(queue.retry_on_http_429),
+            age_limit: (!queue.sample_age_limit.is_zero()).then_some(queue.sample_age_limit),
         };
         let batching = Batching {
-            lanes: LANES.clamp(queue.min_shards.max(1), queue.max_shards.max(queue.min_shards).max(1)),
+            lanes: LANES.max(queue.min_shards).min(queue.max_shards),
             max_items: queue.max_samples_per_send,
             max_bytes: REQUEST_BYTES,
             deadline: queue.batch_send_deadline,
@@ -238,11 +271,18 @@ impl Component for RemoteWrite {
                 "Samples sent again after an error that may pass.",
                 count(&figures.retried_items),
             );
-            counter(
-                "prometheus_remote_storage_samples_dropped_total",
-                "Samples refused because the log had no room.",
-                count(&figures.refused_items),
-            );
+            for (reason, dropped) in
+                [("log_full", &figures.refused_items), ("too_old", &figures.expired_items)]
+            {
+                page.counter(
+                    "prometheus_remote_storage_samples_dropped_total",
+                    "Samples not taken because the log had no room, or not sent because of sample_age_limit.",
+                    &[labels[0], labels[1], ("reason", reason)],
+                    count(dropped),
+                );
+            }
+            figures.collect_rejected(page, "alloy_remote_write_samples_rejected_total", &labels);
+            let mut counter = |name: &str, help, value| page.counter(name, help, &labels, value);
             counter(
                 "prometheus_remote_storage_bytes_total",
                 "Bytes of acknowledged requests.",
@@ -327,3 +367,6 @@ impl Consumer<SampleBatch> for Endpoints {
         self.all.flush().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,88 @@
+//! The block's arguments: defaults, and errors that say what to do.
+
+use super::*;
+
+fn decode(body: &str) -> Result<Arguments, String> {
+    use crate::config::{Scope, decode_block};
+    use crate::syntax::{Sources, ast::Statement, parse};
+    let mut sources = Sources::default();
+    let id = sources.add("test.alloy", format!("prometheus.remote_write \"x\" {{\n{body}\n}}\n"));
+    let (file, _) = parse(&sources, id);
+    let Statement::Block(block) = &file.statements[0] else { panic!("a block") };
+    decode_block(block, &Scope::default()).map_err(|errors| errors.render(&sources))
+}
+
+fn endpoint(more: &str) -> Result<Arguments, String> {
+    decode(&format!("endpoint {{\nurl = \"http://a:9090/api/v1/write\"\n{more}\n}}"))
+}
+
+#[test]
+fn arguments_have_the_defaults_of_the_page() {
+    let arguments = endpoint("").expect("a URL is enough");
+    let endpoint = &arguments.endpoints[0];
+    assert_eq!(endpoint.queue, Queue::default());
+    assert_eq!(endpoint.common.timeout, Duration::from_secs(30));
+    assert!(arguments.external_labels.is_empty() && endpoint.rules.is_empty());
+    assert_eq!((arguments.wal.limits.max_bytes, arguments.wal.limits.max_age), (4 << 30, None));
+}
+
+#[test]
+fn what_alloy_has_by_default_may_be_said() {
+    let said = "protobuf_message = \"prometheus.WriteRequest\"
+        round_robin_dns = false
+        send_exemplars = false
+        send_native_histograms = false
+        metadata_config {
+            send = false
+            send_interval = \"1m\"
+            max_samples_per_send = 2000
+        }
+        queue_config {
+            batch_send_deadline = \"5s\"
+            max_shards = 50
+            min_shards = 1
+            max_samples_per_send = 2000
+            min_backoff = \"30ms\"
+            max_backoff = \"5s\"
+            retry_on_http_429 = true
+            sample_age_limit = \"0s\"
+        }";
+    assert_eq!(endpoint(said).expect("all is as it is"), endpoint("").expect("the same"));
+    let aged = decode("endpoint {\nurl = \"http://a\"\n}\nwal {\nmax_keepalive_time = \"8h\"\n}");
+    assert_eq!(aged.expect("an age").wal.limits.max_age, Some(Duration::from_secs(8 * 3600)));
+}
+
+#[test]
+fn what_cannot_be_is_an_error_that_says_why() {
+    let check = |result: Result<Arguments, String>, expected: &str| {
+        let Err(errors) = result else { panic!("accepted, not refused with {expected}") };
+        assert!(errors.contains(expected), "{errors}");
+        assert_eq!(errors.matches("Error: ").count(), 1, "one thing is wrong: {errors}");
+    };
+    let message = "protobuf_message = \"io.prometheus.write.v2.Request\"";
+    check(endpoint(message), "remote-write 1.0 (\"prometheus.WriteRequest\") is the only message here");
+    check(endpoint("send_exemplars = true"), "exemplars are not sent here yet");
+    check(endpoint("send_native_histograms = true"), "native histograms are not sent here yet");
+    check(endpoint("round_robin_dns = true"), "load balancer");
+    check(endpoint("metadata_config { }"), "metadata is not sent here yet");
+    check(endpoint("remote_timeout = \"0s\""), "remote_timeout must be above zero");
+    check(endpoint("headers = {\"Content-Type\" = \"x\"}"), "content-type is set by the protocol");
+    check(endpoint("headers = {\"a b\" = \"x\"}"), "is not a header's name");
+    check(endpoint("sigv4 { }"), "known to Alloy but not supported here");
+    let queue = |line: &str| endpoint(&format!("queue_config {{\n{line}\n}}"));
+    check(queue("capacity = 10000"), "\"capacity\" has no meaning here: the queue is the log on disk");
+    check(queue("max_shards = 0\nmin_shards = 0"), "must be at least 1");
+    check(queue("max_shards = 1001"), "must not be above 1000");
+    check(queue("min_shards = 51"), "min_shards must not be above max_shards");
+    check(queue("max_samples_per_send = 0"), "must be at least 1");
+    check(queue("min_backoff = \"0s\""), "min_backoff must be above zero");
+    check(queue("max_backoff = \"1ms\""), "max_backoff must not be shorter than min_backoff");
+    let wal = |line: &str| decode(&format!("endpoint {{\nurl = \"http://a\"\n}}\nwal {{\n{line}\n}}"));
+    check(wal("truncate_frequency = \"2h\""), "freed as soon as the endpoint has the data");
+    check(wal("min_keepalive_time = \"5m\""), "freed as soon as the endpoint has the data");
+    let twice = "endpoint {\nurl = \"http://a\"\n}\nendpoint {\nurl = \"http://a\"\n}";
+    check(decode(twice), "two endpoints are called");
+    let alike = "endpoint {\nurl = \"http://a\"\nname = \"a/b\"\n}\nendpoint {\nurl = \"http://b\"\nname = \"a_b\"\n}";
+    check(decode(alike), "give each its own name");
+    check(decode(""), "missing required block \"endpoint\"");
+}
