@@ -5,7 +5,7 @@
 //! | `content_type.rs` | which exposition format we ask for and which one we were given |
 //! | `exposition.rs` | Prometheus text 0.0.4 and OpenMetrics text 1.0 -> series |
 //! | `protobuf.rs` | the few protobuf writing functions that the encoders need |
-//! | `remote_write.rs` | sample batch -> piece of a Prometheus remote-write 1.0 request |
+//! | `remote_write.rs` | sample batch -> piece of a Prometheus remote-write 1.0 request, with exemplars, native histograms and metadata |
 //! | `loki_push.rs` | log batch -> piece of a Loki push request |
 //! | `snappy.rs` | one block from a piece, one request body from many blocks |
 //!
@@ -28,5 +28,5 @@ mod snappy;
 pub use content_type::{ContentTypeError, Escaping, Format, Protocol, accept_header};
 pub use exposition::{LabelPair, ParseError, Series, parse};
 pub use loki_push::{LOKI_PUSH_HEADERS, LokiPushEncoder};
-pub use remote_write::{REMOTE_WRITE_HEADERS, RemoteWriteEncoder};
+pub use remote_write::{REMOTE_WRITE_HEADERS, RemoteWriteEncoder, Sends};
 pub use snappy::{Splice, SpliceError, compress, decompress, join};
