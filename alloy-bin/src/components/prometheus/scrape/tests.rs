@@ -1,17 +1,20 @@
 //! The component in a graph of three: something that finds targets, the scraper, something that takes samples.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::*;
-use crate::config::Value;
-use crate::graph::{Checked, ConsumeError, Consumer, Exports, Graph, Host, Registration, export};
+use crate::config::{Body, Decode, Value};
+use crate::graph::{
+    Checked, ConsumeError, Consumer, Exports, Graph, Host, MetricsReceiver, Registration, export,
+};
 use crate::ownership::{self, ClusterFlags, Ownership};
 use crate::server::Health as _;
-use crate::telemetry::{Collect as _, STALE_NAN};
+use crate::telemetry::{Collect as _, STALE_NAN, Target};
 use crate::testing::{Behaviour, Targets};
 
 /// What takes longer has hung.
