@@ -198,7 +198,10 @@ impl<'b> Scanner<'b> {
                 return Ok(if has_escapes { Cow::Owned(unescape(raw)) } else { Cow::Borrowed(raw) });
             }
             has_escapes = true;
-            // The byte after the backslash is passed over, whatever it is. A backslash that ends the page leaves nothing.
+            if self.bytes.get(found + 1) == Some(&b'\n') {
+                return Err("a character behind the backslash");
+            }
+            // That character is passed over, whatever it is. A backslash that ends the page leaves nothing.
             rest = (found + 2).min(self.bytes.len());
         }
     }
@@ -331,9 +334,10 @@ fn is_label_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
-/// OpenMetrics counts seconds, with a fraction.
+/// OpenMetrics counts seconds, with a fraction. Below the millisecond it is cut off, as Prometheus does; but what was meant as a whole
+/// number of them stays one: 1.001 s times 1000 is a little less than 1001.
 fn milliseconds(seconds: f64) -> Option<i64> {
-    let milliseconds = (seconds * 1000.0).round();
+    let milliseconds = ((seconds * 1e6).round() / 1e3).trunc();
     // The bounds of i64 as doubles; the upper one is one above the last value and therefore excluded.
     (milliseconds >= i64::MIN as f64 && milliseconds < i64::MAX as f64).then_some(milliseconds as i64)
 }

@@ -80,6 +80,7 @@ fn open_metrics_pages_are_read() {
     open_metrics("a 1\n# EOF\n", &["a{} 1"]);
     open_metrics("a 1 1700000000.123\n# EOF\n", &["a{} 1 @1700000000123"]);
     open_metrics("a 1 -1e-3\n# EOF\n", &["a{} 1 @-1"]);
+    open_metrics("a 1 1.001\na 1 1795376734.2597\n# EOF\n", &["a{} 1 @1001", "a{} 1 @1795376734259"]);
     open_metrics(
         "# TYPE a histogram\n# UNIT a \n# HELP a b\na_bucket{le=\"+Inf\"} 7 # {id=\"x\"} 0.5 1.5\n# EOF\n",
         &["a_bucket{le=\"+Inf\"} 7 # {id=\"x\"} 0.5 @1500"],
@@ -170,6 +171,7 @@ fn what_is_wrong_is_named_with_its_place() {
     text("a{b=c} 1\n", 1, 5, "a text in double quotes");
     text("a{b=\"c} 1\n", 1, 6, "a closing `\"`");
     text("a{b=\"c\\", 1, 6, "a closing `\"`");
+    text("a{b=\"c\\\n\"} 1\n", 1, 6, "a character behind the backslash");
     text("a{b=\"c\" d=\"e\"} 1\n", 1, 9, "`,` or `}`");
     text("a{,} 1\n", 1, 3, "a label name or `}`");
     text("a{b=\"c\"", 1, 8, "`,` or `}`");

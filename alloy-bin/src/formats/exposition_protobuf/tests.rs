@@ -1,5 +1,6 @@
 //! Pages are built and read once more by another decoder; what Prometheus makes of each family is written out.
 
+use proptest::prelude::*;
 use prost::Message as _;
 
 use super::*;
@@ -228,5 +229,26 @@ fn numbers_in_labels_are_written_as_go_writes_them() {
         let mut text = String::new();
         write_float(&mut text, number);
         assert_eq!(text, expected);
+    }
+}
+
+proptest! {
+    #[test]
+    fn bytes_of_any_kind_never_panic(
+        page in prop::collection::vec(any::<u8>(), 0..200),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        let metric = model::Metric { label: vec![label("a", "1")], histogram: Some(histogram()), ..Default::default() };
+        let mut changed = family("h", 4, vec![metric]).encode_length_delimited_to_vec();
+        for (at, byte) in changes {
+            let at = at.index(changed.len());
+            changed[at] = byte;
+        }
+        for histograms in [Histograms::Classic, Histograms::Native, Histograms::Both] {
+            let _ = read(&page, histograms);
+            if let Err(error) = read(&changed, histograms) {
+                prop_assert!(error.at <= changed.len());
+            }
+        }
     }
 }

@@ -250,3 +250,38 @@ async fn failures_are_counted() {
     assert!(failures >= 1 && value("alloy_scrape_pages_total") >= 3, "{page}");
     assert_eq!(world.ownership.list().len(), 2);
 }
+
+#[test]
+fn native_histograms_need_the_protocol_that_has_them() {
+    use crate::config::{Scope, decode_block};
+    use crate::formats::{Histograms, Protocol};
+    use crate::syntax::{Sources, ast::Statement, parse};
+
+    let decode = |inside: &str| {
+        let mut sources = Sources::default();
+        let text = format!("prometheus.scrape \"a\" {{\ntargets = []\nforward_to = []\n{inside}\n}}");
+        let id = sources.add("main.alloy", text);
+        let (file, _) = parse(&sources, id);
+        let Statement::Block(block) = &file.statements[0] else { panic!("it is a block") };
+        decode_block::<Arguments>(block, &Scope::default())
+            .map(|arguments| (arguments.protocols, arguments.policy.histograms))
+            .map_err(|diagnostics| diagnostics.render(&sources))
+    };
+    assert_eq!(decode(""), Ok((Protocol::DEFAULT.to_vec(), Histograms::Classic)));
+    let (native, classic) = ("scrape_native_histograms = true", "scrape_classic_histograms = true");
+    assert_eq!(decode(native), Ok((Protocol::ALL.to_vec(), Histograms::Native)));
+    assert_eq!(decode(&format!("{native}\n{classic}")), Ok((Protocol::ALL.to_vec(), Histograms::Both)));
+    assert_eq!(decode(classic), Ok((Protocol::DEFAULT.to_vec(), Histograms::Classic)));
+    assert_eq!(
+        decode("enable_protobuf_negotiation = true"),
+        Ok((Protocol::ALL.to_vec(), Histograms::Classic))
+    );
+    let only_text = "scrape_protocols = [\"PrometheusText0.0.4\"]";
+    for (inside, expected) in [
+        (format!("{native}\n{only_text}"), "needs \"PrometheusProto\""),
+        (format!("enable_protobuf_negotiation = true\n{only_text}"), "only one of them can be set"),
+        ("scrape_protocols = [\"Text\"]".to_owned(), "\"Text\" is not supported here"),
+    ] {
+        assert!(decode(&inside).unwrap_err().contains(expected), "{inside}");
+    }
+}
