@@ -219,17 +219,17 @@ Error: main.alloy:1:1: block "tracing" is known to Alloy but not supported here
     check(
         r#"
 prometheus.scrape "a" {
-	targets          = []
-	forward_to       = []
-	honor_metadata   = true
+	targets                     = []
+	forward_to                  = []
+	enable_type_and_unit_labels = true
 }
 "#,
         r#"
-Error: main.alloy:4:21: "honor_metadata" is known to Alloy but not supported here; leave it out
+Error: main.alloy:4:32: "enable_type_and_unit_labels" is known to Alloy but not supported here; leave it out
 
-3 |     forward_to       = []
-4 |     honor_metadata   = true
-  |                        ^^^^
+3 |     forward_to                  = []
+4 |     enable_type_and_unit_labels = true
+  |                                   ^^^^
 5 | }
 "#,
     );

@@ -2,18 +2,22 @@
 
 use std::fmt::Write as _;
 
+use super::TextFormat;
+
 /// How a page is to be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// Prometheus text: timestamps in milliseconds.
-    Text,
-    /// OpenMetrics text: timestamps in seconds, exemplars, and `# EOF` at the end.
-    OpenMetrics,
+    /// As text.
+    Text(TextFormat),
+    /// As messages, each behind its length.
+    Protobuf,
 }
 
 /// A protocol as the configuration names it (`scrape_protocols`, `scrape_fallback_protocol`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
+    /// `PrometheusProto`: the only one with native histograms.
+    PrometheusProto,
     /// `OpenMetricsText1.0.0`
     OpenMetricsText1_0_0,
     /// `OpenMetricsText0.0.1`
@@ -55,6 +59,15 @@ impl Escaping {
 }
 
 impl Protocol {
+    /// All protocols. It is what is asked for when nothing but native histograms is configured, best first.
+    pub const ALL: [Protocol; 5] = [
+        Protocol::PrometheusProto,
+        Protocol::OpenMetricsText1_0_0,
+        Protocol::OpenMetricsText0_0_1,
+        Protocol::PrometheusText1_0_0,
+        Protocol::PrometheusText0_0_4,
+    ];
+
     /// What is asked for when nothing is configured, best first.
     pub const DEFAULT: [Protocol; 4] = [
         Protocol::OpenMetricsText1_0_0,
@@ -65,12 +78,13 @@ impl Protocol {
 
     /// The protocol of that name in the configuration.
     pub fn from_name(name: &str) -> Option<Protocol> {
-        Protocol::DEFAULT.into_iter().find(|protocol| protocol.name() == name)
+        Protocol::ALL.into_iter().find(|protocol| protocol.name() == name)
     }
 
     /// Its name in the configuration.
     pub fn name(self) -> &'static str {
         match self {
+            Protocol::PrometheusProto => "PrometheusProto",
             Protocol::OpenMetricsText1_0_0 => "OpenMetricsText1.0.0",
             Protocol::OpenMetricsText0_0_1 => "OpenMetricsText0.0.1",
             Protocol::PrometheusText1_0_0 => "PrometheusText1.0.0",
@@ -81,14 +95,19 @@ impl Protocol {
     /// How its pages are read.
     pub fn format(self) -> Format {
         match self {
-            Protocol::OpenMetricsText1_0_0 | Protocol::OpenMetricsText0_0_1 => Format::OpenMetrics,
-            Protocol::PrometheusText1_0_0 | Protocol::PrometheusText0_0_4 => Format::Text,
+            Protocol::PrometheusProto => Format::Protobuf,
+            Protocol::OpenMetricsText1_0_0 | Protocol::OpenMetricsText0_0_1 => OPEN_METRICS,
+            Protocol::PrometheusText1_0_0 | Protocol::PrometheusText0_0_4 => TEXT,
         }
     }
 
     /// Its media type, and whether it has the parameter for names.
     fn media_type(self) -> (&'static str, bool) {
         match self {
+            Protocol::PrometheusProto => (
+                "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited",
+                false,
+            ),
             Protocol::OpenMetricsText1_0_0 => ("application/openmetrics-text;version=1.0.0", true),
             Protocol::OpenMetricsText0_0_1 => ("application/openmetrics-text;version=0.0.1", false),
             Protocol::PrometheusText1_0_0 => ("text/plain;version=1.0.0", true),
@@ -103,7 +122,7 @@ impl Protocol {
 pub fn accept_header(protocols: &[Protocol], escaping: Escaping) -> String {
     const BEST: usize = 6;
     let mut header = String::new();
-    // There are four protocols; a list that repeats some keeps the lowest quality above zero.
+    // There are five protocols; a list that repeats some keeps the lowest quality above zero.
     let quality = |index: usize| BEST.saturating_sub(index).max(1);
     for (index, protocol) in protocols.iter().enumerate() {
         let (media_type, has_escaping) = protocol.media_type();
@@ -129,10 +148,11 @@ pub enum ContentTypeError {
     Unsupported(String),
 }
 
+const TEXT: Format = Format::Text(TextFormat::Prometheus);
+const OPEN_METRICS: Format = Format::Text(TextFormat::OpenMetrics);
+
 impl Format {
     /// The format that a `Content-Type` header names, else the fallback's.
-    ///
-    /// A protobuf page is refused in any case: we never ask for it, and reading it as text leads nowhere.
     pub fn from_content_type(
         content_type: Option<&str>,
         fallback: Option<Protocol>,
@@ -145,13 +165,20 @@ impl Format {
             || ContentTypeError::Unsupported(content_type.chars().take(SHOWN_CHARACTERS).collect());
 
         if media_type.eq_ignore_ascii_case("text/plain") {
-            return Ok(Format::Text);
+            return Ok(TEXT);
         }
         if media_type.eq_ignore_ascii_case("application/openmetrics-text") {
-            return Ok(Format::OpenMetrics);
+            return Ok(OPEN_METRICS);
         }
         if media_type.eq_ignore_ascii_case("application/vnd.google.protobuf") {
-            return Err(unsupported());
+            // Other messages, or one as text.
+            let is_other = |(name, value): (&str, &str)| match name.trim() {
+                "proto" => value.trim() != "io.prometheus.client.MetricFamily",
+                "encoding" => value.trim() != "delimited",
+                _ => false,
+            };
+            let mut parameters = content_type.split(';').filter_map(|parameter| parameter.split_once('='));
+            return if parameters.any(is_other) { Err(unsupported()) } else { Ok(Format::Protobuf) };
         }
         match fallback {
             Some(protocol) => Ok(protocol.format()),
@@ -178,6 +205,11 @@ mod tests {
         );
         assert_eq!(accept_header(&[], Escaping::Dots), "*/*;q=0.6");
         assert!(accept_header(&[PrometheusText0_0_4; 9], Escaping::Dots).ends_with("q=0.1"));
+        let all = accept_header(&Protocol::ALL, Escaping::AllowUtf8);
+        assert!(all.starts_with(
+            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,"
+        ));
+        assert!(all.ends_with("text/plain;version=0.0.4;q=0.2,*/*;q=0.1"));
         let utf8 = accept_header(&[OpenMetricsText1_0_0], Escaping::AllowUtf8);
         assert!(utf8.starts_with("application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"));
     }
@@ -190,23 +222,27 @@ mod tests {
         };
         let text = Some(Protocol::PrometheusText0_0_4);
         let open_metrics = Some(Protocol::OpenMetricsText1_0_0);
-        check("text/plain", None, Some(Format::Text));
-        check("text/plain; version=0.0.4; charset=utf-8", open_metrics, Some(Format::Text));
-        check("Application/OpenMetrics-Text; version=1.0.0", text, Some(Format::OpenMetrics));
+        check("text/plain", None, Some(TEXT));
+        check("text/plain; version=0.0.4; charset=utf-8", open_metrics, Some(TEXT));
+        check("Application/OpenMetrics-Text; version=1.0.0", text, Some(OPEN_METRICS));
         check("", None, None);
-        check("", text, Some(Format::Text));
-        check("", open_metrics, Some(Format::OpenMetrics));
+        check("", text, Some(TEXT));
+        check("", open_metrics, Some(OPEN_METRICS));
         check("text/html", None, None);
-        check("text/html", text, Some(Format::Text));
+        check("text/html", text, Some(TEXT));
         check(";", None, None);
-        check("application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily", text, None);
+        let protobuf = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=";
+        check(&format!("{protobuf}delimited"), text, Some(Format::Protobuf));
+        check(&format!("{protobuf}text"), text, None);
+        check("application/vnd.google.protobuf; proto=other.Message", text, None);
+        check("", Some(Protocol::PrometheusProto), Some(Format::Protobuf));
     }
 
     #[test]
     fn protocols_are_found_by_their_names() {
-        for protocol in Protocol::DEFAULT {
+        for protocol in Protocol::ALL {
             assert_eq!(Protocol::from_name(protocol.name()), Some(protocol));
         }
-        assert_eq!(Protocol::from_name("PrometheusProto"), None);
+        assert_eq!(Protocol::from_name("PrometheusProto2"), None);
     }
 }

@@ -2,37 +2,20 @@
 //!
 //! Specifications: <https://prometheus.io/docs/instrumenting/exposition_formats/> and
 //! <https://prometheus.io/docs/specs/om/open_metrics_spec/>. One scanner reads both: names and values are slices of the
-//! page, and only a text with escapes is copied. Read as generously as Prometheus reads: blanks between tokens and a comma
-//! after the last label are fine. Exemplars and metadata are checked for their shape and skipped.
+//! page, and only a text with escapes is copied. Read as generously and as strictly as Prometheus reads: in its own format
+//! blanks between tokens are fine, in OpenMetrics there is one space between some and none between others. A comma after the
+//! last label is fine in both.
+
+mod comment;
 
 use std::borrow::Cow;
 
-use memchr::{memchr, memchr_iter, memchr2, memrchr};
+use memchr::{memchr, memchr_iter, memchr3, memrchr};
 
-use super::Format;
-
-/// What "not a number" becomes. One bit pattern for all, so that no page can send the staleness marker by accident.
-const NORMAL_NAN: f64 = f64::from_bits(0x7ff8_0000_0000_0001);
-
-/// A label's name and value.
-pub type LabelPair<'b> = (Cow<'b, str>, Cow<'b, str>);
-
-/// One sample line. `'b` is the page's lifetime, `'s` lasts until the next series.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Series<'s, 'b> {
-    /// The metric's name; never empty.
-    pub name: Cow<'b, str>,
-    /// The labels as written: unsorted, values perhaps empty, names perhaps twice.
-    pub labels: &'s [LabelPair<'b>],
-    /// The value; [`STALE_NAN`](crate::telemetry::STALE_NAN) never occurs.
-    pub value: f64,
-    /// Milliseconds since the Unix epoch, if the line has a timestamp.
-    pub timestamp_ms: Option<i64>,
-    /// Whether a name stands in quotes: only then it can have any characters.
-    pub has_quoted_names: bool,
-    /// Name and labels as written: the same text is the same series, so a cache may be keyed by it.
-    pub text: &'b str,
-}
+use self::comment::Line;
+pub(super) use self::comment::is_unit_of;
+use super::page_item::{Item, LabelPair, NORMAL_NAN, Series};
+use crate::telemetry::{Exemplar, Extras, Labels};
 
 /// Why a page was refused, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,25 +31,36 @@ pub struct ParseError {
     pub found: String,
 }
 
-/// Gives every series of the page to `sink`, in order.
+/// A text format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextFormat {
+    /// Prometheus text 0.0.4 or 1.0.0: timestamps in milliseconds.
+    Prometheus,
+    /// OpenMetrics: timestamps in seconds, exemplars, and `# EOF` at the end.
+    OpenMetrics,
+}
+
+/// Gives everything on the page to `sink`, in order.
 ///
 /// The page counts as a whole: after an error, what `sink` has been given should be dropped. The cost is linear in the
-/// page, and nothing is allocated for a series without escapes.
+/// page, and nothing is allocated for a series without escapes and exemplars.
 ///
 /// ```
-/// use alloy_bin::formats::{Format, parse};
+/// use alloy_bin::formats::{Item, TextFormat, parse_text};
 ///
 /// let mut seen = Vec::new();
-/// parse(b"up{job=\"node\"} 1\n", Format::Text, &mut |series| {
-///     seen.push((series.name.into_owned(), series.labels.len(), series.value));
+/// parse_text(b"# TYPE up gauge\nup{job=\"node\"} 1\n", TextFormat::Prometheus, &mut |item| {
+///     if let Item::Series(series) = item {
+///         seen.push((series.name.to_owned(), series.labels.len(), series.value));
+///     }
 /// })?;
 /// assert_eq!(seen, [("up".to_owned(), 1, 1.0)]);
 /// # Ok::<(), alloy_bin::formats::ParseError>(())
 /// ```
-pub fn parse<'b>(
+pub fn parse_text<'b>(
     body: &'b [u8],
-    format: Format,
-    sink: &mut impl FnMut(Series<'_, 'b>),
+    format: TextFormat,
+    sink: &mut impl FnMut(Item<'_, 'b>),
 ) -> Result<(), ParseError> {
     let text = match std::str::from_utf8(body) {
         Ok(text) => text,
@@ -83,20 +77,20 @@ struct Scanner<'b> {
     text: &'b str,
     bytes: &'b [u8],
     at: usize,
-    format: Format,
+    format: TextFormat,
 }
 
 impl<'b> Scanner<'b> {
-    fn page(&mut self, sink: &mut impl FnMut(Series<'_, 'b>)) -> Result<(), Expected> {
+    fn page(&mut self, sink: &mut impl FnMut(Item<'_, 'b>)) -> Result<(), Expected> {
         let mut labels = Vec::new();
         loop {
-            self.skip_blanks();
+            self.blanks();
             match self.peek() {
-                None if self.format == Format::OpenMetrics => return Err("`# EOF` at the end"),
+                None if self.format == TextFormat::OpenMetrics => return Err("`# EOF` at the end"),
                 None => return Ok(()),
-                Some(b'\n') if self.format == Format::Text => self.at += 1,
+                Some(b'\n') if self.format == TextFormat::Prometheus => self.at += 1,
                 Some(b'#') => {
-                    if self.comment()? == Line::Eof {
+                    if self.comment(sink)? == Line::Eof {
                         return if self.peek().is_none() { Ok(()) } else { Err("nothing after `# EOF`") };
                     }
                 }
@@ -108,19 +102,18 @@ impl<'b> Scanner<'b> {
     fn series(
         &mut self,
         labels: &mut Vec<LabelPair<'b>>,
-        sink: &mut impl FnMut(Series<'_, 'b>),
+        sink: &mut impl FnMut(Item<'_, 'b>),
     ) -> Result<(), Expected> {
         labels.clear();
         let start = self.at;
         let mut name = self.name(is_metric_byte).map(Cow::Borrowed);
         let mut end = self.at;
         let mut has_quoted_names = false;
-        self.skip_blanks();
+        self.blanks();
         if self.take(b'{') {
-            has_quoted_names = self.labels(&mut name, labels)?;
+            has_quoted_names = self.labels(&mut name, labels, Braces::Series)?;
             end = self.at;
-            self.skip_blanks();
-        } else if name.is_some() && self.at == end {
+        } else if name.is_some() && self.at == end && self.peek() != Some(b' ') {
             // Else `a.5 1` would be `a` with the value 0.5.
             return Err("a blank or `{` after the name");
         }
@@ -130,21 +123,24 @@ impl<'b> Scanner<'b> {
         };
         let value = self.value()?;
         let timestamp_ms = self.timestamp()?;
-        self.end_of_sample()?;
-        sink(Series { name, labels, value, timestamp_ms, has_quoted_names, text: &self.text[start..end] });
+        let extras = self.exemplar()?;
+        self.end_of_line()?;
+        let (name, text) = (name.as_ref(), &self.text[start..end]);
+        sink(Item::Series(Series { name, labels, value, timestamp_ms, extras, has_quoted_names, text }));
         Ok(())
     }
 
-    /// What stands between braces, the closing one included. A quoted text without a value is the metric's name. Says
-    /// whether a name was quoted.
+    /// What stands between braces, the closing one included. In a series a quoted text without a value is the metric's
+    /// name. Says whether a name was quoted.
     fn labels(
         &mut self,
         metric: &mut Option<Cow<'b, str>>,
         labels: &mut Vec<LabelPair<'b>>,
+        braces: Braces,
     ) -> Result<bool, Expected> {
         let mut has_quoted_names = false;
         loop {
-            self.skip_blanks();
+            self.blanks();
             if self.take(b'}') {
                 return Ok(has_quoted_names);
             }
@@ -152,7 +148,7 @@ impl<'b> Scanner<'b> {
             let quoted = self.peek() == Some(b'"');
             has_quoted_names |= quoted;
             let name = if quoted {
-                self.quoted()?
+                self.quoted(Newline::Allowed)?
             } else {
                 Cow::Borrowed(self.name(is_label_byte).ok_or("a label name or `}`")?)
             };
@@ -160,16 +156,16 @@ impl<'b> Scanner<'b> {
                 self.at = start;
                 return Err("a name that is not empty");
             }
-            self.skip_blanks();
+            self.blanks();
             if self.take(b'=') {
-                self.skip_blanks();
-                labels.push((name, self.quoted()?));
-            } else if quoted && metric.is_none() {
+                self.blanks();
+                labels.push((name, self.quoted(Newline::AsFormat)?));
+            } else if quoted && metric.is_none() && braces == Braces::Series {
                 *metric = Some(name);
             } else {
                 return Err("`=` after the label's name");
             }
-            self.skip_blanks();
+            self.blanks();
             if !self.take(b',') && self.peek() != Some(b'}') {
                 return Err("`,` or `}`");
             }
@@ -177,7 +173,7 @@ impl<'b> Scanner<'b> {
     }
 
     /// A text in double quotes. Unknown escapes are kept as they are, as Prometheus keeps them.
-    fn quoted(&mut self) -> Result<Cow<'b, str>, Expected> {
+    fn quoted(&mut self, newline: Newline) -> Result<Cow<'b, str>, Expected> {
         if !self.take(b'"') {
             return Err("a text in double quotes");
         }
@@ -185,22 +181,33 @@ impl<'b> Scanner<'b> {
         let mut rest = start;
         let mut has_escapes = false;
         loop {
-            let Some(offset) = memchr2(b'"', b'\\', &self.bytes[rest..]) else {
+            let Some(offset) = memchr3(b'"', b'\\', b'\n', &self.bytes[rest..]) else {
                 return Err("a closing `\"`");
             };
             let found = rest + offset;
+            if self.bytes[found] == b'\n' {
+                if newline == Newline::AsFormat && self.format == TextFormat::OpenMetrics {
+                    return Err("a closing `\"` on the same line");
+                }
+                rest = found + 1;
+                continue;
+            }
             if self.bytes[found] == b'"' {
                 self.at = found + 1;
                 let raw = &self.text[start..found];
                 return Ok(if has_escapes { Cow::Owned(unescape(raw)) } else { Cow::Borrowed(raw) });
             }
             has_escapes = true;
-            // The byte after the backslash is passed over, whatever it is. A backslash that ends the page leaves nothing.
+            if self.bytes.get(found + 1) == Some(&b'\n') {
+                return Err("a character behind the backslash");
+            }
+            // That character is passed over, whatever it is. A backslash that ends the page leaves nothing.
             rest = (found + 2).min(self.bytes.len());
         }
     }
 
     fn value(&mut self) -> Result<f64, Expected> {
+        self.gap()?;
         let start = self.at;
         match self.token().parse::<f64>() {
             Ok(value) if value.is_nan() => Ok(NORMAL_NAN),
@@ -213,89 +220,45 @@ impl<'b> Scanner<'b> {
     }
 
     fn timestamp(&mut self) -> Result<Option<i64>, Expected> {
-        self.skip_blanks();
-        if matches!(self.peek(), None | Some(b'\n' | b'#')) {
-            return Ok(None);
+        self.blanks();
+        match (self.format, self.peek()) {
+            (_, None | Some(b'\n')) | (TextFormat::Prometheus, Some(b'#')) => return Ok(None),
+            (TextFormat::OpenMetrics, _) if self.bytes[self.at..].starts_with(b" #") => return Ok(None),
+            _ => self.gap()?,
         }
         let start = self.at;
         let token = self.token();
         let timestamp_ms = match self.format {
-            Format::Text => token.parse().ok(),
-            Format::OpenMetrics => token.parse().ok().and_then(milliseconds),
+            TextFormat::Prometheus => token.parse().ok(),
+            TextFormat::OpenMetrics => token.parse().ok().and_then(milliseconds),
         };
         if timestamp_ms.is_none() {
             self.at = start;
             return Err("a timestamp or the end of the line");
         }
+        self.blanks();
         Ok(timestamp_ms)
     }
 
-    /// The end of the line, behind an exemplar if the format has them.
-    fn end_of_sample(&mut self) -> Result<(), Expected> {
-        self.skip_blanks();
-        if self.format == Format::OpenMetrics && self.take(b'#') {
-            self.skip_blanks();
-            if !self.take(b'{') {
-                return Err("an exemplar's `{`");
-            }
-            self.skip_line();
-            return Ok(());
+    /// What OpenMetrics may have behind a sample: ` # {labels} value timestamp`.
+    fn exemplar(&mut self) -> Result<Option<Box<Extras>>, Expected> {
+        if self.format != TextFormat::OpenMetrics || !self.bytes[self.at..].starts_with(b" #") {
+            return Ok(None);
         }
-        self.end_of_line()
+        self.at += " #".len();
+        self.gap()?;
+        if !self.take(b'{') {
+            return Err("an exemplar's `{`");
+        }
+        let mut labels = Vec::new();
+        self.labels(&mut None, &mut labels, Braces::Exemplar)?;
+        let (labels, value) = (Labels::new(labels), self.value()?);
+        let exemplar = Exemplar { labels, value, timestamp_ms: self.timestamp()? };
+        Ok(Some(Box::new(Extras { histogram: None, exemplars: vec![exemplar] })))
     }
 
     fn end_of_line(&mut self) -> Result<(), Expected> {
         if self.take(b'\n') || self.peek().is_none() { Ok(()) } else { Err("the end of the line") }
-    }
-
-    /// A line that begins with `#`. In text any comment may stand there, in OpenMetrics only metadata.
-    fn comment(&mut self) -> Result<Line, Expected> {
-        self.at += 1;
-        let before = self.at;
-        self.skip_blanks();
-        // `#HELP` is a comment like any other: a blank makes it metadata.
-        let keyword = if self.at > before { self.token() } else { "" };
-        let ends_here = matches!(self.peek(), None | Some(b'\n'));
-        match (keyword, self.format) {
-            // A keyword alone says nothing and breaks nothing.
-            ("HELP" | "TYPE", Format::Text) if ends_here => self.skip_line(),
-            ("HELP", _) | ("UNIT", Format::OpenMetrics) => {
-                self.metadata_name()?;
-                self.skip_line();
-            }
-            ("TYPE", format) => {
-                self.metadata_name()?;
-                let start = self.at;
-                let kind = self.token();
-                if !is_metric_type(kind, format) {
-                    self.at = start;
-                    return Err("a metric type");
-                }
-                self.skip_blanks();
-                self.end_of_line()?;
-            }
-            ("EOF", Format::OpenMetrics) => {
-                self.end_of_line()?;
-                return Ok(Line::Eof);
-            }
-            (_, Format::Text) => self.skip_line(),
-            (_, Format::OpenMetrics) => return Err("HELP, TYPE, UNIT or EOF after `# `"),
-        }
-        Ok(Line::Comment)
-    }
-
-    fn metadata_name(&mut self) -> Result<(), Expected> {
-        self.skip_blanks();
-        let name = if self.peek() == Some(b'"') {
-            self.quoted()?
-        } else {
-            Cow::Borrowed(self.name(is_metric_byte).ok_or("a metric name")?)
-        };
-        if name.is_empty() || !matches!(self.peek(), None | Some(b' ' | b'\t' | b'\n')) {
-            return Err("a metric name");
-        }
-        self.skip_blanks();
-        Ok(())
     }
 
     /// A name of such bytes that does not begin with a digit.
@@ -319,10 +282,17 @@ impl<'b> Scanner<'b> {
         &self.text[start..self.at]
     }
 
-    fn skip_blanks(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\t')) {
+    /// Blanks where they mean nothing: OpenMetrics has none.
+    fn blanks(&mut self) {
+        while self.format == TextFormat::Prometheus && matches!(self.peek(), Some(b' ' | b'\t')) {
             self.at += 1;
         }
+    }
+
+    /// Blanks between two tokens: any in Prometheus' text, one space in OpenMetrics.
+    fn gap(&mut self) -> Result<(), Expected> {
+        self.blanks();
+        if self.format == TextFormat::OpenMetrics && !self.take(b' ') { Err("a space") } else { Ok(()) }
     }
 
     fn skip_line(&mut self) {
@@ -341,10 +311,19 @@ impl<'b> Scanner<'b> {
     }
 }
 
+/// Whose labels stand between braces.
 #[derive(PartialEq, Eq)]
-enum Line {
-    Comment,
-    Eof,
+enum Braces {
+    Series,
+    Exemplar,
+}
+
+/// Whether a text in quotes may go over several lines.
+#[derive(PartialEq, Eq)]
+enum Newline {
+    /// In Prometheus' text only.
+    AsFormat,
+    Allowed,
 }
 
 fn is_metric_byte(byte: u8) -> bool {
@@ -355,18 +334,10 @@ fn is_label_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
-fn is_metric_type(kind: &str, format: Format) -> bool {
-    match kind {
-        "counter" | "gauge" | "histogram" | "summary" => true,
-        "untyped" => format == Format::Text,
-        "gaugehistogram" | "info" | "stateset" | "unknown" => format == Format::OpenMetrics,
-        _ => false,
-    }
-}
-
-/// OpenMetrics counts seconds, with a fraction.
+/// OpenMetrics counts seconds, with a fraction. Below the millisecond it is cut off, as Prometheus does; but what was meant as a whole
+/// number of them stays one: 1.001 s times 1000 is a little less than 1001.
 fn milliseconds(seconds: f64) -> Option<i64> {
-    let milliseconds = (seconds * 1000.0).round();
+    let milliseconds = ((seconds * 1e6).round() / 1e3).trunc();
     // The bounds of i64 as doubles; the upper one is one above the last value and therefore excluded.
     (milliseconds >= i64::MIN as f64 && milliseconds < i64::MAX as f64).then_some(milliseconds as i64)
 }

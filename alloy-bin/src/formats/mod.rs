@@ -3,9 +3,11 @@
 //! | file | what |
 //! | --- | --- |
 //! | `content_type.rs` | which exposition format we ask for and which one we were given |
-//! | `exposition.rs` | Prometheus text 0.0.4 and OpenMetrics text 1.0 -> series |
+//! | `page_item.rs` | what a page is made of: samples, and what is said of their families |
+//! | `exposition.rs` | Prometheus text 0.0.4 and OpenMetrics text 1.0 -> items |
+//! | `exposition_protobuf.rs` | Prometheus protobuf, with native histograms -> items |
 //! | `protobuf.rs` | the few protobuf writing functions that the encoders need |
-//! | `remote_write.rs` | sample batch -> piece of a Prometheus remote-write 1.0 request |
+//! | `remote_write.rs` | sample batch -> piece of a Prometheus remote-write 1.0 request, with exemplars, native histograms and metadata |
 //! | `loki_push.rs` | log batch -> piece of a Loki push request |
 //! | `snappy.rs` | one block from a piece, one request body from many blocks |
 //!
@@ -20,13 +22,17 @@
 
 mod content_type;
 mod exposition;
+mod exposition_protobuf;
 mod loki_push;
+mod page_item;
 mod protobuf;
 mod remote_write;
 mod snappy;
 
 pub use content_type::{ContentTypeError, Escaping, Format, Protocol, accept_header};
-pub use exposition::{LabelPair, ParseError, Series, parse};
+pub use exposition::{ParseError, TextFormat, parse_text};
+pub use exposition_protobuf::{Histograms, ProtobufError, parse_protobuf};
 pub use loki_push::{LOKI_PUSH_HEADERS, LokiPushEncoder};
-pub use remote_write::{REMOTE_WRITE_HEADERS, RemoteWriteEncoder};
+pub use page_item::{Item, LabelPair, Series, Statement};
+pub use remote_write::{REMOTE_WRITE_HEADERS, RemoteWriteEncoder, Sends};
 pub use snappy::{Splice, SpliceError, compress, decompress, join};

@@ -1,26 +1,40 @@
 //! Sample batch -> piece of a Prometheus remote-write 1.0 request.
 //!
 //! ```text
-//! WriteRequest { repeated TimeSeries timeseries = 1; }
-//! TimeSeries   { repeated Label labels = 1; repeated Sample samples = 2; }
-//! Label        { string name = 1; string value = 2; }
-//! Sample       { double value = 1; int64 timestamp = 2; }
+//! WriteRequest   { repeated TimeSeries timeseries = 1; repeated MetricMetadata metadata = 3; }
+//! TimeSeries     { repeated Label labels = 1; repeated Sample samples = 2; repeated Exemplar exemplars = 3;
+//!                  repeated Histogram histograms = 4; }
+//! Label          { string name = 1; string value = 2; }
+//! Sample         { double value = 1; int64 timestamp = 2; }
+//! Exemplar       { repeated Label labels = 1; double value = 2; int64 timestamp = 3; }
+//! MetricMetadata { MetricType type = 1; string metric_family_name = 2; string help = 4; string unit = 5; }
 //! ```
 //!
-//! Specification: <https://prometheus.io/docs/specs/prw/remote_write_spec/>. Metadata, exemplars and native histograms are
-//! deliberately absent: the model has none.
+//! Specification: <https://prometheus.io/docs/specs/prw/remote_write_spec/>, and Prometheus' `types.proto` for what it does not
+//! have: exemplars, histograms, metadata. Histograms with listed bounds are deliberately absent: it says not to send them.
+
+mod histogram;
 
 use super::protobuf::{
     bytes_field_len, delimited, double_field_len, fixed64, integer_field_len, put_bytes, put_double,
     put_integer, put_message, put_varint, varint,
 };
-use crate::telemetry::{Labels, Sample};
+use crate::telemetry::{CUSTOM_BUCKETS_SCHEMA, Exemplar, Labels, Metadata, Sample};
 
 const REQUEST_TIMESERIES: u8 = delimited(1);
 const SERIES_LABELS: u8 = delimited(1);
 const SERIES_SAMPLES: u8 = delimited(2);
 const LABEL_NAME: u8 = delimited(1);
 const LABEL_VALUE: u8 = delimited(2);
+const SERIES_EXEMPLARS: u8 = delimited(3);
+const EXEMPLAR_VALUE: u8 = fixed64(2);
+const EXEMPLAR_TIMESTAMP: u8 = varint(3);
+const SERIES_HISTOGRAMS: u8 = delimited(4);
+const REQUEST_METADATA: u8 = delimited(3);
+const METADATA_TYPE: u8 = varint(1);
+const METADATA_FAMILY: u8 = delimited(2);
+const METADATA_HELP: u8 = delimited(4);
+const METADATA_UNIT: u8 = delimited(5);
 const SAMPLE_VALUE: u8 = fixed64(1);
 const SAMPLE_TIMESTAMP: u8 = varint(2);
 
@@ -48,6 +62,22 @@ pub const REMOTE_WRITE_HEADERS: [(&str, &str); 3] = [
 #[derive(Debug, Clone)]
 pub struct RemoteWriteEncoder {
     external: Vec<ExternalLabel>,
+    sends: Sends,
+}
+
+/// What an endpoint wants beside plain samples; the default is Alloy's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sends {
+    /// Exemplars go with their samples (`send_exemplars`).
+    pub exemplars: bool,
+    /// Native histograms are sent, not left out (`send_native_histograms`).
+    pub native_histograms: bool,
+}
+
+impl Default for Sends {
+    fn default() -> Self {
+        Sends { exemplars: true, native_histograms: false }
+    }
 }
 
 /// A label that every series gets, with its bytes ready.
@@ -68,17 +98,67 @@ impl RemoteWriteEncoder {
                 ExternalLabel { name: name.to_owned(), encoded }
             })
             .collect();
-        RemoteWriteEncoder { external }
+        RemoteWriteEncoder { external, sends: Sends::default() }
     }
 
-    /// Appends the samples to `piece`: one time series with one sample for each, in order, labels sorted by name.
+    /// The same for an endpoint that wants these.
+    pub fn sending(self, sends: Sends) -> Self {
+        RemoteWriteEncoder { sends, ..self }
+    }
+
+    /// Appends the samples to `piece`: one time series with one sample for each, in order, labels sorted by name. Histograms that
+    /// the endpoint does not want, and those that the protocol has no room for, are left out.
     pub fn encode<'a>(&self, samples: impl IntoIterator<Item = Sample<'a>>, piece: &mut Vec<u8>) {
         // Series of one batch are of similar length, so the last one's is the best guess of the next one's.
         let mut expected_len = 128;
         for sample in samples {
+            if sample.extras.is_some() {
+                self.encode_with_extras(&sample, piece);
+                continue;
+            }
             expected_len = put_message(piece, REQUEST_TIMESERIES, expected_len, |out| {
                 self.put_labels(out, &sample);
                 put_sample(out, &sample);
+            });
+        }
+    }
+
+    fn encode_with_extras(&self, sample: &Sample<'_>, piece: &mut Vec<u8>) {
+        let histogram = sample.histogram();
+        let sendable = |schema| self.sends.native_histograms && schema != CUSTOM_BUCKETS_SCHEMA;
+        if histogram.is_some_and(|histogram| !sendable(histogram.schema)) {
+            return;
+        }
+        put_message(piece, REQUEST_TIMESERIES, 512, |out| {
+            self.put_labels(out, sample);
+            match histogram {
+                Some(histogram) => {
+                    put_message(out, SERIES_HISTOGRAMS, 128, |out| {
+                        histogram::put(out, histogram, sample.timestamp_ms);
+                    });
+                }
+                None => put_sample(out, sample),
+            }
+            let exemplars = sample.extras.filter(|_| self.sends.exemplars);
+            for exemplar in exemplars.iter().flat_map(|extras| &extras.exemplars) {
+                put_message(out, SERIES_EXEMPLARS, 64, |out| {
+                    put_exemplar(out, exemplar, sample.timestamp_ms)
+                });
+            }
+        });
+    }
+
+    /// Appends what is said of families. It changes seldom, so an endpoint needs it far less often than samples
+    /// (`metadata_config`).
+    pub fn encode_metadata(metadata: &[Metadata], piece: &mut Vec<u8>) {
+        for Metadata { family, help, unit, metric_type } in metadata {
+            put_message(piece, REQUEST_METADATA, 128, |out| {
+                put_integer(out, METADATA_TYPE, *metric_type as i64);
+                for (tag, text) in [(METADATA_FAMILY, family), (METADATA_HELP, help), (METADATA_UNIT, unit)] {
+                    if !text.is_empty() {
+                        put_bytes(out, tag, text.as_bytes());
+                    }
+                }
             });
         }
     }
@@ -106,6 +186,14 @@ fn put_label(out: &mut Vec<u8>, name: &str, value: &str) {
     put_bytes(out, LABEL_VALUE, value.as_bytes());
 }
 
+fn put_exemplar(out: &mut Vec<u8>, exemplar: &Exemplar, sample_ms: i64) {
+    for (name, value) in exemplar.labels.iter() {
+        put_label(out, name, value);
+    }
+    put_double(out, EXEMPLAR_VALUE, exemplar.value);
+    put_integer(out, EXEMPLAR_TIMESTAMP, exemplar.timestamp_ms.unwrap_or(sample_ms));
+}
+
 fn put_sample(out: &mut Vec<u8>, sample: &Sample<'_>) {
     out.push(SERIES_SAMPLES);
     put_varint(out, (double_field_len(sample.value) + integer_field_len(sample.timestamp_ms)) as u64);
@@ -119,8 +207,50 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::telemetry::{STALE_NAN, SampleBatch};
+    use crate::telemetry::{Extras, MetricType, STALE_NAN, SampleBatch};
     use crate::testing::messages::WriteRequest;
+
+    #[test]
+    fn exemplars_go_with_their_sample_if_they_are_wanted() {
+        let exemplar =
+            |timestamp_ms| Exemplar { labels: Labels::new([("id", "7")]), value: 0.5, timestamp_ms };
+        let mut batch = SampleBatch::new(0);
+        batch.push([("__name__", "a")], 10, 1.0);
+        batch.add_extras(Extras { histogram: None, exemplars: vec![exemplar(Some(9)), exemplar(None)] });
+        for (exemplars, expected) in [(true, vec![9, 10]), (false, vec![])] {
+            let mut piece = Vec::new();
+            let sends = Sends { exemplars, native_histograms: false };
+            let encoder = RemoteWriteEncoder::new(&Labels::new([("z", "1")])).sending(sends);
+            encoder.encode(batch.iter(), &mut piece);
+            let series = WriteRequest::decode(piece.as_slice()).unwrap().timeseries.remove(0);
+            let times: Vec<i64> = series.exemplars.iter().map(|exemplar| exemplar.timestamp).collect();
+            assert_eq!((times, series.samples.len(), series.labels.len()), (expected, 1, 2));
+            assert!(
+                series
+                    .exemplars
+                    .iter()
+                    .all(|exemplar| exemplar.value == 0.5 && exemplar.labels[0].value == "7")
+            );
+        }
+    }
+
+    #[test]
+    fn metadata_is_a_part_of_the_request() {
+        let metadata = Metadata {
+            family: "a_bytes".to_owned(),
+            help: "h".to_owned(),
+            unit: "bytes".to_owned(),
+            metric_type: MetricType::StateSet,
+        };
+        let mut piece = Vec::new();
+        RemoteWriteEncoder::encode_metadata(&[metadata, Metadata::default()], &mut piece);
+        let decoded = WriteRequest::decode(piece.as_slice()).unwrap().metadata;
+        let texts = |index: usize| {
+            let one = &decoded[index];
+            (one.r#type, one.metric_family_name.as_str(), one.help.as_str(), one.unit.as_str())
+        };
+        assert_eq!((texts(0), texts(1)), ((7, "a_bytes", "h", "bytes"), (0, "", "", "")));
+    }
 
     type Decoded = Vec<(Vec<(String, String)>, i64, u64)>;
 

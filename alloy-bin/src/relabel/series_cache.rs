@@ -119,10 +119,8 @@ impl Relabeler {
             let slot = &mut shard.slots[place];
             slot.seen = true;
             match &slot.outcome {
-                Outcome::Same => kept.push_labels(sample.labels, sample.timestamp_ms, sample.value),
-                Outcome::Changed(labels) => {
-                    kept.push_labels(labels.as_ref(), sample.timestamp_ms, sample.value)
-                }
+                Outcome::Same => kept.push_as(sample.labels, &sample),
+                Outcome::Changed(labels) => kept.push_as(labels.as_ref(), &sample),
                 Outcome::Dropped => {}
             }
             if sample.value.to_bits() == STALE_NAN.to_bits() {

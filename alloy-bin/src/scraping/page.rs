@@ -2,8 +2,11 @@
 
 use std::borrow::Cow;
 
-use crate::formats::{Format, LabelPair, ParseError, Series, parse};
-use crate::telemetry::SampleBatch;
+use crate::formats::{
+    Format, Histograms, Item, LabelPair, ParseError, ProtobufError, Series, Statement, parse_protobuf,
+    parse_text,
+};
+use crate::telemetry::{Exemplar, Extras, Metadata, SampleBatch};
 
 /// The labels that every sample of a target gets, sorted by name: its public labels, `instance` and `job`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +73,10 @@ pub struct Policy {
     pub names: NamePolicy,
     /// Whether series with a time of their own get a marker when they are gone (`track_timestamps_staleness`).
     pub tracks_timestamps: bool,
+    /// Which form histograms are read in (`scrape_native_histograms`, `scrape_classic_histograms`).
+    pub histograms: Histograms,
+    /// Whether what is said of families goes with the samples (`honor_metadata`).
+    pub metadata: bool,
     /// Samples of one page; 0: no limit, as of all limits here.
     pub sample_limit: usize,
     /// Labels of one series, its name among them.
@@ -88,6 +95,8 @@ impl Default for Policy {
             timestamps: TimestampPolicy::Page,
             names: NamePolicy::Legacy,
             tracks_timestamps: false,
+            histograms: Histograms::Classic,
+            metadata: false,
             sample_limit: 0,
             label_limit: 0,
             label_name_length_limit: 0,
@@ -103,6 +112,9 @@ pub enum PageError {
     /// Not in the format that its content type says.
     #[error("cannot read the page: {0}")]
     Format(#[from] ParseError),
+    /// Not the protobuf that its content type says.
+    #[error("cannot read the page: {0}")]
+    Protobuf(#[from] ProtobufError),
     /// More samples than allowed.
     #[error("the page has more than {0} samples (sample_limit)")]
     TooMany(usize),
@@ -149,51 +161,73 @@ impl Reading<'_> {
     pub(super) fn read(&self, body: &[u8]) -> Result<SampleBatch, PageError> {
         let mut batch = SampleBatch::new(self.lane);
         let mut failed = None;
-        let mut scratch: Vec<(&str, &str)> = Vec::new();
-        parse(body, self.format, &mut |series| {
-            if failed.is_some() {
-                return;
-            }
-            let policy = &self.policy;
-            if policy.sample_limit > 0 && batch.len() == policy.sample_limit {
-                failed = Some(PageError::TooMany(policy.sample_limit));
-                return;
-            }
-            if series.has_quoted_names && policy.names == NamePolicy::Legacy && !has_legacy_names(&series) {
-                failed = Some(PageError::Name { series: shown(series.text) });
-                return;
-            }
-            let timestamp_ms = match policy.timestamps {
-                TimestampPolicy::Page => series.timestamp_ms.unwrap_or(self.slot_ms),
-                TimestampPolicy::Slot => self.slot_ms,
+        let mut metadata: Vec<Metadata> = Vec::new();
+        let mut scratch = Vec::new();
+        let mut take = |item: Item<'_, '_>| {
+            let series = match item {
+                Item::Series(series) => series,
+                Item::Metadata(family, statement) => {
+                    if self.policy.metadata {
+                        note(&mut metadata, family, statement);
+                    }
+                    return;
+                }
             };
-            let renamed = self.renamed(series.labels);
-            let mut labels = reuse(std::mem::take(&mut scratch));
-            labels.push(("__name__", &series.name));
-            labels.extend(renamed.iter().map(|(name, value)| (name.as_ref(), *value)));
-            for (name, value) in &self.target.0 {
-                if self.policy.labels == LabelPolicy::Target
-                    || !renamed.iter().any(|(other, _)| other == name)
-                {
-                    labels.push((name, value));
-                }
+            if failed.is_none() {
+                failed = self.take(series, &mut batch, &mut scratch).err();
             }
-            labels.sort_unstable();
-            let twice = labels.windows(2).find(|pair| pair[0].0 == pair[1].0);
-            match (twice, policy.exceeded(&labels)) {
-                (Some(pair), _) => {
-                    let (label, series) = (pair[0].0.to_owned(), shown(series.text));
-                    failed = Some(PageError::LabelTwice { label, series });
-                }
-                (_, Some((limit, found, allowed))) => {
-                    failed =
-                        Some(PageError::LabelLimit { limit, found, allowed, series: shown(series.text) });
-                }
-                _ => batch.push(labels.iter().copied(), timestamp_ms, series.value),
-            }
-            scratch = reuse(labels);
-        })?;
+        };
+        match self.format {
+            Format::Text(format) => parse_text(body, format, &mut take)?,
+            Format::Protobuf => parse_protobuf(body, self.policy.histograms, &mut take)?,
+        }
+        metadata.into_iter().for_each(|metadata| batch.add_metadata(metadata));
         failed.map_or(Ok(batch), Err)
+    }
+
+    fn take(
+        &self,
+        series: Series<'_, '_>,
+        batch: &mut SampleBatch,
+        scratch: &mut Vec<(&'static str, &'static str)>,
+    ) -> Result<(), PageError> {
+        let policy = &self.policy;
+        if policy.sample_limit > 0 && batch.len() == policy.sample_limit {
+            return Err(PageError::TooMany(policy.sample_limit));
+        }
+        if series.has_quoted_names && policy.names == NamePolicy::Legacy && !has_legacy_names(&series) {
+            return Err(PageError::Name { series: shown(series.text) });
+        }
+        let timestamp_ms = match policy.timestamps {
+            TimestampPolicy::Page => series.timestamp_ms.unwrap_or(self.slot_ms),
+            TimestampPolicy::Slot => self.slot_ms,
+        };
+        let renamed = self.renamed(series.labels);
+        let mut labels = reuse(std::mem::take(scratch));
+        labels.push(("__name__", series.name));
+        labels.extend(renamed.iter().map(|(name, value)| (name.as_ref(), *value)));
+        for (name, value) in &self.target.0 {
+            if self.policy.labels == LabelPolicy::Target || !renamed.iter().any(|(other, _)| other == name) {
+                labels.push((name, value));
+            }
+        }
+        labels.sort_unstable();
+        let twice = labels.windows(2).find(|pair| pair[0].0 == pair[1].0);
+        if let Some(pair) = twice {
+            return Err(PageError::LabelTwice { label: pair[0].0.to_owned(), series: shown(series.text) });
+        }
+        if let Some((limit, found, allowed)) = policy.exceeded(&labels) {
+            return Err(PageError::LabelLimit { limit, found, allowed, series: shown(series.text) });
+        }
+        batch.push(labels.iter().copied(), timestamp_ms, series.value);
+        *scratch = reuse(labels);
+        if let Some(mut extras) = series.extras {
+            extras.exemplars.retain(is_short);
+            if *extras != Extras::default() {
+                batch.add_extras(*extras);
+            }
+        }
+        Ok(())
     }
 
     /// The page's labels without empty ones; those that the target has too get another name if the target's count.
@@ -235,6 +269,26 @@ impl Policy {
     }
 }
 
+/// Adds to what is known of a family. All that is said of one stands together.
+fn note(metadata: &mut Vec<Metadata>, family: &str, statement: Statement<'_>) {
+    if metadata.last().is_none_or(|last| last.family != family) {
+        metadata.push(Metadata { family: family.to_owned(), ..Metadata::default() });
+    }
+    let Some(last) = metadata.last_mut() else { return };
+    match statement {
+        Statement::Type(metric_type) => last.metric_type = metric_type,
+        Statement::Help(help) => last.help = help.into_owned(),
+        Statement::Unit(unit) => last.unit = unit.to_owned(),
+    }
+}
+
+/// Receivers refuse others: OpenMetrics allows 128 characters.
+fn is_short(exemplar: &Exemplar) -> bool {
+    const CHARACTERS_MAX: usize = 128;
+    let characters = |(name, value): (&str, &str)| name.chars().count() + value.chars().count();
+    exemplar.labels.iter().map(characters).sum::<usize>() <= CHARACTERS_MAX
+}
+
 /// A series for an error's text.
 fn shown(series: &str) -> String {
     series.chars().take(120).collect()
@@ -245,7 +299,7 @@ fn has_legacy_names(series: &Series<'_, '_>) -> bool {
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let starts_well = |name: &str| name.bytes().next().is_some_and(|first| !first.is_ascii_digit());
     let mut labels = series.labels.iter().map(|(name, _)| name);
-    starts_well(&series.name)
+    starts_well(series.name)
         && series.name.bytes().all(|byte| is_word(byte) || byte == b':')
         && labels.all(|name| starts_well(name) && name.bytes().all(is_word))
 }
@@ -256,7 +310,7 @@ fn stands(labels: &[LabelPair<'_>], name: &str) -> bool {
 }
 
 /// An empty vector with the memory of this one, for texts of another lifetime.
-fn reuse<'b>(mut scratch: Vec<(&str, &str)>) -> Vec<(&'b str, &'b str)> {
+fn reuse<'a, 'b>(mut scratch: Vec<(&'a str, &'a str)>) -> Vec<(&'b str, &'b str)> {
     scratch.clear();
     scratch.into_iter().map(|_| unreachable!("it is empty")).collect()
 }
@@ -264,6 +318,7 @@ fn reuse<'b>(mut scratch: Vec<(&str, &str)>) -> Vec<(&'b str, &'b str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats::TextFormat;
 
     fn read(page: &str, labels: LabelPolicy) -> Result<Vec<String>, String> {
         read_with(page, labels, Policy::default())
@@ -274,7 +329,7 @@ mod tests {
             TargetLabels::new([("job", "j"), ("instance", "i")].map(|(n, v)| (n.to_owned(), v.to_owned())));
         let reading = Reading {
             target: &target,
-            format: Format::Text,
+            format: Format::Text(TextFormat::Prometheus),
             policy: Policy { labels, sample_limit: 3, ..policy },
             lane: 1,
             slot_ms: 5000,

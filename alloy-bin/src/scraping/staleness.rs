@@ -60,6 +60,7 @@ impl Staleness {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats::TextFormat;
     use crate::scraping::page::{Policy, TargetLabels};
 
     #[test]
@@ -67,7 +68,7 @@ mod tests {
         let target = TargetLabels::new([("job".to_owned(), "j".to_owned())]);
         let reading = Reading {
             target: &target,
-            format: Format::Text,
+            format: Format::Text(TextFormat::Prometheus),
             policy: Policy::default(),
             lane: 0,
             slot_ms: 10,
@@ -76,7 +77,8 @@ mod tests {
         let mut follow = |text: Option<&str>| {
             let mut batch =
                 text.map_or_else(SampleBatch::default, |text| reading.read(text.as_bytes()).unwrap());
-            let page = text.map(|text| (Packed::plain(text.as_bytes()), Format::Text));
+            let page =
+                text.map(|text| (Packed::plain(text.as_bytes()), Format::Text(TextFormat::Prometheus)));
             let added = staleness.follow(&mut batch, page, reading);
             let stale = batch.iter().filter(|sample| sample.value.to_bits() == STALE_NAN.to_bits());
             (added, stale.map(|sample| sample.labels.get("__name__").unwrap().to_owned()).collect::<Vec<_>>())
@@ -100,10 +102,20 @@ mod tests {
         let target = TargetLabels::new([("job".to_owned(), "j".to_owned())]);
         for (tracks_timestamps, expected) in [(false, 0), (true, 1)] {
             let policy = Policy { tracks_timestamps, ..Policy::default() };
-            let reading = Reading { target: &target, format: Format::Text, policy, lane: 0, slot_ms: 10 };
+            let reading = Reading {
+                target: &target,
+                format: Format::Text(TextFormat::Prometheus),
+                policy,
+                lane: 0,
+                slot_ms: 10,
+            };
             let mut staleness = Staleness::default();
             let mut batch = reading.read(b"a 1 7\n").unwrap();
-            staleness.follow(&mut batch, Some((Packed::plain(b"a 1 7\n"), Format::Text)), reading);
+            staleness.follow(
+                &mut batch,
+                Some((Packed::plain(b"a 1 7\n"), Format::Text(TextFormat::Prometheus))),
+                reading,
+            );
             let mut batch = SampleBatch::default();
             staleness.follow(&mut batch, None, reading);
             assert_eq!(batch.len(), expected);

@@ -12,7 +12,7 @@ use super::fetch::{Fetcher, Limits, Packed, TooLarge};
 use super::page::{Policy, Reading, TargetLabels};
 use super::slots::{Begin, Slots};
 use super::staleness::Staleness;
-use crate::formats::{Format, Protocol};
+use crate::formats::{Format, Protocol, TextFormat};
 use crate::graph::Fanout;
 use crate::http_client::{HttpClientOptions, escape};
 use crate::telemetry::{SampleBatch, Target};
@@ -321,7 +321,13 @@ const EXTRA_SERIES: [&str; 3] = ["scrape_body_size_bytes", "scrape_sample_limit"
 
 /// How pages of the target are read in a slot; the format is the page's own.
 fn reading<'a>(spec: &'a Spec, settings: &Settings, slot_ms: i64) -> Reading<'a> {
-    Reading { target: &spec.labels, format: Format::Text, policy: settings.policy, lane: spec.key, slot_ms }
+    Reading {
+        target: &spec.labels,
+        format: Format::Text(TextFormat::Prometheus),
+        policy: settings.policy,
+        lane: spec.key,
+        slot_ms,
+    }
 }
 
 /// Milliseconds since the Unix epoch.

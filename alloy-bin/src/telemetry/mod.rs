@@ -4,7 +4,9 @@
 //! | --- | --- |
 //! | `labels.rs` | a label set as one packed, sorted allocation |
 //! | `target.rs` | what discovery finds: labels of something to scrape or to read, and its sharding key |
-//! | `samples.rs` | a batch of samples, one scrape of one target |
+//! | `samples.rs` | a batch of samples, one scrape of one target, with exemplars where there are some |
+//! | `native_histogram.rs` | a sample that is a whole histogram |
+//! | `metadata.rs` | type, help and unit of a family of metrics |
 //! | `logs.rs` | a batch of log lines, grouped by stream |
 //! | `metrics.rs` | the agent's own figures, collected when asked for |
 //!
@@ -12,12 +14,16 @@
 
 mod labels;
 mod logs;
+mod metadata;
 mod metrics;
+mod native_histogram;
 mod samples;
 mod target;
 
 pub use labels::{Labels, LabelsRef};
 pub use logs::{LogBatch, LogEntry, LogStream};
+pub use metadata::{Metadata, MetricType};
 pub use metrics::{Collect, Histogram, Page};
-pub use samples::{STALE_NAN, Sample, SampleBatch};
+pub use native_histogram::{CUSTOM_BUCKETS_SCHEMA, HistogramCounts, NativeHistogram, ResetHint, Span};
+pub use samples::{Exemplar, Extras, STALE_NAN, Sample, SampleBatch};
 pub use target::Target;

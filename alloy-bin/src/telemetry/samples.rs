@@ -1,6 +1,8 @@
 //! A batch of samples: one scrape of one target.
 
-use super::labels::{LabelsRef, push_pair};
+use super::labels::{Labels, LabelsRef, push_pair};
+use super::metadata::Metadata;
+use super::native_histogram::NativeHistogram;
 
 /// The value that marks a series as gone, by its exact bits (Prometheus `value.StaleNaN`).
 pub const STALE_NAN: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
@@ -10,12 +12,16 @@ pub const STALE_NAN: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
 pub struct SampleBatch {
     packed: Vec<u8>,
     samples: Vec<Packed>,
+    extras: Vec<Extras>,
+    metadata: Vec<Metadata>,
     lane: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Packed {
     labels_end: u32,
+    /// Of the batch's extras, counted from 1. It stands where there would be padding, so plain samples do not pay for it.
+    extras: u32,
     timestamp_ms: i64,
     value: f64,
 }
@@ -27,8 +33,37 @@ pub struct Sample<'a> {
     pub labels: LabelsRef<'a>,
     /// Milliseconds since the Unix epoch.
     pub timestamp_ms: i64,
-    /// Its value; [`STALE_NAN`] by its bits ends the series.
+    /// Its value; [`STALE_NAN`] by its bits ends the series. Of a native histogram, its sum.
     pub value: f64,
+    /// What few samples have.
+    pub extras: Option<&'a Extras>,
+}
+
+/// What few samples have beside a value.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Extras {
+    /// Then the sample is this and no number.
+    pub histogram: Option<NativeHistogram>,
+    /// Single observations behind the sample.
+    pub exemplars: Vec<Exemplar>,
+}
+
+/// One observation, with labels that lead to it: the id of a trace.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exemplar {
+    /// At most 128 characters, all names and values together.
+    pub labels: Labels,
+    /// What was observed.
+    pub value: f64,
+    /// When; `None`: at the sample's time.
+    pub timestamp_ms: Option<i64>,
+}
+
+impl<'a> Sample<'a> {
+    /// The native histogram that it is, if it is one.
+    pub fn histogram(&self) -> Option<&'a NativeHistogram> {
+        self.extras?.histogram.as_ref()
+    }
 }
 
 impl SampleBatch {
@@ -37,10 +72,16 @@ impl SampleBatch {
         SampleBatch { lane, ..SampleBatch::default() }
     }
 
-    /// An empty batch of the same lane with room for as much.
+    /// A batch of the same lane and families without a sample yet, with room for as many.
     pub fn with_room_of(other: &SampleBatch) -> Self {
         let (packed, samples) = (Vec::with_capacity(other.packed.len()), Vec::with_capacity(other.len()));
-        SampleBatch { packed, samples, lane: other.lane }
+        SampleBatch {
+            packed,
+            samples,
+            extras: Vec::new(),
+            metadata: other.metadata.clone(),
+            lane: other.lane,
+        }
     }
 
     /// What keeps order among batches: the target's key.
@@ -61,16 +102,39 @@ impl SampleBatch {
         self.close(timestamp_ms, value);
     }
 
-    /// Adds a sample of a series that is packed already.
-    pub fn push_labels(&mut self, labels: LabelsRef<'_>, timestamp_ms: i64, value: f64) {
+    /// Adds a sample under the name of another series: all that it has beside its labels stays.
+    pub fn push_as(&mut self, labels: LabelsRef<'_>, sample: &Sample<'_>) {
         self.packed.extend_from_slice(labels.packed());
-        self.close(timestamp_ms, value);
+        self.close(sample.timestamp_ms, sample.value);
+        if let Some(extras) = sample.extras {
+            self.add_extras(extras.clone());
+        }
     }
 
     fn close(&mut self, timestamp_ms: i64, value: f64) {
         let labels_end =
             u32::try_from(self.packed.len()).expect("a scrape's body is limited far below 4 GiB");
-        self.samples.push(Packed { labels_end, timestamp_ms, value });
+        self.samples.push(Packed { labels_end, extras: 0, timestamp_ms, value });
+    }
+
+    /// Says more of the sample that was added last.
+    ///
+    /// # Panics
+    /// In a batch without samples.
+    pub fn add_extras(&mut self, extras: Extras) {
+        let last = self.samples.last_mut().expect("a sample was added before");
+        self.extras.push(extras);
+        last.extras = u32::try_from(self.extras.len()).expect("no more extras than samples");
+    }
+
+    /// Says something of a family.
+    pub fn add_metadata(&mut self, metadata: Metadata) {
+        self.metadata.push(metadata);
+    }
+
+    /// What is said of the samples' families, if anything.
+    pub fn metadata(&self) -> &[Metadata] {
+        &self.metadata
     }
 
     /// The samples, in order.
@@ -80,7 +144,8 @@ impl SampleBatch {
             let end = sample.labels_end as usize;
             let labels = LabelsRef::from_packed(&self.packed[start..end]);
             start = end;
-            Sample { labels, timestamp_ms: sample.timestamp_ms, value: sample.value }
+            let extras = (sample.extras as usize).checked_sub(1).map(|index| &self.extras[index]);
+            Sample { labels, timestamp_ms: sample.timestamp_ms, value: sample.value, extras }
         })
     }
 
@@ -108,5 +173,24 @@ mod tests {
             batch.iter().map(|s| (s.labels.to_string(), s.timestamp_ms, s.value.to_bits())).collect();
         assert_eq!(seen[0], (r#"{__name__="up", job="a"}"#.to_owned(), 10, 1f64.to_bits()));
         assert_eq!(seen[1], (r#"{__name__="x"}"#.to_owned(), 11, f64::NAN.to_bits()));
+    }
+
+    #[test]
+    fn extras_stay_with_their_sample_and_cost_others_nothing() {
+        assert_eq!(size_of::<Packed>(), 24);
+        let exemplar = Exemplar { labels: Labels::new([("id", "7")]), value: 0.5, timestamp_ms: None };
+        let extras = Extras { exemplars: vec![exemplar], histogram: None };
+        let mut batch = SampleBatch::new(7);
+        batch.push([("__name__", "a")], 10, 1.0);
+        batch.push([("__name__", "b")], 10, 2.0);
+        batch.add_extras(extras.clone());
+        batch.push([("__name__", "c")], 10, 3.0);
+        let mut renamed = SampleBatch::with_room_of(&batch);
+        for sample in batch.iter().skip(1) {
+            renamed.push_as(Labels::new([("__name__", "x")]).as_ref(), &sample);
+        }
+        let of = |batch: &SampleBatch| batch.iter().map(|sample| sample.extras.cloned()).collect::<Vec<_>>();
+        assert_eq!(of(&batch), [None, Some(extras.clone()), None]);
+        assert_eq!(of(&renamed), [Some(extras), None]);
     }
 }

@@ -9,6 +9,9 @@ pub struct WriteRequest {
     /// The series, each with its samples.
     #[prost(message, repeated, tag = "1")]
     pub timeseries: Vec<TimeSeries>,
+    /// What is said of families.
+    #[prost(message, repeated, tag = "3")]
+    pub metadata: Vec<MetricMetadata>,
 }
 
 /// Prometheus `prometheus.TimeSeries`.
@@ -20,6 +23,90 @@ pub struct TimeSeries {
     /// Sorted by time.
     #[prost(message, repeated, tag = "2")]
     pub samples: Vec<Sample>,
+    /// Single observations behind them.
+    #[prost(message, repeated, tag = "3")]
+    pub exemplars: Vec<Exemplar>,
+    /// Instead of samples.
+    #[prost(message, repeated, tag = "4")]
+    pub histograms: Vec<Histogram>,
+}
+
+/// Prometheus `prometheus.Exemplar`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Exemplar {
+    /// What leads to the observation.
+    #[prost(message, repeated, tag = "1")]
+    pub labels: Vec<Label>,
+    /// What was observed.
+    #[prost(double, tag = "2")]
+    pub value: f64,
+    /// Milliseconds since the Unix epoch.
+    #[prost(int64, tag = "3")]
+    pub timestamp: i64,
+}
+
+/// Prometheus `prometheus.Histogram`; of each oneof both members, which is the same on the wire.
+#[derive(Clone, PartialEq, prost::Message)]
+#[expect(missing_docs, reason = "the names are those of the specification")]
+pub struct Histogram {
+    #[prost(uint64, optional, tag = "1")]
+    pub count_int: Option<u64>,
+    #[prost(double, optional, tag = "2")]
+    pub count_float: Option<f64>,
+    #[prost(double, tag = "3")]
+    pub sum: f64,
+    #[prost(sint32, tag = "4")]
+    pub schema: i32,
+    #[prost(double, tag = "5")]
+    pub zero_threshold: f64,
+    #[prost(uint64, optional, tag = "6")]
+    pub zero_count_int: Option<u64>,
+    #[prost(double, optional, tag = "7")]
+    pub zero_count_float: Option<f64>,
+    #[prost(message, repeated, tag = "8")]
+    pub negative_spans: Vec<BucketSpan>,
+    #[prost(sint64, repeated, tag = "9")]
+    pub negative_deltas: Vec<i64>,
+    #[prost(double, repeated, tag = "10")]
+    pub negative_counts: Vec<f64>,
+    #[prost(message, repeated, tag = "11")]
+    pub positive_spans: Vec<BucketSpan>,
+    #[prost(sint64, repeated, tag = "12")]
+    pub positive_deltas: Vec<i64>,
+    #[prost(double, repeated, tag = "13")]
+    pub positive_counts: Vec<f64>,
+    #[prost(int32, tag = "14")]
+    pub reset_hint: i32,
+    #[prost(int64, tag = "15")]
+    pub timestamp: i64,
+}
+
+/// Prometheus `prometheus.BucketSpan`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct BucketSpan {
+    /// Buckets left out before it.
+    #[prost(sint32, tag = "1")]
+    pub offset: i32,
+    /// Buckets in it.
+    #[prost(uint32, tag = "2")]
+    pub length: u32,
+}
+
+/// Prometheus `prometheus.MetricMetadata`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct MetricMetadata {
+    /// What kind of samples.
+    #[prost(int32, tag = "1")]
+    pub r#type: i32,
+    /// The family.
+    #[prost(string, tag = "2")]
+    pub metric_family_name: String,
+    /// What it measures.
+    #[prost(string, tag = "4")]
+    pub help: String,
+    /// Of its values.
+    #[prost(string, tag = "5")]
+    pub unit: String,
 }
 
 /// Prometheus `prometheus.Label`.

@@ -1,10 +1,11 @@
 //! `prometheus.scrape`: scrapes its share of the targets in their slots and passes each page on.
 
-use std::collections::{BTreeMap, HashMap};
+mod arguments;
+
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
@@ -13,161 +14,15 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Body, ByteSize, ConversionError, Decode, FromValue, Value};
-use crate::formats::{Escaping, Protocol, accept_header};
-use crate::graph::{Component, Context, ExportType, Fanout, Health, MetricsReceiver};
-use crate::http_client::{HttpClient, HttpClientOptions};
+use self::arguments::Arguments;
+use crate::formats::accept_header;
+use crate::graph::{Component, Context, ExportType, Fanout, Health};
+use crate::http_client::HttpClient;
 use crate::ownership::{Shard, Sharing, Turn};
 use crate::scraping::{
-    self, Common, Compression, Ended, Fetcher, LabelPolicy, Limits, NamePolicy, Policy, ScrapeFigures,
-    Settings, SlotFile, Spec, TimestampPolicy,
+    self, Common, Compression, Ended, Fetcher, Limits, ScrapeFigures, Settings, SlotFile, Spec,
 };
-use crate::telemetry::{Page, SampleBatch, Target};
-
-/// What the block says.
-pub struct Arguments {
-    targets: Vec<Target>,
-    forward_to: Vec<MetricsReceiver>,
-    sharing: Sharing,
-    excluded_labels: Vec<String>,
-    job_name: Option<String>,
-    interval: Duration,
-    timeout: Duration,
-    scheme: String,
-    metrics_path: String,
-    params: BTreeMap<String, Vec<String>>,
-    policy: Policy,
-    escaping: Escaping,
-    extra_metrics: bool,
-    target_limit: usize,
-    compression: bool,
-    body_size_limit: ByteSize,
-    protocols: Vec<String>,
-    fallback: String,
-    http: HttpClientOptions,
-}
-
-/// Alloy has no limit; one page of 1 GB should not end the agent. The largest pages in the field are some 100 MB.
-const BODY_SIZE_LIMIT: ByteSize = ByteSize(256 << 20);
-
-impl Decode for Arguments {
-    fn decode(body: &mut Body<'_>) -> Self {
-        for name in UNSUPPORTED_FLAGS {
-            only(body, name, &false);
-        }
-        only(body, "native_histogram_bucket_limit", &0);
-        only(body, "native_histogram_min_bucket_factor", &0.0);
-        only(body, "scrape_failure_log_file", &String::new());
-        let clustering: Clustering = body.block("clustering").unwrap_or_default();
-        let arguments = Arguments {
-            targets: body.required("targets"),
-            forward_to: body.required("forward_to"),
-            sharing: clustering.sharing,
-            excluded_labels: clustering.excluded_labels,
-            job_name: body.optional("job_name", None),
-            interval: body.optional("scrape_interval", Duration::from_secs(60)),
-            timeout: body.optional("scrape_timeout", Duration::from_secs(10)),
-            scheme: body.optional("scheme", "http".to_owned()),
-            metrics_path: body.optional("metrics_path", "/metrics".to_owned()),
-            params: body.optional("params", BTreeMap::new()),
-            policy: policy(body),
-            escaping: body.optional("metric_name_escaping_scheme", Escaping::default()),
-            extra_metrics: body.optional("extra_metrics", false),
-            target_limit: body.optional("target_limit", 0),
-            compression: body.optional("enable_compression", true),
-            body_size_limit: body.optional("body_size_limit", BODY_SIZE_LIMIT),
-            protocols: body.optional(
-                "scrape_protocols",
-                Protocol::DEFAULT.map(|protocol| protocol.name().to_owned()).into(),
-            ),
-            fallback: body.optional("scrape_fallback_protocol", "PrometheusText0.0.4".to_owned()),
-            http: HttpClientOptions::read(body, true),
-        };
-        if arguments.interval < Duration::from_millis(10) {
-            body.error_at("scrape_interval", "must be at least 10ms");
-        }
-        if arguments.timeout > arguments.interval || arguments.timeout.is_zero() {
-            let message = "must be above zero and not longer than scrape_interval";
-            body.error_at("scrape_timeout", format!("scrape_timeout {message}"));
-        }
-        if arguments.escaping == Escaping::AllowUtf8 && arguments.policy.names == NamePolicy::Legacy {
-            let message = "\"allow-utf-8\" needs metric_name_validation_scheme = \"utf8\"";
-            body.error_at("metric_name_escaping_scheme", message);
-        }
-        if !matches!(arguments.scheme.as_str(), "http" | "https") {
-            body.error_at("scheme", "must be \"http\" or \"https\"");
-        }
-        for (attribute, names) in [
-            ("scrape_protocols", arguments.protocols.as_slice()),
-            ("scrape_fallback_protocol", std::slice::from_ref(&arguments.fallback)),
-        ] {
-            for name in names.iter().filter(|name| !name.is_empty() && Protocol::from_name(name).is_none()) {
-                let known = Protocol::DEFAULT.map(Protocol::name).join(", ");
-                body.error_at(attribute, format!("{name:?} is not supported here; {known} are"));
-            }
-        }
-        arguments
-    }
-}
-
-/// What Alloy can do and this agent cannot; to say that it is off is fine.
-const UNSUPPORTED_FLAGS: [&str; 7] = [
-    "convert_classic_histograms_to_nhcb",
-    "enable_protobuf_negotiation",
-    "enable_type_and_unit_labels",
-    "honor_metadata",
-    "scrape_classic_histograms",
-    "scrape_native_histograms",
-    "start_timestamp_zero_ingestion",
-];
-
-/// Takes no other value than the default.
-fn only<T: FromValue + PartialEq + Clone>(body: &mut Body<'_>, name: &str, default: &T) {
-    if body.optional(name, default.clone()) != *default {
-        body.error_at(name, format!("{name:?} is known to Alloy but not supported here; leave it out"));
-    }
-}
-
-fn policy(body: &mut Body<'_>) -> Policy {
-    let honors_labels = body.optional("honor_labels", false);
-    let honors_timestamps = body.optional("honor_timestamps", true);
-    let schemes = [("legacy", NamePolicy::Legacy), ("utf8", NamePolicy::Utf8)];
-    let scheme: Value = body.optional("metric_name_validation_scheme", "legacy".into());
-    let names = ConversionError::one_of(&scheme, &schemes).unwrap_or_else(|_| {
-        body.error_at("metric_name_validation_scheme", "must be \"legacy\" or \"utf8\"");
-        NamePolicy::Legacy
-    });
-    Policy {
-        labels: if honors_labels { LabelPolicy::Page } else { LabelPolicy::Target },
-        timestamps: if honors_timestamps { TimestampPolicy::Page } else { TimestampPolicy::Slot },
-        names,
-        tracks_timestamps: body.optional("track_timestamps_staleness", false),
-        sample_limit: body.optional("sample_limit", 0),
-        label_limit: body.optional("label_limit", 0),
-        label_name_length_limit: body.optional("label_name_length_limit", 0),
-        label_value_length_limit: body.optional("label_value_length_limit", 0),
-    }
-}
-
-/// A `clustering` block.
-#[derive(Default)]
-struct Clustering {
-    sharing: Sharing,
-    excluded_labels: Vec<String>,
-}
-
-impl Decode for Clustering {
-    fn decode(body: &mut Body<'_>) -> Self {
-        let sharing = Sharing::decode(body);
-        Clustering { sharing, excluded_labels: body.optional("excluded_labels", Vec::new()) }
-    }
-}
-
-impl FromValue for Escaping {
-    fn from_value(value: &Value) -> Result<Self, ConversionError> {
-        ConversionError::one_of(value, &Escaping::ALL.map(|escaping| (escaping.name(), escaping)))
-    }
-}
+use crate::telemetry::{Page, SampleBatch};
 
 /// The component.
 pub struct Scrape {
@@ -228,8 +83,6 @@ impl Scrape {
             }
             None => self.health.ok(),
         }
-        let protocols: Vec<Protocol> =
-            arguments.protocols.iter().filter_map(|name| Protocol::from_name(name)).collect();
         let settings = Settings {
             interval: arguments.interval,
             http: arguments.http,
@@ -242,8 +95,8 @@ impl Scrape {
                 },
                 compression: if arguments.compression { Compression::Gzip } else { Compression::Identity },
             },
-            accept: accept_header(&protocols, arguments.escaping),
-            fallback: Protocol::from_name(&arguments.fallback),
+            accept: accept_header(&arguments.protocols, arguments.escaping),
+            fallback: arguments.fallback,
             policy: arguments.policy,
             extra_metrics: arguments.extra_metrics,
             refusal: too_many(targets.len(), arguments.target_limit),

@@ -4,19 +4,42 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn read(page: &str, format: Format) -> Result<Vec<String>, ParseError> {
+/// The samples as lines; exemplars behind a `#`.
+fn read(page: &str, format: TextFormat) -> Result<Vec<String>, ParseError> {
     let mut seen = Vec::new();
-    parse(page.as_bytes(), format, &mut |series| {
+    parse_text(page.as_bytes(), format, &mut |item| {
+        let Item::Series(series) = item else { return };
         let labels: Vec<String> =
             series.labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
-        let at = series.timestamp_ms.map_or(String::new(), |at| format!(" @{at}"));
-        seen.push(format!("{}{{{}}} {}{at}", series.name, labels.join(","), series.value));
+        let at = |time: Option<i64>| time.map_or(String::new(), |at| format!(" @{at}"));
+        let exemplars = series.extras.iter().flat_map(|extras| &extras.exemplars);
+        let exemplars =
+            exemplars.map(|one| format!(" # {} {}{}", one.labels.as_ref(), one.value, at(one.timestamp_ms)));
+        let (labels, exemplars) = (labels.join(","), exemplars.collect::<String>());
+        seen.push(format!(
+            "{}{{{labels}}} {}{}{exemplars}",
+            series.name,
+            series.value,
+            at(series.timestamp_ms)
+        ));
     })?;
     Ok(seen)
 }
 
+/// What is said of families.
+fn read_metadata(page: &str, format: TextFormat) -> Vec<String> {
+    let mut seen = Vec::new();
+    let mut take = |item: Item<'_, '_>| {
+        if let Item::Metadata(family, statement) = item {
+            seen.push(format!("{family}: {statement:?}"));
+        }
+    };
+    parse_text(page.as_bytes(), format, &mut take).unwrap();
+    seen
+}
+
 #[track_caller]
-fn check(page: &str, format: Format, expected: &[&str]) {
+fn check(page: &str, format: TextFormat, expected: &[&str]) {
     match read(page, format) {
         Ok(seen) => assert_eq!(seen, expected, "{page:?}"),
         Err(error) => panic!("{page:?}: {error}"),
@@ -24,14 +47,14 @@ fn check(page: &str, format: Format, expected: &[&str]) {
 }
 
 #[track_caller]
-fn refuse(page: &str, format: Format, line: usize, column: usize, expected: &str) {
+fn refuse(page: &str, format: TextFormat, line: usize, column: usize, expected: &str) {
     let error = read(page, format).unwrap_err();
     assert_eq!((error.line, error.column, error.expected), (line, column, expected), "{page:?}");
 }
 
 #[test]
 fn text_pages_are_read() {
-    let text = |page, expected: &[&str]| check(page, Format::Text, expected);
+    let text = |page, expected: &[&str]| check(page, TextFormat::Prometheus, expected);
     text("", &[]);
     text("\n \n\t\n", &[]);
     text("up 1", &["up{} 1"]);
@@ -51,23 +74,30 @@ fn text_pages_are_read() {
 
 #[test]
 fn open_metrics_pages_are_read() {
-    let open_metrics = |page, expected: &[&str]| check(page, Format::OpenMetrics, expected);
+    let open_metrics = |page, expected: &[&str]| check(page, TextFormat::OpenMetrics, expected);
     open_metrics("# EOF", &[]);
     open_metrics("# EOF\n", &[]);
     open_metrics("a 1\n# EOF\n", &["a{} 1"]);
     open_metrics("a 1 1700000000.123\n# EOF\n", &["a{} 1 @1700000000123"]);
     open_metrics("a 1 -1e-3\n# EOF\n", &["a{} 1 @-1"]);
+    open_metrics("a 1 1.001\na 1 1795376734.2597\n# EOF\n", &["a{} 1 @1001", "a{} 1 @1795376734259"]);
     open_metrics(
-        "# TYPE a histogram\n# UNIT a seconds\n# HELP a b\na_bucket{le=\"+Inf\"} 7 # {id=\"x\"} 0.5 1.5\n# EOF\n",
-        &["a_bucket{le=\"+Inf\"} 7"],
+        "# TYPE a histogram\n# UNIT a \n# HELP a b\na_bucket{le=\"+Inf\"} 7 # {id=\"x\"} 0.5 1.5\n# EOF\n",
+        &["a_bucket{le=\"+Inf\"} 7 # {id=\"x\"} 0.5 @1500"],
     );
-    open_metrics("a 1 2 # {} 0.5\na 3 # {id=\"}\"} 1\n# EOF", &["a{} 1 @2000", "a{} 3"]);
+    open_metrics(
+        "a 1 2 # {} 0.5\na 3 # {id=\"}\",b=\"\\\"\",} NaN -1\n# EOF",
+        &["a{} 1 @2000 # {} 0.5", r#"a{} 3 # {b="\"", id="}"} NaN @-1000"#],
+    );
+    open_metrics("a{b=\"1\",} 1\n# EOF\n", &["a{b=\"1\"} 1"]);
+    // Without a flag, Prometheus takes it as a series like any other.
+    open_metrics("# TYPE a counter\na_total 1\na_created 5\n# EOF\n", &["a_total{} 1", "a_created{} 5"]);
 }
 
 #[test]
 fn escapes_in_label_values_are_undone() {
     let value = |raw: &str, expected: &str| {
-        check(&format!("a{{b=\"{raw}\"}} 1\n"), Format::Text, &[&format!("a{{b={expected:?}}} 1")]);
+        check(&format!("a{{b=\"{raw}\"}} 1\n"), TextFormat::Prometheus, &[&format!("a{{b={expected:?}}} 1")]);
     };
     value(r"C:\\DIR\\", r"C:\DIR\");
     value(r#"\"x\"\n"#, "\"x\"\n");
@@ -79,18 +109,28 @@ fn escapes_in_label_values_are_undone() {
 
 #[test]
 fn quoted_names_are_read() {
-    check(r#"{"metric.name", a="b"} 1"#, Format::Text, &[r#"metric.name{a="b"} 1"#]);
-    check(r#"{"metric.name"} 1"#, Format::Text, &[r#"metric.name{} 1"#]);
-    check(r#"{"a\"\\b","l.1"="v",} 1 2"#, Format::Text, &[r#"a"\b{l.1="v"} 1 @2"#]);
-    check("# TYPE \"a.b\" gauge\n# HELP \"a.b\" c\n{\"a.b\"} 1\n# EOF", Format::OpenMetrics, &["a.b{} 1"]);
+    check(r#"{"metric.name", a="b"} 1"#, TextFormat::Prometheus, &[r#"metric.name{a="b"} 1"#]);
+    check(r#"{"metric.name"} 1"#, TextFormat::Prometheus, &[r#"metric.name{} 1"#]);
+    check(r#"{"a\"\\b","l.1"="v",} 1 2"#, TextFormat::Prometheus, &[r#"a"\b{l.1="v"} 1 @2"#]);
+    check("{\"a\nb\",c=\"1\"} 1\n# EOF\n", TextFormat::OpenMetrics, &["a\nb{c=\"1\"} 1"]);
+    check(
+        "# TYPE \"a.b\" gauge\n# HELP \"a.b\" c\n{\"a.b\"} 1\n# EOF",
+        TextFormat::OpenMetrics,
+        &["a.b{} 1"],
+    );
 }
 
 #[test]
 fn values_have_the_forms_that_go_writes() {
     let value = |raw: &str, expected: f64| {
         let mut seen = None;
-        parse(format!("a {raw}\n").as_bytes(), Format::Text, &mut |series| seen = Some(series.value))
-            .unwrap();
+        let page = format!("a {raw}\n");
+        let mut take = |item: Item<'_, '_>| {
+            if let Item::Series(series) = item {
+                seen = Some(series.value);
+            }
+        };
+        parse_text(page.as_bytes(), TextFormat::Prometheus, &mut take).unwrap();
         assert_eq!(seen.unwrap().to_bits(), expected.to_bits(), "{raw}");
     };
     value("NaN", NORMAL_NAN);
@@ -108,7 +148,7 @@ fn values_have_the_forms_that_go_writes() {
 
 #[test]
 fn what_is_wrong_is_named_with_its_place() {
-    let text = |page, line, column, expected| refuse(page, Format::Text, line, column, expected);
+    let text = |page, line, column, expected| refuse(page, TextFormat::Prometheus, line, column, expected);
     text("a 1\nb\nc 1", 2, 2, "a blank or `{` after the name");
     text("a.5 1\n", 1, 2, "a blank or `{` after the name");
     text("a \n", 1, 3, "a value");
@@ -131,6 +171,7 @@ fn what_is_wrong_is_named_with_its_place() {
     text("a{b=c} 1\n", 1, 5, "a text in double quotes");
     text("a{b=\"c} 1\n", 1, 6, "a closing `\"`");
     text("a{b=\"c\\", 1, 6, "a closing `\"`");
+    text("a{b=\"c\\\n\"} 1\n", 1, 6, "a character behind the backslash");
     text("a{b=\"c\" d=\"e\"} 1\n", 1, 9, "`,` or `}`");
     text("a{,} 1\n", 1, 3, "a label name or `}`");
     text("a{b=\"c\"", 1, 8, "`,` or `}`");
@@ -140,12 +181,30 @@ fn what_is_wrong_is_named_with_its_place() {
     text("# HELP \n", 1, 8, "a metric name");
 
     let open_metrics =
-        |page, line, column, expected| refuse(page, Format::OpenMetrics, line, column, expected);
+        |page, line, column, expected| refuse(page, TextFormat::OpenMetrics, line, column, expected);
     open_metrics("a 1\n", 2, 1, "`# EOF` at the end");
     open_metrics("", 1, 1, "`# EOF` at the end");
     open_metrics("# EOF\n\n", 2, 1, "nothing after `# EOF`");
     open_metrics("\n# EOF\n", 1, 1, "a metric name");
-    open_metrics("# comment\n# EOF\n", 1, 10, "HELP, TYPE, UNIT or EOF after `# `");
+    open_metrics("# comment\n# EOF\n", 1, 3, "HELP, TYPE, UNIT or EOF after `# `");
+    open_metrics("#TYPE a gauge\n# EOF\n", 1, 2, "a space");
+    open_metrics("# HELP a\n# EOF\n", 1, 9, "a space");
+    open_metrics("# TYPE a  gauge\n# EOF\n", 1, 10, "a metric type");
+    open_metrics("# TYPE a gauge \n# EOF\n", 1, 15, "the end of the line");
+    open_metrics("# UNIT a_bytes seconds\n# EOF\n", 1, 16, "a unit that the name ends with");
+    open_metrics("# UNIT seconds seconds\n# EOF\n", 1, 16, "a unit that the name ends with");
+    open_metrics(" a 1\n# EOF\n", 1, 1, "a metric name");
+    open_metrics("a  1\n# EOF\n", 1, 3, "a value");
+    open_metrics("a\t1\n# EOF\n", 1, 2, "a blank or `{` after the name");
+    open_metrics("a 1 \n# EOF\n", 1, 5, "a timestamp or the end of the line");
+    open_metrics("a{b=\"1\"}1\n# EOF\n", 1, 9, "a space");
+    open_metrics("a{b = \"1\"} 1\n# EOF\n", 1, 4, "`=` after the label's name");
+    open_metrics("a{b=\"1\n\"} 1\n# EOF\n", 1, 6, "a closing `\"` on the same line");
+    open_metrics("a 1 # {\"b\"} 1\n# EOF\n", 1, 11, "`=` after the label's name");
+    open_metrics("a 1 # {} x\n# EOF\n", 1, 10, "a value");
+    open_metrics("a 1 # {}\n# EOF\n", 1, 9, "a space");
+    open_metrics("a 1 # {} 1 Inf\n# EOF\n", 1, 12, "a timestamp or the end of the line");
+    open_metrics("a 1 # {} 1 # {} 1\n# EOF\n", 1, 11, "the end of the line");
     open_metrics("# TYPE a untyped\n# EOF\n", 1, 10, "a metric type");
     open_metrics("a 1 NaN\n# EOF\n", 1, 5, "a timestamp or the end of the line");
     open_metrics("a 1 1e300\n# EOF\n", 1, 5, "a timestamp or the end of the line");
@@ -154,9 +213,9 @@ fn what_is_wrong_is_named_with_its_place() {
 
 #[test]
 fn an_error_shows_a_bounded_part_of_the_line() {
-    let error = parse(b"a 1\nb \xff\xfe\nc 1", Format::Text, &mut |_| {}).unwrap_err();
+    let error = parse_text(b"a 1\nb \xff\xfe\nc 1", TextFormat::Prometheus, &mut |_| {}).unwrap_err();
     assert_eq!(error.to_string(), "line 2, column 3: expected valid UTF-8, found \"\u{fffd}\u{fffd}\"");
-    let error = read(&format!("a {}\n", "é".repeat(1000)), Format::Text).unwrap_err();
+    let error = read(&format!("a {}\n", "é".repeat(1000)), TextFormat::Prometheus).unwrap_err();
     assert!(error.found.chars().count() <= 40);
 }
 
@@ -164,8 +223,30 @@ fn an_error_shows_a_bounded_part_of_the_line() {
 fn the_text_of_a_series_is_its_name_and_labels() {
     let mut seen = Vec::new();
     let page = "a{b=\"1\"} 1\na 2\n{\"x\"} 3\n";
-    parse(page.as_bytes(), Format::Text, &mut |series| seen.push(series.text)).unwrap();
+    let mut take = |item: Item<'_, '_>| match item {
+        Item::Series(series) => seen.push(series.text.to_owned()),
+        Item::Metadata(..) => {}
+    };
+    parse_text(page.as_bytes(), TextFormat::Prometheus, &mut take).unwrap();
     assert_eq!(seen, ["a{b=\"1\"}", "a", "{\"x\"}"]);
+}
+
+#[test]
+fn what_is_said_of_families_is_read() {
+    let text = "# HELP a b \\\\ c\\n d\n# TYPE a untyped\n#HELP c d\n";
+    assert_eq!(read_metadata(text, TextFormat::Prometheus), [r#"a: Help("b \\ c\n d")"#, "a: Type(Unknown)"]);
+    let open_metrics = "# TYPE a_bytes gaugehistogram\n# UNIT a_bytes bytes\n# HELP a_bytes \\\"x\\\"\n# TYPE b info\n\
+                        # TYPE c stateset\n# EOF";
+    assert_eq!(
+        read_metadata(open_metrics, TextFormat::OpenMetrics),
+        [
+            "a_bytes: Type(GaugeHistogram)",
+            "a_bytes: Unit(\"bytes\")",
+            r#"a_bytes: Help("\"x\"")"#,
+            "b: Type(Info)",
+            "c: Type(StateSet)"
+        ]
+    );
 }
 
 fn quote(text: &str) -> String {
@@ -175,8 +256,8 @@ fn quote(text: &str) -> String {
 proptest! {
     #[test]
     fn bytes_of_any_kind_never_panic(page in prop::collection::vec(any::<u8>(), 0..200)) {
-        for format in [Format::Text, Format::OpenMetrics] {
-            let _ = parse(&page, format, &mut |_| {});
+        for format in [TextFormat::Prometheus, TextFormat::OpenMetrics] {
+            let _ = parse_text(&page, format, &mut |_| {});
         }
     }
 
@@ -191,8 +272,8 @@ proptest! {
         )
     ) {
         let page = page.concat();
-        for format in [Format::Text, Format::OpenMetrics] {
-            if let Err(error) = parse(page.as_bytes(), format, &mut |_| {}) {
+        for format in [TextFormat::Prometheus, TextFormat::OpenMetrics] {
+            if let Err(error) = parse_text(page.as_bytes(), format, &mut |_| {}) {
                 prop_assert!(error.line >= 1 && error.column >= 1 && error.found.len() <= 120);
             }
         }
@@ -212,9 +293,10 @@ proptest! {
             page.push_str(&format!("{{{}{}}} {value}{at}\n", quote(name), pairs.concat()));
         }
         let mut seen = Vec::new();
-        parse(page.as_bytes(), Format::Text, &mut |read| {
+        parse_text(page.as_bytes(), TextFormat::Prometheus, &mut |item| {
+            let Item::Series(read) = item else { return };
             let labels: Vec<_> = read.labels.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
-            seen.push((read.name.into_owned(), labels, read.value, read.timestamp_ms));
+            seen.push((read.name.to_owned(), labels, read.value, read.timestamp_ms));
         }).unwrap();
         prop_assert_eq!(format!("{seen:?}"), format!("{series:?}"));
     }

@@ -5,7 +5,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 
 use super::*;
-use crate::formats::{Format, parse};
+use crate::formats::{Format, Item, parse_text};
 
 async fn get(targets: &Targets, index: usize) -> Option<Response<Incoming>> {
     let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
@@ -20,12 +20,12 @@ async fn scrape(targets: &Targets, index: usize) -> Option<f64> {
     let format = Format::from_content_type(Some(&content_type), None).unwrap();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     let mut counter = None;
-    parse(&body, format, &mut |series| {
-        if series.name == "test_scrapes_total" {
-            counter = Some(series.value);
-        }
-    })
-    .ok()?;
+    let Format::Text(format) = format else { panic!("targets write text") };
+    let mut take = |item: Item<'_, '_>| match item {
+        Item::Series(series) if series.name == "test_scrapes_total" => counter = Some(series.value),
+        _ => {}
+    };
+    parse_text(&body, format, &mut take).ok()?;
     counter
 }
 

@@ -1,17 +1,20 @@
 //! The component in a graph of three: something that finds targets, the scraper, something that takes samples.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::*;
-use crate::config::Value;
-use crate::graph::{Checked, ConsumeError, Consumer, Exports, Graph, Host, Registration, export};
+use crate::config::{Body, Decode, Value};
+use crate::graph::{
+    Checked, ConsumeError, Consumer, Exports, Graph, Host, MetricsReceiver, Registration, export,
+};
 use crate::ownership::{self, ClusterFlags, Ownership};
 use crate::server::Health as _;
-use crate::telemetry::{Collect as _, STALE_NAN};
+use crate::telemetry::{Collect as _, STALE_NAN, Target};
 use crate::testing::{Behaviour, Targets};
 
 /// What takes longer has hung.
@@ -246,4 +249,39 @@ async fn failures_are_counted() {
     let failures = value("alloy_scrape_failures_total");
     assert!(failures >= 1 && value("alloy_scrape_pages_total") >= 3, "{page}");
     assert_eq!(world.ownership.list().len(), 2);
+}
+
+#[test]
+fn native_histograms_need_the_protocol_that_has_them() {
+    use crate::config::{Scope, decode_block};
+    use crate::formats::{Histograms, Protocol};
+    use crate::syntax::{Sources, ast::Statement, parse};
+
+    let decode = |inside: &str| {
+        let mut sources = Sources::default();
+        let text = format!("prometheus.scrape \"a\" {{\ntargets = []\nforward_to = []\n{inside}\n}}");
+        let id = sources.add("main.alloy", text);
+        let (file, _) = parse(&sources, id);
+        let Statement::Block(block) = &file.statements[0] else { panic!("it is a block") };
+        decode_block::<Arguments>(block, &Scope::default())
+            .map(|arguments| (arguments.protocols, arguments.policy.histograms))
+            .map_err(|diagnostics| diagnostics.render(&sources))
+    };
+    assert_eq!(decode(""), Ok((Protocol::DEFAULT.to_vec(), Histograms::Classic)));
+    let (native, classic) = ("scrape_native_histograms = true", "scrape_classic_histograms = true");
+    assert_eq!(decode(native), Ok((Protocol::ALL.to_vec(), Histograms::Native)));
+    assert_eq!(decode(&format!("{native}\n{classic}")), Ok((Protocol::ALL.to_vec(), Histograms::Both)));
+    assert_eq!(decode(classic), Ok((Protocol::DEFAULT.to_vec(), Histograms::Classic)));
+    assert_eq!(
+        decode("enable_protobuf_negotiation = true"),
+        Ok((Protocol::ALL.to_vec(), Histograms::Classic))
+    );
+    let only_text = "scrape_protocols = [\"PrometheusText0.0.4\"]";
+    for (inside, expected) in [
+        (format!("{native}\n{only_text}"), "needs \"PrometheusProto\""),
+        (format!("enable_protobuf_negotiation = true\n{only_text}"), "only one of them can be set"),
+        ("scrape_protocols = [\"Text\"]".to_owned(), "\"Text\" is not supported here"),
+    ] {
+        assert!(decode(&inside).unwrap_err().contains(expected), "{inside}");
+    }
 }

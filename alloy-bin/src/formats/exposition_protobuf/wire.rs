@@ -1,0 +1,145 @@
+//! Reading protobuf: fields of a message, in place.
+//!
+//! Wire format: <https://protobuf.dev/programming-guides/encoding/>.
+
+use super::Fault;
+
+/// The fields of a message, in the order in which they stand.
+pub(super) struct Fields<'b> {
+    rest: &'b [u8],
+}
+
+/// A field's value, as the wire has it.
+#[derive(Clone, Copy)]
+pub(super) enum Field<'b> {
+    Varint(u64),
+    Fixed64(u64),
+    Bytes(&'b [u8]),
+    /// No field that is read has it.
+    Fixed32,
+}
+
+impl<'b> Fields<'b> {
+    pub(super) fn of(message: &'b [u8]) -> Self {
+        Fields { rest: message }
+    }
+
+    fn field(&mut self) -> Result<(u64, Field<'b>), Fault<'b>> {
+        let start = self.rest;
+        let tag = varint(&mut self.rest)?;
+        let field = match tag & 7 {
+            0 => Field::Varint(varint(&mut self.rest)?),
+            1 => Field::Fixed64(u64::from_le_bytes(fixed(&mut self.rest)?)),
+            2 => Field::Bytes(delimited_message(&mut self.rest)?),
+            5 => fixed::<4>(&mut self.rest).map(|_| Field::Fixed32)?,
+            _ => return Err((start, "a field's tag")),
+        };
+        if tag >> 3 == 0 { Err((start, "a field's number")) } else { Ok((tag >> 3, field)) }
+    }
+}
+
+impl<'b> Iterator for Fields<'b> {
+    type Item = Result<(u64, Field<'b>), Fault<'b>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let field = self.field();
+        if field.is_err() {
+            self.rest = &[];
+        }
+        Some(field)
+    }
+}
+
+impl<'b> Field<'b> {
+    /// A varint field.
+    pub(super) fn integer(self) -> Result<u64, Fault<'b>> {
+        if let Field::Varint(value) = self { Ok(value) } else { Err((&[], "a whole number")) }
+    }
+
+    /// A double field.
+    pub(super) fn double(self) -> Result<f64, Fault<'b>> {
+        if let Field::Fixed64(bits) = self { Ok(f64::from_bits(bits)) } else { Err((&[], "a double")) }
+    }
+
+    /// A field with a length.
+    pub(super) fn bytes(self) -> Result<&'b [u8], Fault<'b>> {
+        if let Field::Bytes(bytes) = self { Ok(bytes) } else { Err((&[], "bytes behind their length")) }
+    }
+
+    /// A string field.
+    pub(super) fn text(self) -> Result<&'b str, Fault<'b>> {
+        let bytes = self.bytes()?;
+        std::str::from_utf8(bytes).map_err(|_| (bytes, "valid UTF-8"))
+    }
+
+    /// A repeated field of signed varints, packed or one of them.
+    pub(super) fn signed_integers(self, all: &mut Vec<i64>) -> Result<(), Fault<'b>> {
+        let mut packed = match self {
+            Field::Bytes(packed) => packed,
+            field => {
+                all.push(unzigzag(field.integer()?));
+                return Ok(());
+            }
+        };
+        while !packed.is_empty() {
+            all.push(unzigzag(varint(&mut packed)?));
+        }
+        Ok(())
+    }
+
+    /// A repeated field of doubles, packed or one of them.
+    pub(super) fn doubles(self, all: &mut Vec<f64>) -> Result<(), Fault<'b>> {
+        let mut packed = match self {
+            Field::Bytes(packed) => packed,
+            field => {
+                all.push(field.double()?);
+                return Ok(());
+            }
+        };
+        while !packed.is_empty() {
+            all.push(f64::from_le_bytes(fixed(&mut packed)?));
+        }
+        Ok(())
+    }
+}
+
+/// Signed numbers of small size in few bytes: 0, -1, 1, -2 as 0, 1, 2, 3.
+pub(super) fn unzigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
+}
+
+/// A length and what follows it.
+pub(super) fn delimited_message<'b>(rest: &mut &'b [u8]) -> Result<&'b [u8], Fault<'b>> {
+    let start = *rest;
+    let length = varint(rest)?;
+    let length = usize::try_from(length).ok().filter(|length| *length <= rest.len());
+    let (message, behind) = rest.split_at(length.ok_or((start, "as many bytes as the length says"))?);
+    *rest = behind;
+    Ok(message)
+}
+
+fn varint<'b>(rest: &mut &'b [u8]) -> Result<u64, Fault<'b>> {
+    let start = *rest;
+    let mut value = 0;
+    for (index, byte) in start.iter().take(10).enumerate() {
+        // Of the tenth byte one bit is left.
+        if index == 9 && *byte > 1 {
+            break;
+        }
+        value |= u64::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            *rest = &start[index + 1..];
+            return Ok(value);
+        }
+    }
+    Err((start, "a number of at most 64 bits"))
+}
+
+fn fixed<'b, const LENGTH: usize>(rest: &mut &'b [u8]) -> Result<[u8; LENGTH], Fault<'b>> {
+    let (bytes, behind) = rest.split_first_chunk().ok_or((*rest, "a number of fixed length"))?;
+    *rest = behind;
+    Ok(*bytes)
+}
