@@ -74,7 +74,7 @@ impl Contents {
             Origin::Http(_) if !may_ask => return Ok(None),
             Origin::Http(request) => {
                 // The walk runs on a thread that may wait.
-                let fetched = tokio::runtime::Handle::current().block_on(request.fetch());
+                let fetched = tokio::runtime::Handle::current().block_on(request.fetch(&request.client()));
                 fetched.map(|text| vec![(request.url.clone(), text)])
             }
         };

@@ -313,9 +313,10 @@ impl Inner {
         for (id, request, mut known) in contents.requests() {
             let (fetched, changes) = (self.fetched.clone(), self.changes.clone());
             pollers.spawn(async move {
+                let client = request.client();
                 loop {
                     tokio::time::sleep(request.poll_frequency).await;
-                    match request.fetch().await {
+                    match request.fetch(&client).await {
                         Ok(text) if text == known => {}
                         Ok(text) => {
                             known = text.clone();

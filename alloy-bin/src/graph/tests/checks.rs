@@ -180,7 +180,7 @@ fn what_is_wrong_with_imports_and_templates_is_said_where_it_is() {
         r#"import.file "gone" { filename = "$HERE/gone.alloy" }
 import.file "lib" { filename = "$HERE/lib.alloy" }
 import.string "text" { content = "declare \"x\" {" }
-import.http "far" { url = "https://host/m.alloy" }
+import.http "far" { url = "ftp://host/m.alloy" }
 import.git "git" { }
 lib.ok "a" { }
 lib.okay "b" { }
@@ -204,7 +204,7 @@ logging { level = "loud" }
     let errors = world.check().expect_err("much is wrong");
     let expected = [
         "main.alloy:1:1: import.file.gone: cannot read the configuration gone.alloy: No such file or directory (os error 2)",
-        "main.alloy:4:27: https is not supported here yet; only http is",
+        "main.alloy:4:27: \"ftp://host/m.alloy\" is not a URL such as \"https://host:9090/path\"",
         "main.alloy:5:1: block \"import.git\" is known to Alloy but not supported here",
         "main.alloy:7:1: cannot find the definition of component name \"lib.okay\"",
         "main.alloy:12:41: identifier \"nothing\" does not exist or is out of scope",
