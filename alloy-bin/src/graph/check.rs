@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::config::{Decode, Scope, decode_block, stdlib};
 use crate::logging::Logging;
 use crate::server::{HttpBlock, Protection};
-use crate::syntax::ast::{Block, Statement};
+use crate::syntax::ast::Statement;
 use crate::syntax::{Diagnostic, Diagnostics, Sources, Span};
 
 use super::component::Registration;
@@ -112,11 +112,9 @@ impl Parsed {
         name: &str,
         stdlib: &Arc<Scope>,
     ) -> Result<T, Diagnostics> {
-        let is_named =
-            |statement: &&Statement| matches!(statement, Statement::Block(block) if is(block, name));
-        match self.statements.iter().find(is_named) {
-            Some(Statement::Block(block)) => decode_block(block, stdlib),
-            _ => Ok(T::default()),
+        match self.statements.iter().filter_map(Statement::as_block).find(|block| block.full_name() == name) {
+            Some(block) => decode_block(block, stdlib),
+            None => Ok(T::default()),
         }
     }
 
@@ -136,8 +134,4 @@ pub struct Settings {
     pub logging: Logging,
     /// The `http` block.
     pub http: Protection,
-}
-
-fn is(block: &Block, name: &str) -> bool {
-    block.full_name() == name
 }

@@ -64,7 +64,7 @@ impl Expansion<'_> {
     ) -> BTreeMap<String, Option<usize>> {
         let mut names = BTreeMap::new();
         let mut known = Vec::new();
-        for block in blocks(&module.statements).filter(|block| block.full_name() == "argument") {
+        for block in module.blocks().filter(|block| block.full_name() == "argument") {
             let Some(label) = block.label.as_ref().map(|label| label.text.clone()) else { continue };
             let argument = match decode_block::<Argument>(block, &home.base) {
                 Ok(argument) => argument,
@@ -133,7 +133,7 @@ impl Expansion<'_> {
             return;
         }
         let mut names = BTreeMap::new();
-        for argument in blocks(&block.statements).filter(|block| block.full_name() == "argument") {
+        for argument in block.blocks().filter(|block| block.full_name() == "argument") {
             if let Err(found) = decode_block::<Argument>(argument, &frame.definitions.base) {
                 self.diagnostics.extend(found);
             }
@@ -256,11 +256,4 @@ impl Expansion<'_> {
         };
         self.diagnostics.error(user.header(), message);
     }
-}
-
-fn blocks(statements: &[Statement]) -> impl Iterator<Item = &Block> {
-    statements.iter().filter_map(|statement| match statement {
-        Statement::Block(block) => Some(block),
-        Statement::Attribute(_) => None,
-    })
 }

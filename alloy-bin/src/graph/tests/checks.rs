@@ -253,3 +253,24 @@ fn components_are_counted_as_often_as_they_would_be_made() {
     assert_eq!(checkup.result(), Ok(()));
     assert_eq!(checkup.blocks, 6);
 }
+
+/// Each in front of the one that it needs: ten times as many take about ten times as long, and not a hundred times.
+#[test]
+fn a_long_chain_is_put_in_order_in_one_go() {
+    let chain = |links: usize, end: &str| -> String {
+        let input = |index| if index < links { format!("test.node.n{index}.value") } else { end.to_owned() };
+        let link = |index| format!("test.node \"n{index}\" {{ inputs = [{}] }}\n", input(index + 1));
+        (0..links).map(link).collect()
+    };
+    let took = |links: usize| {
+        let world = World::new(&chain(links, "1"));
+        let begun = std::time::Instant::now();
+        world.check().expect("nothing is wrong");
+        begun.elapsed()
+    };
+    let short = took(1_000).min(took(1_000)).min(took(1_000));
+    let long = took(10_000).min(took(10_000));
+    assert!(long < short * 40, "1,000 take {short:?}, 10,000 take {long:?}");
+    let errors = World::new(&chain(10_000, "test.node.n0.value")).check().expect_err("it goes round");
+    assert!(errors.contains("cycle detected: test.node.n0, test.node.n1, "), "{errors:.200}");
+}
