@@ -54,7 +54,7 @@ impl Contents {
         let origin = match block.full_name().as_str() {
             "import.file" => Origin::File(decode_block::<ImportFile>(block, scope)?.0),
             "import.string" => Origin::Text(decode_block::<ImportString>(block, scope)?.0),
-            _ => Origin::Http(decode_block::<Request>(block, scope)?),
+            _ => Origin::Http(Box::new(decode_block(block, scope)?)),
         };
         if content(&block.statements, scope)?.has_unknown() {
             return Ok(None);
@@ -105,7 +105,7 @@ impl Contents {
     /// What is to be asked for now and then, with what it was the last time.
     pub(super) fn requests(&self) -> Vec<(String, Request, String)> {
         let request = |(id, content): (&String, &Content)| match &content.origin {
-            Origin::Http(request) => Some((id.clone(), request.clone(), content.texts[0].1.clone())),
+            Origin::Http(request) => Some((id.clone(), Request::clone(request), content.texts[0].1.clone())),
             _ => None,
         };
         self.read.iter().filter_map(request).collect()

@@ -254,6 +254,33 @@ fn components_are_counted_as_often_as_they_would_be_made() {
     assert_eq!(checkup.blocks, 6);
 }
 
+#[test]
+fn settings_of_the_agent_cannot_wait_for_components() {
+    let errors = World::new(
+        r#"test.node "a" { }
+http {
+    tls {
+        cert_pem = test.node.a.value
+        key_file = module_path + "/key.pem"
+    }
+}
+logging {
+    level = nothing
+    format = "loud"
+}
+"#,
+    )
+    .check()
+    .expect_err("the settings are read first");
+    let expected = [
+        "4:20: block \"http\" cannot refer to \"test.node.a.value\"",
+        "9:13: block \"logging\" cannot refer to \"nothing\"",
+        "10:14: expected one of \"logfmt\", \"json\", got \"loud\"",
+    ];
+    assert_eq!(headlines(&errors), expected.map(|line| format!("main.alloy:{line}")), "{errors}");
+    assert!(errors.contains("= it is read before components are made; what sys.env says is there by then"));
+}
+
 /// Each in front of the one that it needs: ten times as many take about ten times as long, and not a hundred times.
 #[test]
 fn a_long_chain_is_put_in_order_in_one_go() {
