@@ -244,8 +244,7 @@ impl Live {
     async fn build(&self, given: Given) -> Result<(), Diagnostics> {
         let (registration, for_build, context) = (self.registration, given.clone(), self.context.clone());
         // Files are opened here, and a disk may be slow.
-        let built = tokio::task::spawn_blocking(move || build(registration, &for_build, context)).await;
-        let running = built.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+        let running = blocking(move || build(registration, &for_build, context)).await?;
         self.context.health.reborn();
         let mut state = self.lock();
         state.running = Some(running);
@@ -300,4 +299,10 @@ fn build(
         let message = format!("{}: it panicked when it was made", given.block.id());
         Err(Diagnostic::error(given.block.header(), message).into())
     })
+}
+
+/// Does what may wait for a disk. A panic goes on here.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
