@@ -151,8 +151,7 @@ impl<'a> Expansion<'a> {
         self.blocks += 1;
         let needs = self.needs(frame, &block.statements);
         let scope = Arc::new(self.scope(frame, &needs));
-        let local = block.id();
-        let id = frame.id(&local);
+        let id = frame.id(&block.id());
         let placeholder = || Value::object(registration.exports.iter().map(|(name, value)| (*name, value())));
         let block = Arc::new(block.clone());
         let formula = formula_of(block.clone());
@@ -161,14 +160,13 @@ impl<'a> Expansion<'a> {
             None => (registration.check)(&block, &scope).map(|()| None),
             Some(maker) => {
                 content(&block.statements, &scope).map_err(Diagnostics::from).and_then(|arguments| {
-                    let given = Given { block: block.clone(), scope, arguments };
-                    let place = (frame.path.clone(), local);
-                    maker.make(registration, given, place, &id, frame.shows_figures).map(Some)
+                    let given = Given { block, scope, arguments, shows_figures: frame.shows_figures };
+                    maker.make(registration, given, &id).map(Some)
                 })
             }
         };
         let (value, role) = match made {
-            Ok(Some(Made { live, arguments })) => (arguments, Role::Component(live, block)),
+            Ok(Some(Made { live, arguments })) => (arguments, Role::Component(live)),
             Ok(None) => (placeholder(), Role::Value),
             Err(found) => {
                 self.diagnostics.extend(found);

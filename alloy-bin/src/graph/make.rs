@@ -54,14 +54,11 @@ impl Maker<'_> {
         &mut self,
         registration: Registration,
         given: Given,
-        place: (String, String),
         id: &str,
-        shows_figures: bool,
     ) -> Result<Made, Diagnostics> {
         let arguments = given.arguments.clone();
         let live = match self.old.get(id) {
             Some(old) => {
-                old.show_figures(shows_figures);
                 (registration.check)(&given.block, &given.scope)?;
                 let is_same = old.given().arguments == arguments && old.is_up();
                 let step = if is_same { Step::Reword } else { Step::Apply };
@@ -78,7 +75,7 @@ impl Maker<'_> {
                     id,
                 };
                 let changes = self.changes.clone();
-                let live = Live::make(registration, given, place, context, shows_figures, changes)?;
+                let live = Live::make(registration, given, context, changes)?;
                 self.steps.push(Step::Start(live.clone()));
                 live
             }

@@ -346,7 +346,7 @@ impl Inner {
                 self.status.evaluation(started.elapsed());
                 let node = &mut state.nodes[index];
                 match (result, &node.role) {
-                    (Err(error), Role::Component(live, _)) => {
+                    (Err(error), Role::Component(live)) => {
                         live.refused(Some(error));
                         None
                     }
@@ -354,8 +354,8 @@ impl Inner {
                         node.trouble = Some(error);
                         None
                     }
-                    (Ok(arguments), Role::Component(live, block)) => {
-                        let given = Given { block: block.clone(), scope, arguments };
+                    (Ok(arguments), Role::Component(live)) => {
+                        let given = Given { scope, arguments, ..live.given() };
                         Some((live.clone(), given)).filter(|(live, given)| {
                             let is_new = given.arguments != node.value;
                             if !is_new {
@@ -412,7 +412,7 @@ impl Inner {
 
 fn components(nodes: &[Node]) -> impl Iterator<Item = &Arc<Live>> {
     nodes.iter().filter_map(|node| match &node.role {
-        Role::Component(live, _) => Some(live),
+        Role::Component(live) => Some(live),
         _ => None,
     })
 }
