@@ -50,6 +50,11 @@ impl Definitions {
         Arc::new(Definitions { own, outer, base })
     }
 
+    /// What statements define inside a body.
+    pub(super) fn inside(outer: &Arc<Self>, statements: &[Statement]) -> Arc<Self> {
+        Definitions::new(statements, Some(outer.clone()), outer.base.clone())
+    }
+
     /// A scope that says where the files of a module are.
     pub(super) fn base(stdlib: &Arc<Scope>, module_path: &str) -> Arc<Scope> {
         let mut scope = Scope::inside(stdlib.clone());

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::config::{Decode, Reference, Scope, Value, decode_block, did_you_mean, references};
+use crate::config::{Reference, Scope, Value, decode_block, did_you_mean, references};
 use crate::syntax::ast::{Block, Statement};
 use crate::syntax::{Diagnostic, Diagnostics, Sources, Span};
 
@@ -134,7 +134,11 @@ impl<'a> Expansion<'a> {
                     continue;
                 }
                 Kind::Export => {
-                    let node = self.decoded::<Export>(&frame, block, |export| export.value);
+                    let needs = self.needs(&frame, &block.statements);
+                    let shared = block.clone();
+                    let formula: Formula =
+                        Arc::new(move |scope| Ok(decode_block::<Export>(&shared, scope)?.value));
+                    let node = self.evaluated(&frame, frame.id(&id), needs, formula, Role::Value);
                     let label = block.label.as_ref().map(|label| label.text.clone()).unwrap_or_default();
                     exports.push((label, node));
                     continue;
@@ -174,19 +178,6 @@ impl<'a> Expansion<'a> {
             }
         };
         Some(self.push(frame, id, needs, (formula, value, role)))
-    }
-
-    /// A node whose value is what a block says, by way of a struct.
-    fn decoded<T: Decode + 'static>(
-        &mut self,
-        frame: &Frame<'_>,
-        block: &Block,
-        value: fn(T) -> Value,
-    ) -> usize {
-        let needs = self.needs(frame, &block.statements);
-        let shared = Arc::new(block.clone());
-        let formula: Formula = Arc::new(move |scope| decode_block::<T>(&shared, scope).map(value));
-        self.evaluated(frame, frame.id(&block.id()), needs, formula, Role::Value)
     }
 
     /// The nodes that statements refer to. What there is not is reported.
@@ -281,6 +272,7 @@ impl Frame<'_> {
     }
 }
 
-fn formula_of(block: Arc<Block>) -> Formula {
+/// What all that the block says comes to.
+pub(super) fn formula_of(block: Arc<Block>) -> Formula {
     Arc::new(move |scope| content(&block.statements, scope).map_err(Into::into))
 }

@@ -71,11 +71,3 @@ pub(super) fn content(statements: &[Statement], scope: &Scope) -> Result<Value, 
     });
     Ok(Value::array(parts.collect::<Result<Vec<_>, _>>()?))
 }
-
-/// What the one attribute in `statements` comes to.
-pub(super) fn evaluate_attribute(statements: &[Statement], scope: &Scope) -> Result<Value, Diagnostics> {
-    match statements {
-        [Statement::Attribute(attribute)] => Ok(evaluate(&attribute.value, scope)?),
-        _ => Ok(Value::Null),
-    }
-}

@@ -63,6 +63,11 @@ pub struct Block {
 }
 
 impl Block {
+    /// The attributes inside it.
+    pub fn attributes(&self) -> impl Iterator<Item = &Attribute> {
+        self.statements.iter().filter_map(Statement::as_attribute)
+    }
+
     /// The blocks inside it.
     pub fn blocks(&self) -> impl Iterator<Item = &Block> {
         self.statements.iter().filter_map(Statement::as_block)
