@@ -16,7 +16,7 @@ use super::component::Registration;
 use super::definitions::Definitions;
 use super::imports::Contents;
 use super::live::Given;
-use super::make::{Made, Maker};
+use super::make::Maker;
 use super::modules::Export;
 use super::node::{Formula, Node, Role, content};
 use super::plan::{Kind, Place, plan};
@@ -156,27 +156,24 @@ impl<'a> Expansion<'a> {
         let needs = self.needs(frame, &block.statements);
         let scope = Arc::new(self.scope(frame, &needs));
         let id = frame.id(&block.id());
-        let placeholder = || Value::object(registration.exports.iter().map(|(name, value)| (*name, value())));
+        let placeholder = || {
+            let exports = registration.exports.iter().map(|(name, value)| (*name, value()));
+            (Value::object(exports), Role::Value)
+        };
         let block = Arc::new(block.clone());
         let formula = formula_of(block.clone());
-        let maker = self.maker.as_mut().filter(|_| self.diagnostics.is_empty());
-        let made = match maker {
-            None => (registration.check)(&block, &scope).map(|()| None),
-            Some(maker) => {
-                content(&block.statements, &scope).map_err(Diagnostics::from).and_then(|arguments| {
-                    let given = Given { block, scope, arguments, shows_figures: frame.shows_figures };
-                    maker.make(registration, given, &id).map(Some)
-                })
-            }
+        let made = match self.maker.as_mut().filter(|_| self.diagnostics.is_empty()) {
+            None => (registration.check)(&block, &scope).map(|()| placeholder()),
+            Some(maker) => formula(&scope).and_then(|arguments| {
+                let shows_figures = frame.shows_figures;
+                let given = Given { block, scope, arguments: arguments.clone(), shows_figures };
+                Ok((arguments, Role::Component(maker.make(registration, given, &id)?)))
+            }),
         };
-        let (value, role) = match made {
-            Ok(Some(Made { live, arguments })) => (arguments, Role::Component(live)),
-            Ok(None) => (placeholder(), Role::Value),
-            Err(found) => {
-                self.diagnostics.extend(found);
-                (placeholder(), Role::Value)
-            }
-        };
+        let (value, role) = made.unwrap_or_else(|found| {
+            self.diagnostics.extend(found);
+            placeholder()
+        });
         Some(self.push(frame, id, needs, (formula, value, role)))
     }
 

@@ -1,6 +1,6 @@
 //! Modules, templates and imports -> the nodes of their bodies: the part of the walk that goes inside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::config::{Scope, Value, decode_block, did_you_mean, evaluate};
@@ -119,21 +119,18 @@ impl Expansion<'_> {
     }
 
     fn unknown_arguments(&mut self, user: &Block, known: &[String]) {
-        let mut seen: Vec<&str> = Vec::new();
+        let mut seen = BTreeSet::new();
         for statement in &user.statements {
             let (kind, name, span) = match statement {
                 Statement::Attribute(given) => ("attribute", given.name.text.clone(), given.name.span),
                 Statement::Block(block) => ("block", block.full_name(), block.header()),
             };
-            let is_attribute = matches!(statement, Statement::Attribute(_));
-            if is_attribute && seen.contains(&name.as_str()) {
-                self.diagnostics.error(span, format!("attribute {name:?} may only be set once"));
-            } else if is_attribute && let Some(known) = known.iter().find(|known| **known == name) {
-                seen.push(known);
-            } else {
+            if kind == "block" || !known.contains(&name) {
                 let hint = did_you_mean(&name, known.iter().map(String::as_str));
                 let message = format!("unrecognized {kind} name {name:?}");
                 self.diagnostics.push(Diagnostic::error(span, message).with_hint(hint));
+            } else if !seen.insert(name.clone()) {
+                self.diagnostics.error(span, format!("attribute {name:?} may only be set once"));
             }
         }
     }
