@@ -1,10 +1,10 @@
 //! An agent loads a hundred configurations while it scrapes and tails: nothing is lost, nothing is doubled.
 //!
-//! What scrapes and tails is in every configuration. Around it other components come, go and change, the endpoints' own
-//! blocks change now and then, so that their logs are closed and opened again under load, and every third configuration is
-//! wrong in one of many ways. Counted at both ends:
+//! What scrapes and tails is in every configuration. Around it other components come, go and change; the rules that targets
+//! and samples pass through change in place; the endpoints' own blocks change now and then, so that their logs are closed and
+//! opened again under load; and every third configuration is wrong in one of many ways. Counted at both ends:
 //! 1. every line that was written arrives once;
-//! 2. every page that a target has served arrives once, and no slot is missed;
+//! 2. every page that a target has served arrives once, with the labels that the rules give it, and no slot is missed;
 //! 3. a wrong configuration is refused with a message, a right one is taken.
 //!
 //! The seed is printed; `RELOAD_SEED` repeats it.
@@ -70,7 +70,7 @@ impl Run {
             (0..FILES).map(|index| folder.path().join(format!("app-{index}.log"))).collect();
         let files = logs.iter().map(LogWriter::create).collect::<Result<_, _>>().expect("a writable folder");
         let config = folder.path().join("config.alloy");
-        std::fs::write(&config, steady(&receiver, &targets, folder.path(), 0)).expect("a writable folder");
+        std::fs::write(&config, steady(&receiver, &targets, folder.path(), 0, 0)).expect("a writable folder");
         let address = free_addresses(1).expect("a free port")[0];
         let flags = Flags { config, folder: folder.path().to_owned(), name: "agent", address, join: &[] };
         let agent =
@@ -125,7 +125,8 @@ impl Run {
     /// SIGHUP has the same configuration loaded again, and what it says to the agent itself takes effect without a restart.
     async fn end_with_other_settings(&mut self) {
         let folder = self.folder.path();
-        let text = steady(&self.receiver, &self.targets, folder, 0) + "logging {\n  format = \"json\"\n}\n";
+        let text =
+            steady(&self.receiver, &self.targets, folder, 0, 0) + "logging {\n  format = \"json\"\n}\n";
         self.configure(&text);
         self.agent.get("/-/reload").expect("it is right");
 
@@ -186,7 +187,12 @@ impl Run {
     /// How often the page of each number has arrived.
     fn pages(&self, target: usize) -> BTreeMap<u64, usize> {
         let instance = format!("target-{target}");
-        let labels = [("__name__", "test_scrapes_total"), ("instance", instance.as_str())];
+        let labels = [
+            ("__name__", "test_scrapes_total"),
+            ("instance", instance.as_str()),
+            ("cluster", "steady"),
+            ("rewritten", "yes"),
+        ];
         self.receiver.inspect(|recorded| {
             let mut pages = BTreeMap::new();
             // A series that ends has a mark that is no number.
@@ -199,14 +205,43 @@ impl Run {
     }
 }
 
-/// What works all the time. `variant` changes what makes the logs close and open again.
-fn steady(receiver: &Receiver, targets: &Targets, folder: &Path, variant: u64) -> String {
+/// What works all the time. `variant` changes what makes the logs close and open again, `unused` a rule that nothing falls
+/// under.
+fn steady(receiver: &Receiver, targets: &Targets, folder: &Path, variant: u64, unused: u64) -> String {
     format!(
-        r#"prometheus.scrape "steady" {{
-  targets         = {targets}
-  forward_to      = [prometheus.remote_write.steady.receiver]
+        r#"discovery.relabel "steady" {{
+  targets = {targets}
+
+  rule {{
+    target_label = "cluster"
+    replacement  = "steady"
+  }}
+  rule {{
+    source_labels = ["cluster"]
+    regex         = "unused-{unused}"
+    action        = "drop"
+  }}
+}}
+
+prometheus.scrape "steady" {{
+  targets         = discovery.relabel.steady.output
+  forward_to      = [prometheus.relabel.steady.receiver]
   scrape_interval = "1s"
   scrape_timeout  = "1s"
+}}
+
+prometheus.relabel "steady" {{
+  forward_to = [prometheus.remote_write.steady.receiver]
+
+  rule {{
+    target_label = "rewritten"
+    replacement  = "yes"
+  }}
+  rule {{
+    source_labels = ["__name__"]
+    regex         = "unused_{unused}"
+    action        = "drop"
+  }}
 }}
 
 prometheus.remote_write "steady" {{
@@ -270,7 +305,7 @@ impl Chance {
         let folder = run.folder.path();
         // One in eight changes the endpoints themselves.
         let variant = if self.below(8) == 0 { self.below(5) } else { 0 };
-        let mut text = steady(&run.receiver, &run.targets, folder, variant);
+        let mut text = steady(&run.receiver, &run.targets, folder, variant, self.below(3));
         for number in 0..self.below(4) {
             let period = 1 + self.below(3);
             text += &match self.below(4) {

@@ -22,7 +22,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("logging", &["config"]),
     ("syntax", &[]),
     ("config", &["syntax"]),
-    ("graph", &["components", "config", "logging", "ownership", "server", "syntax", "telemetry"]),
+    ("graph", &["config", "http_client", "logging", "ownership", "server", "syntax", "telemetry"]),
     (
         "components",
         &[

@@ -114,7 +114,7 @@ impl<'a> Body<'a> {
     ) -> Vec<T> {
         self.known_blocks.extend(names.iter().map(|name| (*name).to_owned()));
         let mut decoded = Vec::new();
-        for block in self.statements.iter().filter_map(as_block) {
+        for block in self.statements.iter().filter_map(Statement::as_block) {
             let name = block.full_name();
             if names.contains(&name.as_str()) {
                 decoded.push(self.nested(block, |body| decode(&name, body)));
@@ -214,7 +214,7 @@ impl<'a> Body<'a> {
     fn single(&mut self, name: &str) -> Option<&'a Block> {
         self.known_blocks.push(name.to_owned());
         let mut blocks =
-            self.statements.iter().filter_map(as_block).filter(|block| block.full_name() == name);
+            self.statements.iter().filter_map(Statement::as_block).filter(|block| block.full_name() == name);
         let first = blocks.next()?;
         for again in blocks {
             let message = format!("block {name:?} may only appear once");
@@ -268,18 +268,8 @@ impl<'a> Body<'a> {
 }
 
 fn attributes<'a>(statements: &'a [Statement], name: &str) -> impl Iterator<Item = &'a Attribute> {
-    let attributes = statements.iter().filter_map(|statement| match statement {
-        Statement::Attribute(attribute) => Some(attribute),
-        Statement::Block(_) => None,
-    });
+    let attributes = statements.iter().filter_map(Statement::as_attribute);
     attributes.filter(move |attribute| attribute.name.text == name)
-}
-
-fn as_block(statement: &Statement) -> Option<&Block> {
-    match statement {
-        Statement::Attribute(_) => None,
-        Statement::Block(block) => Some(block),
-    }
 }
 
 /// Points at the element that does not fit, as far as the expression is written out; names it otherwise.

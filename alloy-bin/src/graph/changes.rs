@@ -1,6 +1,6 @@
 //! What has happened to components since the graph last looked, by their full ids.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
@@ -12,7 +12,7 @@ pub(super) struct Changes {
 }
 
 /// Whom something has happened to.
-#[derive(Default)]
+#[derive(Default, PartialEq)]
 pub(super) struct News {
     /// Their exports are others than before.
     pub(super) exports: BTreeSet<Arc<str>>,
@@ -20,8 +20,8 @@ pub(super) struct News {
     pub(super) ended: BTreeSet<Arc<str>>,
     /// They have waited long enough to be made again.
     pub(super) due: BTreeSet<Arc<str>>,
-    /// A source of a module is to be looked at again.
-    pub(super) imports: bool,
+    /// What `import.http` blocks have read that is another text than before.
+    pub(super) imports: BTreeMap<String, String>,
 }
 
 impl Changes {
@@ -34,7 +34,7 @@ impl Changes {
     pub(super) async fn next(&self) -> News {
         loop {
             let news = std::mem::take(&mut *self.news.lock().expect("no code panics while holding it"));
-            if !(news.exports.is_empty() && news.ended.is_empty() && news.due.is_empty() && !news.imports) {
+            if news != News::default() {
                 return news;
             }
             self.changed.notified().await;

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::{Decode, Scope, decode_block, stdlib};
+use crate::config::{Decode, Scope, Value, decode_block, references, stdlib};
 use crate::logging::Logging;
 use crate::server::{HttpBlock, Protection};
-use crate::syntax::ast::{Block, Statement};
+use crate::syntax::ast::Statement;
 use crate::syntax::{Diagnostic, Diagnostics, Sources, Span};
 
 use super::component::Registration;
+use super::definitions::Definitions;
 use super::expand::Expansion;
 use super::imports::Contents;
 use super::load::{self, Texts};
@@ -112,11 +113,26 @@ impl Parsed {
         name: &str,
         stdlib: &Arc<Scope>,
     ) -> Result<T, Diagnostics> {
-        let is_named =
-            |statement: &&Statement| matches!(statement, Statement::Block(block) if is(block, name));
-        match self.statements.iter().find(is_named) {
-            Some(Statement::Block(block)) => decode_block(block, stdlib),
-            _ => Ok(T::default()),
+        let mut blocks = self.statements.iter().filter_map(Statement::as_block);
+        let Some(block) = blocks.find(|block| block.full_name() == name) else { return Ok(T::default()) };
+        let base = Definitions::base(stdlib, &self.module_path());
+        let mut scope = Scope::inside(base.clone());
+        let mut diagnostics = Diagnostics::default();
+        for reference in references(&block.statements) {
+            if base.resolve(&[&reference.path[0]]).is_none() {
+                let path = reference.path.join(".");
+                let message = format!("block {name:?} cannot refer to {path:?}");
+                let hint = "it is read before components are made; what sys.env says is there by then";
+                diagnostics.push(Diagnostic::error(reference.span, message).with_hint(Some(hint.to_owned())));
+                scope.set(path, Value::ANYTHING);
+            }
+        }
+        match decode_block(block, &scope) {
+            Ok(settings) if diagnostics.is_empty() => Ok(settings),
+            decoded => {
+                diagnostics.extend(decoded.err().unwrap_or_default());
+                Err(diagnostics)
+            }
         }
     }
 
@@ -136,8 +152,4 @@ pub struct Settings {
     pub logging: Logging,
     /// The `http` block.
     pub http: Protection,
-}
-
-fn is(block: &Block, name: &str) -> bool {
-    block.full_name() == name
 }

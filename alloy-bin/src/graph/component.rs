@@ -101,6 +101,16 @@ impl Exports {
         move || closed.iter().all(|is_released| is_released())
     }
 
+    /// Whether they have these names and types, and no others.
+    fn are(&self, types: &[ExportType]) -> bool {
+        let fields = self.lock();
+        let is_set = |(name, placeholder): &ExportType| {
+            let expected = placeholder().type_name();
+            fields.get(*name).is_some_and(|value| expected == "anything" || value.type_name() == expected)
+        };
+        fields.len() == types.len() && types.iter().all(is_set)
+    }
+
     pub(super) fn value(&self) -> Value {
         Value::Object(Arc::new(self.lock().clone()))
     }
@@ -195,8 +205,12 @@ fn build<C: Component>(
     context: Context,
 ) -> Result<Arc<dyn Running>, Diagnostics> {
     let arguments = decode_block::<C::Arguments>(block, scope)?;
+    let exports = context.exports.clone();
     match C::build(arguments, context) {
-        Ok(component) => Ok(Arc::new(Built(component))),
+        Ok(component) => {
+            debug_assert!(exports.are(C::EXPORTS), "{} exports something else than its EXPORTS say", C::NAME);
+            Ok(Arc::new(Built(component)))
+        }
         Err(error) => Err(at_header(block, &error)),
     }
 }

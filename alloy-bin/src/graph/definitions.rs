@@ -38,8 +38,7 @@ impl Definitions {
         base: Arc<Scope>,
     ) -> Arc<Self> {
         let mut own = BTreeMap::new();
-        for statement in statements {
-            let Statement::Block(block) = statement else { continue };
+        for block in statements.iter().filter_map(Statement::as_block) {
             let Some(label) = &block.label else { continue };
             let definition = match block.full_name().as_str() {
                 "declare" => Definition::Declared(Arc::new(block.clone())),
@@ -49,6 +48,11 @@ impl Definitions {
             own.entry(label.text.clone()).or_insert(definition);
         }
         Arc::new(Definitions { own, outer, base })
+    }
+
+    /// What statements define inside a body.
+    pub(super) fn inside(outer: &Arc<Self>, statements: &[Statement]) -> Arc<Self> {
+        Definitions::new(statements, Some(outer.clone()), outer.base.clone())
     }
 
     /// A scope that says where the files of a module are.
@@ -99,30 +103,22 @@ impl Definitions {
         declared.map(|(name, _)| name.as_str())
     }
 
-    /// Labels of this body's imports that the statements need, also by way of its other declarations.
-    pub(super) fn imports_used(&self, statements: &[Statement]) -> BTreeSet<&str> {
+    /// Labels of this body's imports that the block needs, also by way of its other declarations.
+    pub(super) fn imports_used(&self, block: &Block) -> BTreeSet<&str> {
         let (mut found, mut seen) = (BTreeSet::new(), BTreeSet::new());
-        self.visit(statements, &mut found, &mut seen);
+        self.visit(block, &mut found, &mut seen);
         found
     }
 
-    fn visit<'a>(
-        &'a self,
-        statements: &[Statement],
-        found: &mut BTreeSet<&'a str>,
-        seen: &mut BTreeSet<&'a str>,
-    ) {
-        for statement in statements {
-            let Statement::Block(block) = statement else { continue };
-            match self.own.get_key_value(&block.name[0].text) {
-                Some((label, Definition::Import(_))) => drop(found.insert(label)),
-                Some((name, Definition::Declared(declared))) if seen.insert(name) => {
-                    self.visit(&declared.statements, found, seen);
-                }
-                _ => {}
+    fn visit<'a>(&'a self, block: &Block, found: &mut BTreeSet<&'a str>, seen: &mut BTreeSet<&'a str>) {
+        match self.own.get_key_value(&block.name[0].text) {
+            Some((label, Definition::Import(_))) => drop(found.insert(label)),
+            Some((name, Definition::Declared(declared))) if seen.insert(name) => {
+                declared.blocks().for_each(|inner| self.visit(inner, found, seen));
             }
-            self.visit(&block.statements, found, seen);
+            _ => {}
         }
+        block.blocks().for_each(|inner| self.visit(inner, found, seen));
     }
 
     fn definition(&self, name: &str) -> Option<&Definition> {

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::config::{Decode, Reference, Scope, Value, decode_block, did_you_mean, references};
+use crate::config::{Reference, Scope, Value, decode_block, did_you_mean, references};
 use crate::syntax::ast::{Block, Statement};
 use crate::syntax::{Diagnostic, Diagnostics, Sources, Span};
 
@@ -16,7 +16,7 @@ use super::component::Registration;
 use super::definitions::Definitions;
 use super::imports::Contents;
 use super::live::Given;
-use super::make::{Made, Maker};
+use super::make::Maker;
 use super::modules::Export;
 use super::node::{Formula, Node, Role, content};
 use super::plan::{Kind, Place, plan};
@@ -134,7 +134,11 @@ impl<'a> Expansion<'a> {
                     continue;
                 }
                 Kind::Export => {
-                    let node = self.decoded::<Export>(&frame, block, |export| export.value);
+                    let needs = self.needs(&frame, &block.statements);
+                    let shared = block.clone();
+                    let formula: Formula =
+                        Arc::new(move |scope| Ok(decode_block::<Export>(&shared, scope)?.value));
+                    let node = self.evaluated(&frame, frame.id(&id), needs, formula, Role::Value);
                     let label = block.label.as_ref().map(|label| label.text.clone()).unwrap_or_default();
                     exports.push((label, node));
                     continue;
@@ -151,44 +155,26 @@ impl<'a> Expansion<'a> {
         self.blocks += 1;
         let needs = self.needs(frame, &block.statements);
         let scope = Arc::new(self.scope(frame, &needs));
-        let local = block.id();
-        let id = frame.id(&local);
-        let placeholder = || Value::object(registration.exports.iter().map(|(name, value)| (*name, value())));
+        let id = frame.id(&block.id());
+        let placeholder = || {
+            let exports = registration.exports.iter().map(|(name, value)| (*name, value()));
+            (Value::object(exports), Role::Value)
+        };
         let block = Arc::new(block.clone());
         let formula = formula_of(block.clone());
-        let maker = self.maker.as_mut().filter(|_| self.diagnostics.is_empty());
-        let made = match maker {
-            None => (registration.check)(&block, &scope).map(|()| None),
-            Some(maker) => {
-                content(&block.statements, &scope).map_err(Diagnostics::from).and_then(|arguments| {
-                    let given = Given { block: block.clone(), scope, arguments };
-                    let place = (frame.path.clone(), local);
-                    maker.make(registration, given, place, &id, frame.shows_figures).map(Some)
-                })
-            }
+        let made = match self.maker.as_mut().filter(|_| self.diagnostics.is_empty()) {
+            None => (registration.check)(&block, &scope).map(|()| placeholder()),
+            Some(maker) => formula(&scope).and_then(|arguments| {
+                let shows_figures = frame.shows_figures;
+                let given = Given { block, scope, arguments: arguments.clone(), shows_figures };
+                Ok((arguments, Role::Component(maker.make(registration, given, &id)?)))
+            }),
         };
-        let (value, role) = match made {
-            Ok(Some(Made { live, arguments })) => (arguments, Role::Component(live, block)),
-            Ok(None) => (placeholder(), Role::Value),
-            Err(found) => {
-                self.diagnostics.extend(found);
-                (placeholder(), Role::Value)
-            }
-        };
+        let (value, role) = made.unwrap_or_else(|found| {
+            self.diagnostics.extend(found);
+            placeholder()
+        });
         Some(self.push(frame, id, needs, (formula, value, role)))
-    }
-
-    /// A node whose value is what a block says, by way of a struct.
-    fn decoded<T: Decode + 'static>(
-        &mut self,
-        frame: &Frame<'_>,
-        block: &Block,
-        value: fn(T) -> Value,
-    ) -> usize {
-        let needs = self.needs(frame, &block.statements);
-        let shared = Arc::new(block.clone());
-        let formula: Formula = Arc::new(move |scope| decode_block::<T>(&shared, scope).map(value));
-        self.evaluated(frame, frame.id(&block.id()), needs, formula, Role::Value)
     }
 
     /// The nodes that statements refer to. What there is not is reported.
@@ -283,6 +269,7 @@ impl Frame<'_> {
     }
 }
 
-fn formula_of(block: Arc<Block>) -> Formula {
+/// What all that the block says comes to.
+pub(super) fn formula_of(block: Arc<Block>) -> Formula {
     Arc::new(move |scope| content(&block.statements, scope).map_err(Into::into))
 }

@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Uri};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::config::{Body, Decode};
+use crate::http_client::{HttpClient, HttpClientOptions, parse_url, read};
 
 /// Larger modules are refused.
 const BODY_BYTES_MAX: usize = 8 << 20;
@@ -19,75 +17,71 @@ const BODY_BYTES_MAX: usize = 8 << 20;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Request {
     pub(super) url: String,
-    method: String,
-    headers: BTreeMap<String, String>,
+    method: Method,
+    headers: HeaderMap,
     body: String,
     pub(super) poll_frequency: Duration,
     poll_timeout: Duration,
+    client: HttpClientOptions,
 }
 
 impl Decode for Request {
     fn decode(body: &mut Body<'_>) -> Self {
-        body.unsupported(&["client"]);
-        let request = Request {
-            url: body.required("url"),
-            method: body.optional("method", "GET".to_owned()),
-            headers: body.optional("headers", BTreeMap::new()),
-            body: body.optional("body", String::new()),
-            poll_frequency: body.optional("poll_frequency", Duration::from_secs(60)),
-            poll_timeout: body.optional("poll_timeout", Duration::from_secs(10)),
-        };
-        if let Err(error) = request.to_http() {
-            body.error_at("url", format!("{error:#}"));
-        }
-        for (name, value) in
-            [("poll_frequency", request.poll_frequency), ("poll_timeout", request.poll_timeout)]
+        let url: String = body.required("url");
+        if let Err(reason) = parse_url(&url)
+            && body.has("url")
         {
-            if value.is_zero() {
-                body.error_at(name, "must be longer than nothing");
+            body.error_at("url", reason);
+        }
+        let method = body.optional("method", "GET".to_owned());
+        let method = Method::from_bytes(method.as_bytes()).unwrap_or_else(|_| {
+            body.error_at("method", format!("{method:?} is not a method"));
+            Method::GET
+        });
+        let mut headers = HeaderMap::new();
+        for (name, value) in body.optional("headers", BTreeMap::<String, String>::new()) {
+            match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(&value)) {
+                (Ok(name), Ok(value)) => drop(headers.insert(name, value)),
+                _ => body.error_at("headers", format!("header {name:?} or its value can't be sent")),
             }
         }
-        request
+        let mut time = |name: &str, default: Duration| {
+            let time = body.optional(name, default);
+            if time.is_zero() {
+                body.error_at(name, "must be longer than nothing");
+            }
+            time
+        };
+        let poll_frequency = time("poll_frequency", Duration::from_secs(60));
+        let poll_timeout = time("poll_timeout", Duration::from_secs(10));
+        let client = body.block("client").unwrap_or_default();
+        let body = body.optional("body", String::new());
+        Request { url, method, headers, body, poll_frequency, poll_timeout, client }
     }
 }
 
 impl Request {
-    fn to_http(&self) -> anyhow::Result<http::Request<Full<Bytes>>> {
-        let uri: Uri = self.url.parse().with_context(|| format!("{:?} is not a URL", self.url))?;
-        match (uri.scheme_str(), uri.authority()) {
-            (Some("http"), Some(_)) => {}
-            (Some("https"), Some(_)) => bail!("https is not supported here yet; only http is"),
-            _ => bail!("{:?} is not a URL such as \"http://host/module.alloy\"", self.url),
-        }
-        let mut request = http::Request::new(Full::new(Bytes::from(self.body.clone())));
-        *request.uri_mut() = uri;
-        *request.method_mut() = Method::from_bytes(self.method.as_bytes())
-            .with_context(|| format!("{:?} is not a method", self.method))?;
-        for (name, value) in &self.headers {
-            let header = HeaderName::from_bytes(name.as_bytes())
-                .with_context(|| format!("{name:?} is not a header's name"))?;
-            let value = HeaderValue::from_str(value)
-                .with_context(|| format!("the value of header {name} can't be sent"))?;
-            request.headers_mut().insert(header, value);
-        }
-        Ok(request)
+    /// A client for this request, again and again: it keeps connections and tokens.
+    pub(super) fn client(&self) -> HttpClient {
+        HttpClient::new(&self.client)
     }
 
     /// The module's text.
-    pub(super) async fn fetch(&self) -> anyhow::Result<String> {
-        let client = Client::builder(TokioExecutor::new()).build_http();
-        let fetch = async {
-            let response =
-                client.request(self.to_http()?).await.with_context(|| format!("cannot get {}", self.url))?;
-            let status = response.status();
-            ensure!(status.is_success(), "{} answers with status {status}", self.url);
-            let body = Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await;
-            let body = body.map_err(|error| anyhow::anyhow!("cannot read {}: {error}", self.url))?;
-            String::from_utf8(body.to_bytes().into()).with_context(|| format!("{} is not text", self.url))
-        };
-        match tokio::time::timeout(self.poll_timeout, fetch).await {
-            Ok(result) => result,
+    pub(super) async fn fetch(&self, client: &HttpClient) -> anyhow::Result<String> {
+        match tokio::time::timeout(self.poll_timeout, self.ask(client)).await {
+            Ok(text) => text.with_context(|| format!("cannot get {}", self.url)),
             Err(_) => bail!("{} gives no answer within {:?} (poll_timeout)", self.url, self.poll_timeout),
         }
+    }
+
+    async fn ask(&self, client: &HttpClient) -> anyhow::Result<String> {
+        let mut request = http::Request::new(Bytes::from(self.body.clone()));
+        *request.uri_mut() = parse_url(&self.url).map_err(anyhow::Error::msg)?;
+        *request.method_mut() = self.method.clone();
+        *request.headers_mut() = self.headers.clone();
+        let response = client.send(request).await?;
+        ensure!(response.status().is_success(), "the server answered with status {}", response.status());
+        let body = read(response, BODY_BYTES_MAX).await?;
+        String::from_utf8(body.into()).context("the module is not UTF-8")
     }
 }

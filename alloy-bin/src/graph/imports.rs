@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::task::JoinSet;
+
 use crate::config::{Scope, decode_block};
 use crate::syntax::ast::Block;
 use crate::syntax::{Diagnostic, Diagnostics};
 
+use super::changes::Changes;
 use super::check::Parsed;
 use super::fetch::Request;
 use super::load::{self, Texts};
@@ -54,7 +57,7 @@ impl Contents {
         let origin = match block.full_name().as_str() {
             "import.file" => Origin::File(decode_block::<ImportFile>(block, scope)?.0),
             "import.string" => Origin::Text(decode_block::<ImportString>(block, scope)?.0),
-            _ => Origin::Http(decode_block::<Request>(block, scope)?),
+            _ => Origin::Http(Box::new(decode_block(block, scope)?)),
         };
         if content(&block.statements, scope)?.has_unknown() {
             return Ok(None);
@@ -74,7 +77,7 @@ impl Contents {
             Origin::Http(_) if !may_ask => return Ok(None),
             Origin::Http(request) => {
                 // The walk runs on a thread that may wait.
-                let fetched = tokio::runtime::Handle::current().block_on(request.fetch());
+                let fetched = tokio::runtime::Handle::current().block_on(request.fetch(&request.client()));
                 fetched.map(|text| vec![(request.url.clone(), text)])
             }
         };
@@ -102,19 +105,40 @@ impl Contents {
         files
     }
 
-    /// What is to be asked for now and then, with what it was the last time.
-    pub(super) fn requests(&self) -> Vec<(String, Request, String)> {
-        let request = |(id, content): (&String, &Content)| match &content.origin {
-            Origin::Http(request) => Some((id.clone(), request.clone(), content.texts[0].1.clone())),
-            _ => None,
-        };
-        self.read.iter().filter_map(request).collect()
+    /// Asks for modules again now and then, as long as the answer is kept, and notes those that are others than before.
+    pub(super) fn poll(&self, changes: &Arc<Changes>) -> JoinSet<()> {
+        let mut pollers = JoinSet::new();
+        for (id, content) in &self.read {
+            if let Origin::Http(request) = &content.origin {
+                let (request, known) = (request.clone(), content.texts[0].1.clone());
+                pollers.spawn(poll(id.clone(), request, known, changes.clone()));
+            }
+        }
+        pollers
     }
 
     /// A module has another text now.
     pub(super) fn replace(&mut self, id: &str, text: String) {
         if let Some(content) = self.read.get_mut(id) {
             content.texts = Arc::new(vec![(content.texts[0].0.clone(), text)]);
+        }
+    }
+}
+
+async fn poll(id: String, request: Box<Request>, mut known: String, changes: Arc<Changes>) {
+    let client = request.client();
+    loop {
+        tokio::time::sleep(request.poll_frequency).await;
+        match request.fetch(&client).await {
+            Ok(text) if text == known => {}
+            Ok(text) => {
+                known.clone_from(&text);
+                changes.note(|news| drop(news.imports.insert(id.clone(), text)));
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::warn!(import = id, error, "cannot fetch a module; the one before is kept");
+            }
         }
     }
 }

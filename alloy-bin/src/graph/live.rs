@@ -1,7 +1,6 @@
 //! One component of a running graph: made, started, given new arguments, made anew, stopped. It lives on over reloads.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -28,11 +27,7 @@ const FORGIVEN_AFTER: Duration = Duration::from_secs(300);
 
 /// A component, whether it runs or not.
 pub(super) struct Live {
-    /// The module's path, and the id inside it.
-    path: String,
-    local_id: String,
     pub(super) context: Context,
-    shows_figures: AtomicBool,
     registration: Registration,
     changes: Arc<Changes>,
     state: Mutex<State>,
@@ -61,6 +56,8 @@ pub(super) struct Given {
     pub(super) scope: Arc<Scope>,
     /// What the block's expressions come to.
     pub(super) arguments: Value,
+    /// Whether its figures are shown.
+    pub(super) shows_figures: bool,
 }
 
 impl Live {
@@ -68,9 +65,7 @@ impl Live {
     pub(super) fn make(
         registration: Registration,
         given: Given,
-        (path, local_id): (String, String),
         context: Context,
-        shows_figures: bool,
         changes: Arc<Changes>,
     ) -> Result<Arc<Live>, Diagnostics> {
         let running = build(registration, &given, context.clone())?;
@@ -82,9 +77,7 @@ impl Live {
             failures: 0,
             started: Instant::now(),
         };
-        let state = Mutex::new(state);
-        let shows_figures = AtomicBool::new(shows_figures);
-        Ok(Arc::new(Live { path, local_id, context, shows_figures, registration, changes, state }))
+        Ok(Arc::new(Live { context, registration, changes, state: Mutex::new(state) }))
     }
 
     pub(super) fn id(&self) -> &Arc<str> {
@@ -95,17 +88,11 @@ impl Live {
         self.lock().given.clone()
     }
 
-    pub(super) fn show_figures(&self, shows_figures: bool) {
-        self.shows_figures.store(shows_figures, Ordering::Relaxed);
-    }
-
     /// Writes its figures under its name.
     pub(super) fn collect(&self, page: &mut Page) {
-        let Some(running) = self.running().filter(|_| self.shows_figures.load(Ordering::Relaxed)) else {
-            return;
-        };
-        let path = format!("/{}", self.path);
-        let labels = [("component_id", self.local_id.as_str()), ("component_path", path.as_str())];
+        let Some(running) = self.running().filter(|_| self.given().shows_figures) else { return };
+        let (path, local_id) = self.id().rsplit_once('/').unwrap_or(("", self.id()));
+        let labels = [("component_id", local_id), ("component_path", &format!("/{path}"))];
         page.labelled(&labels, |page| running.collect(page));
     }
 
@@ -244,8 +231,7 @@ impl Live {
     async fn build(&self, given: Given) -> Result<(), Diagnostics> {
         let (registration, for_build, context) = (self.registration, given.clone(), self.context.clone());
         // Files are opened here, and a disk may be slow.
-        let built = tokio::task::spawn_blocking(move || build(registration, &for_build, context)).await;
-        let running = built.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+        let running = blocking(move || build(registration, &for_build, context)).await?;
         self.context.health.reborn();
         let mut state = self.lock();
         state.running = Some(running);
@@ -300,4 +286,10 @@ fn build(
         let message = format!("{}: it panicked when it was made", given.block.id());
         Err(Diagnostic::error(given.block.header(), message).into())
     })
+}
+
+/// Does what may wait for a disk. A panic goes on here.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }

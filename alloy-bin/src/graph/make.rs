@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::Value;
 use crate::ownership::Ownership;
 use crate::syntax::Diagnostics;
 
@@ -43,30 +42,20 @@ pub(super) enum Step {
     Reword(Arc<Live>, Given),
 }
 
-/// A component with the arguments that it has or will have.
-pub(super) struct Made {
-    pub(super) live: Arc<Live>,
-    pub(super) arguments: Value,
-}
-
 impl Maker<'_> {
     pub(super) fn make(
         &mut self,
         registration: Registration,
         given: Given,
-        place: (String, String),
         id: &str,
-        shows_figures: bool,
-    ) -> Result<Made, Diagnostics> {
-        let arguments = given.arguments.clone();
-        let live = match self.old.get(id) {
+    ) -> Result<Arc<Live>, Diagnostics> {
+        match self.old.get(id) {
             Some(old) => {
-                old.show_figures(shows_figures);
                 (registration.check)(&given.block, &given.scope)?;
-                let is_same = old.given().arguments == arguments && old.is_up();
+                let is_same = old.given().arguments == given.arguments && old.is_up();
                 let step = if is_same { Step::Reword } else { Step::Apply };
                 self.steps.push(step(old.clone(), given));
-                old.clone()
+                Ok(old.clone())
             }
             None => {
                 let id: Arc<str> = id.into();
@@ -78,11 +67,10 @@ impl Maker<'_> {
                     id,
                 };
                 let changes = self.changes.clone();
-                let live = Live::make(registration, given, place, context, shows_figures, changes)?;
+                let live = Live::make(registration, given, context, changes)?;
                 self.steps.push(Step::Start(live.clone()));
-                live
+                Ok(live)
             }
-        };
-        Ok(Made { live, arguments })
+        }
     }
 }

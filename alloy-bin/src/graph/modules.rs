@@ -123,7 +123,7 @@ impl Foreach {
 pub(super) enum Origin {
     File(PathBuf),
     Text(String),
-    Http(Request),
+    Http(Box<Request>),
 }
 
 impl Origin {

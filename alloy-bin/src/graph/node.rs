@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::config::{Scope, Value, evaluate};
-use crate::syntax::ast::{Block, Statement};
+use crate::syntax::ast::Statement;
 use crate::syntax::{Diagnostic, Diagnostics};
 
 use super::live::Live;
@@ -39,14 +39,14 @@ pub(super) enum Role {
     /// It decides by its keys which other nodes there are; its values are seen.
     Keys,
     /// A component gets new arguments; those who refer to it see its exports.
-    Component(Arc<Live>, Arc<Block>),
+    Component(Arc<Live>),
 }
 
 impl Node {
     /// What others see.
     pub(super) fn seen(&self) -> Value {
         match &self.role {
-            Role::Component(live, _) => live.context.exports.value(),
+            Role::Component(live) => live.context.exports.value(),
             _ => self.value.clone(),
         }
     }
@@ -70,12 +70,4 @@ pub(super) fn content(statements: &[Statement], scope: &Scope) -> Result<Value, 
         Statement::Block(block) => Ok(Value::array([block.id().into(), content(&block.statements, scope)?])),
     });
     Ok(Value::array(parts.collect::<Result<Vec<_>, _>>()?))
-}
-
-/// What the one attribute in `statements` comes to.
-pub(super) fn evaluate_attribute(statements: &[Statement], scope: &Scope) -> Result<Value, Diagnostics> {
-    match statements {
-        [Statement::Attribute(attribute)] => Ok(evaluate(&attribute.value, scope)?),
-        _ => Ok(Value::Null),
-    }
 }

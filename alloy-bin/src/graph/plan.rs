@@ -108,11 +108,8 @@ pub(super) fn plan<'a>(
         let name = block.full_name();
         block.label.is_some() && (name == "argument" || !BLOCKS.iter().any(|(known, ..)| *known == name))
     };
-    let ids = statements.iter().filter_map(|statement| match statement {
-        Statement::Block(block) => Some(block).filter(has_value).map(Block::id),
-        Statement::Attribute(_) => None,
-    });
-    Plan { ids: ids.collect(), blocks: order.into_iter().map(|index| blocks[index]).collect() }
+    let ids = statements.iter().filter_map(Statement::as_block).filter(has_value).map(Block::id).collect();
+    Plan { ids, blocks: order.into_iter().map(|index| blocks[index]).collect() }
 }
 
 fn kind(
@@ -178,6 +175,12 @@ fn edges(
 ) -> Vec<BTreeSet<usize>> {
     let by_id = |(index, (block, _)): (usize, &(&Block, Kind))| (block.id(), index);
     let ids: BTreeMap<String, usize> = blocks.iter().enumerate().map(by_id).collect();
+    let imports: Vec<(&str, usize)> = blocks
+        .iter()
+        .enumerate()
+        .filter(|(_, (_, kind))| matches!(kind, Kind::Import))
+        .filter_map(|(index, (block, _))| Some((block.label.as_ref()?.text.as_str(), index)))
+        .collect();
     let mut all = Vec::new();
     for (index, (block, kind)) in blocks.iter().enumerate() {
         let mut needs = BTreeSet::new();
@@ -191,12 +194,8 @@ fn edges(
             }
         }
         if let Kind::Custom | Kind::Foreach = kind {
-            let used = definitions.imports_used(&[Statement::Block((*block).clone())]);
-            let imports = blocks.iter().enumerate().filter(|(_, (other, kind))| {
-                let label = other.label.as_ref().map(|label| label.text.as_str()).unwrap_or_default();
-                matches!(kind, Kind::Import) && used.contains(label)
-            });
-            needs.extend(imports.map(|(index, _)| index));
+            let used = definitions.imports_used(block);
+            needs.extend(imports.iter().filter(|(label, _)| used.contains(label)).map(|(_, index)| index));
         }
         all.push(needs);
     }
@@ -205,29 +204,34 @@ fn edges(
 
 /// The indexes, each behind those it needs; those that need each other at the end.
 fn order(blocks: &[(&Block, Kind)], needs: &[BTreeSet<usize>], diagnostics: &mut Diagnostics) -> Vec<usize> {
-    let mut placed = vec![false; blocks.len()];
-    let mut order = Vec::new();
-    loop {
-        let ready: Vec<usize> = (0..blocks.len())
-            .filter(|index| !placed[*index] && needs[*index].iter().all(|need| placed[*need]))
-            .collect();
-        if ready.is_empty() {
-            break;
-        }
-        ready.iter().for_each(|index| placed[*index] = true);
-        order.extend(ready);
+    let mut users = vec![Vec::new(); blocks.len()];
+    for (user, needs) in needs.iter().enumerate() {
+        needs.iter().for_each(|need| users[*need].push(user));
     }
-    let rest: Vec<usize> = (0..blocks.len()).filter(|index| !placed[*index]).collect();
+    // How many of those that each needs are not placed yet.
+    let mut open: Vec<usize> = needs.iter().map(BTreeSet::len).collect();
+    let mut order: Vec<usize> = (0..blocks.len()).filter(|index| open[*index] == 0).collect();
+    let mut done = 0;
+    while let Some(placed) = order.get(done).copied() {
+        for user in &users[placed] {
+            open[*user] -= 1;
+            if open[*user] == 0 {
+                order.push(*user);
+            }
+        }
+        done += 1;
+    }
+    let rest: Vec<usize> = (0..blocks.len()).filter(|index| open[*index] > 0).collect();
     if let Some(start) = rest.first() {
         // Walking along unplaced needs must come round to a node that was seen: that is the cycle.
-        let mut path = vec![*start];
+        let (mut path, mut seen) = (Vec::new(), BTreeMap::new());
+        let mut here = *start;
         let cycle = loop {
-            let here = path[path.len() - 1];
-            let next = needs[here].iter().find(|need| !placed[**need]).copied().unwrap_or(here);
-            if let Some(at) = path.iter().position(|seen| *seen == next) {
+            if let Some(at) = seen.insert(here, path.len()) {
                 break path.split_off(at);
             }
-            path.push(next);
+            path.push(here);
+            here = needs[here].iter().find(|need| open[**need] > 0).copied().unwrap_or(here);
         };
         let ids: Vec<String> = cycle.iter().map(|index| blocks[*index].0.id()).collect();
         diagnostics.error(blocks[cycle[0]].0.header(), format!("cycle detected: {}", ids.join(", ")));

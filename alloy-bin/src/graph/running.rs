@@ -26,7 +26,7 @@ use super::check::{Parsed, Settings};
 use super::component::Registration;
 use super::expand::Expansion;
 use super::imports::Contents;
-use super::live::{Given, Live};
+use super::live::{Given, Live, blocking};
 use super::load;
 use super::make::{Host, Maker, Step};
 use super::node::{Node, Role};
@@ -77,16 +77,15 @@ impl Checked {
             settings: Box::new(settings),
             changes: Arc::default(),
             state: Mutex::default(),
-            fetched: Arc::default(),
             pollers: Mutex::default(),
             status: Status::default(),
         };
         let graph = Graph { inner: Arc::new(inner), requests, asked: Mutex::new(Some(asked)) };
         graph.inner.status.attempted(contents.files(&parsed));
-        let next = graph.inner.clone().make(Arc::new(parsed), contents).await?;
-        graph.inner.status.succeeded(load::hash(next.contents.texts(&next.parsed)));
+        let (first, _) = graph.inner.clone().make(Arc::new(parsed), contents).await?;
+        graph.inner.status.succeeded(first.hash());
         // What is only made runs when the graph does.
-        graph.inner.adopt(next.nodes, next.sources, next.parsed, next.contents);
+        graph.inner.adopt(first);
         Ok(graph)
     }
 }
@@ -107,12 +106,12 @@ struct Inner {
     settings: Box<dyn Fn(Settings) + Send + Sync>,
     changes: Arc<Changes>,
     state: Mutex<State>,
-    /// Texts of `import.http` blocks that are others than before, by the blocks' ids.
-    fetched: Arc<Mutex<BTreeMap<String, String>>>,
+    /// They ask for modules.
     pollers: Mutex<JoinSet<()>>,
     status: Status,
 }
 
+/// A configuration, and what was made of it.
 #[derive(Default)]
 struct State {
     /// Each behind the ones it needs.
@@ -122,13 +121,11 @@ struct State {
     contents: Contents,
 }
 
-/// A configuration of which everything new is made, and nothing runs.
-struct Next {
-    nodes: Vec<Node>,
-    steps: Vec<Step>,
-    sources: Sources,
-    parsed: Arc<Parsed>,
-    contents: Contents,
+impl State {
+    /// SHA-256 of all its texts.
+    fn hash(&self) -> String {
+        load::hash(self.parsed.iter().flat_map(|parsed| self.contents.texts(parsed)))
+    }
 }
 
 impl Graph {
@@ -208,49 +205,41 @@ impl Inner {
 
     async fn try_reload(self: &Arc<Self>) -> Result<(), String> {
         let (inner, known) = (self.clone(), self.state().contents.clone());
-        let checked = tokio::task::spawn_blocking(move || {
+        let checked = blocking(move || {
             let World { path, registrations, stdlib } = &inner.world;
-            let parsed = match Parsed::read(path) {
-                Ok(parsed) => parsed,
-                Err(error) => return Err(format!("{error:#}")),
-            };
+            let parsed = Parsed::read(path).map_err(|error| format!("{error:#}"))?;
             let (checkup, contents) = parsed.check(registrations, stdlib, &known);
             inner.status.attempted(contents.files(&parsed));
             checkup.result()?;
             let settings = parsed.agent_settings(stdlib)?;
-            Ok((Arc::new(parsed), contents, settings))
+            Ok::<_, String>((Arc::new(parsed), contents, settings))
         });
-        let (parsed, contents, settings) = finished(checked.await)?;
-        let next = self.clone().make(parsed, contents).await?;
-        let hash = load::hash(next.contents.texts(&next.parsed));
-        self.commit(next).await?;
+        let (parsed, contents, settings) = checked.await?;
+        self.turn_to(parsed, contents).await?;
         (self.settings)(settings);
-        self.succeeded(hash).await;
         Ok(())
     }
 
-    /// The same configuration with other items or other modules in it.
-    async fn reshape(self: &Arc<Self>, contents: Contents) -> Result<(), String> {
-        let Some(parsed) = self.state().parsed.clone() else { return Ok(()) };
-        let next = self.clone().make(parsed, contents).await?;
-        let hash = load::hash(next.contents.texts(&next.parsed));
-        self.commit(next).await?;
-        self.succeeded(hash).await;
-        Ok(())
-    }
-
-    /// This is the running configuration now; the other members hear of it.
-    async fn succeeded(&self, hash: String) {
+    /// This is to run now; the other members hear of it.
+    async fn turn_to(self: &Arc<Self>, parsed: Arc<Parsed>, contents: Contents) -> Result<(), String> {
+        let (next, steps) = self.clone().make(parsed, contents).await?;
+        let hash = next.hash();
+        self.commit(next, steps).await?;
         self.host.ownership.announce_configuration(&hash).await;
         self.status.succeeded(hash);
+        Ok(())
     }
 
     /// Makes what is new. What runs is not touched; after an error what was made is dropped again.
-    async fn make(self: Arc<Self>, parsed: Arc<Parsed>, contents: Contents) -> Result<Next, String> {
+    async fn make(
+        self: Arc<Self>,
+        parsed: Arc<Parsed>,
+        contents: Contents,
+    ) -> Result<(State, Vec<Step>), String> {
         let old: BTreeMap<Arc<str>, Arc<Live>> =
             self.lives().into_iter().map(|live| (live.id().clone(), live)).collect();
         // Files are opened and modules are fetched here.
-        let made = tokio::task::spawn_blocking(move || {
+        blocking(move || {
             let World { registrations, stdlib, .. } = &self.world;
             let maker = Maker { host: &self.host, changes: &self.changes, old: &old, steps: Vec::new() };
             let mut walk =
@@ -262,14 +251,13 @@ impl Inner {
             }
             contents.settle();
             let steps = maker.map(|maker| maker.steps).unwrap_or_default();
-            Ok(Next { nodes, steps, sources, parsed, contents })
-        });
-        finished(made.await)
+            Ok((State { nodes, sources, parsed: Some(parsed), contents }, steps))
+        })
+        .await
     }
 
     /// Turns the running configuration into the next one.
-    async fn commit(self: &Arc<Self>, next: Next) -> Result<(), String> {
-        let Next { nodes, steps, sources, parsed, contents } = next;
+    async fn commit(&self, next: State, steps: Vec<Step>) -> Result<(), String> {
         let mut applied: Vec<(&Arc<Live>, Given)> = Vec::new();
         for step in &steps {
             let Step::Apply(live, given) = step else { continue };
@@ -280,16 +268,16 @@ impl Inner {
                         tracing::error!(component_id = &**live.id(), "cannot take its old arguments again");
                     }
                 }
-                let error = diagnostics.render(&sources);
+                let error = diagnostics.render(&next.sources);
                 // New components close their files here.
-                finished(tokio::task::spawn_blocking(move || drop((nodes, steps))).await);
+                blocking(move || drop((next, steps))).await;
                 return Err(error);
             }
             applied.push((live, before));
         }
         // From here on nothing fails.
-        let new: BTreeSet<Arc<str>> = nodes.iter().map(|node| node.id.clone()).collect();
-        let old = self.adopt(nodes, sources, parsed, contents);
+        let new: BTreeSet<Arc<str>> = next.nodes.iter().map(|node| node.id.clone()).collect();
+        let old = self.adopt(next);
         for step in steps {
             match step {
                 Step::Start(live) => live.start(),
@@ -298,46 +286,14 @@ impl Inner {
             }
         }
         stop_all(stop_order(&old, &new)).await;
-        finished(tokio::task::spawn_blocking(move || drop(old)).await);
+        blocking(move || drop(old)).await;
         Ok(())
     }
 
-    fn adopt(
-        &self,
-        nodes: Vec<Node>,
-        sources: Sources,
-        parsed: Arc<Parsed>,
-        contents: Contents,
-    ) -> Vec<Node> {
-        let mut pollers = JoinSet::new();
-        for (id, request, mut known) in contents.requests() {
-            let (fetched, changes) = (self.fetched.clone(), self.changes.clone());
-            pollers.spawn(async move {
-                loop {
-                    tokio::time::sleep(request.poll_frequency).await;
-                    match request.fetch().await {
-                        Ok(text) if text == known => {}
-                        Ok(text) => {
-                            known = text.clone();
-                            fetched.lock().expect("no code panics while holding it").insert(id.clone(), text);
-                            changes.note(|news| news.imports = true);
-                        }
-                        Err(error) => {
-                            let error = format!("{error:#}");
-                            tracing::warn!(
-                                import = id,
-                                error,
-                                "cannot fetch a module; the one before is kept"
-                            );
-                        }
-                    }
-                }
-            });
-        }
-        *self.pollers.lock().expect("no code panics while holding it") = pollers;
-        let mut state = self.state();
-        let next = State { nodes, sources, parsed: Some(parsed), contents };
-        std::mem::replace(&mut *state, next).nodes
+    /// This is the configuration now; the answer is what was made of the one before.
+    fn adopt(&self, next: State) -> Vec<Node> {
+        *self.pollers.lock().expect("no code panics while holding it") = next.contents.poll(&self.changes);
+        std::mem::replace(&mut *self.state(), next).nodes
     }
 
     async fn handle_news(self: &Arc<Self>, news: News) {
@@ -355,17 +311,19 @@ impl Inner {
             }
         }
         let shape = self.propagate(&news.exports).await;
-        let mut contents = self.state().contents.clone();
-        let fetched = std::mem::take(&mut *self.fetched.lock().expect("no code panics while holding it"));
-        if shape.is_none() && fetched.is_empty() {
+        let Some(shape) = shape.or_else(|| news.imports.keys().next().map(|id| id.as_str().into())) else {
             return;
-        }
-        let shape = shape.or_else(|| fetched.keys().next().map(|id| id.as_str().into()));
-        fetched.into_iter().for_each(|(id, text)| contents.replace(&id, text));
-        if let Err(error) = self.reshape(contents).await {
+        };
+        let (parsed, mut contents) = {
+            let state = self.state();
+            (state.parsed.clone(), state.contents.clone())
+        };
+        news.imports.into_iter().for_each(|(id, text)| contents.replace(&id, text));
+        let Some(parsed) = parsed else { return };
+        if let Err(error) = self.turn_to(parsed, contents).await {
             tracing::error!(error, "the configuration cannot follow a change; what was goes on");
             let mut state = self.state();
-            if let Some(node) = state.nodes.iter_mut().find(|node| Some(&node.id) == shape.as_ref()) {
+            if let Some(node) = state.nodes.iter_mut().find(|node| node.id == shape) {
                 node.trouble = Some(error);
             }
         }
@@ -388,7 +346,7 @@ impl Inner {
                 self.status.evaluation(started.elapsed());
                 let node = &mut state.nodes[index];
                 match (result, &node.role) {
-                    (Err(error), Role::Component(live, _)) => {
+                    (Err(error), Role::Component(live)) => {
                         live.refused(Some(error));
                         None
                     }
@@ -396,8 +354,8 @@ impl Inner {
                         node.trouble = Some(error);
                         None
                     }
-                    (Ok(arguments), Role::Component(live, block)) => {
-                        let given = Given { block: block.clone(), scope, arguments };
+                    (Ok(arguments), Role::Component(live)) => {
+                        let given = Given { scope, arguments, ..live.given() };
                         Some((live.clone(), given)).filter(|(live, given)| {
                             let is_new = given.arguments != node.value;
                             if !is_new {
@@ -454,7 +412,7 @@ impl Inner {
 
 fn components(nodes: &[Node]) -> impl Iterator<Item = &Arc<Live>> {
     nodes.iter().filter_map(|node| match &node.role {
-        Role::Component(live, _) => Some(live),
+        Role::Component(live) => Some(live),
         _ => None,
     })
 }
@@ -464,9 +422,4 @@ fn keys(value: &Value) -> Vec<&String> {
         Value::Object(fields) => fields.keys().collect(),
         _ => Vec::new(),
     }
-}
-
-/// What a thread of ours gave; its panic goes on here.
-fn finished<T>(result: Result<T, tokio::task::JoinError>) -> T {
-    result.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }

@@ -26,7 +26,7 @@ pub(super) fn stop_order(nodes: &[Node], kept: &BTreeSet<Arc<str>>) -> Vec<Vec<A
     }
     let mut groups: BTreeMap<usize, Vec<Arc<Live>>> = BTreeMap::new();
     for (node, level) in nodes.iter().zip(levels) {
-        if let Role::Component(live, _) = &node.role
+        if let Role::Component(live) = &node.role
             && !kept.contains(&node.id)
         {
             groups.entry(level).or_default().push(live.clone());

@@ -1,17 +1,17 @@
 //! Modules, templates and imports -> the nodes of their bodies: the part of the walk that goes inside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::config::{Scope, Value, decode_block, did_you_mean};
+use crate::config::{Scope, Value, decode_block, did_you_mean, evaluate};
 use crate::syntax::ast::{Block, Statement};
 use crate::syntax::{Diagnostic, Span};
 
 use super::definitions::{Definitions, Lookup};
-use super::expand::{Expansion, Frame, Needs};
+use super::expand::{Expansion, Frame, Needs, formula_of};
 use super::load;
 use super::modules::{Argument, Foreach};
-use super::node::{Formula, Role, content, evaluate_attribute};
+use super::node::{Formula, Role};
 use super::plan::Place;
 
 /// Modules within modules, at most: each takes a part of the stack.
@@ -37,65 +37,74 @@ impl Expansion<'_> {
                 return None;
             }
         };
-        let local = block.id();
-        let path = frame.id(&local);
-        let names = self.arguments(frame, block, &module, &home, &path);
-        let definitions = Definitions::new(&module.statements, Some(home.clone()), home.base.clone());
-        let inner = Frame::module(path, names, definitions, frame.shows_figures);
-        let mut exports = Vec::new();
-        self.inside(block, module.span, |walk| exports = walk.body(&module.statements, Place::Module, inner));
+        let exports = self.module(frame, (&module, &home), Some(block));
         let names: Vec<String> = exports.iter().map(|(name, _)| name.clone()).collect();
         let formula: Formula = Arc::new(move |scope| {
             let export = |name: &String| Some((name.clone(), scope.resolve(&[name])?.1.clone()));
             Ok(Value::object(names.iter().filter_map(export)))
         });
         let needs = Needs { nodes: exports, missing: Vec::new() };
-        Some(self.evaluated(frame, frame.id(&local), needs, formula, Role::Value))
+        Some(self.evaluated(frame, frame.id(&block.id()), needs, formula, Role::Value))
+    }
+
+    /// Unfolds a module and returns the nodes of its exports. Without a user nothing is known of its arguments.
+    fn module(
+        &mut self,
+        frame: &Frame<'_>,
+        (module, home): (&Block, &Arc<Definitions>),
+        user: Option<&Block>,
+    ) -> Vec<(String, usize)> {
+        let named = user.unwrap_or(module);
+        let path = frame.id(&named.id());
+        let names = self.arguments(frame, (module, home), user, &path);
+        let definitions = Definitions::inside(home, &module.statements);
+        let inner = Frame::module(path, names, definitions, frame.shows_figures);
+        let mut exports = Vec::new();
+        self.inside(named, module.span, |walk| exports = walk.body(&module.statements, Place::Module, inner));
+        exports
     }
 
     /// Nodes for the arguments of a module: evaluated where the module is used, seen inside it.
     fn arguments(
         &mut self,
         frame: &Frame<'_>,
-        user: &Block,
-        module: &Block,
-        home: &Definitions,
+        (module, home): (&Block, &Arc<Definitions>),
+        user: Option<&Block>,
         path: &str,
     ) -> BTreeMap<String, Option<usize>> {
         let mut names = BTreeMap::new();
         let mut known = Vec::new();
-        for block in blocks(&module.statements).filter(|block| block.full_name() == "argument") {
-            let Some(label) = block.label.as_ref().map(|label| label.text.clone()) else { continue };
-            let argument = match decode_block::<Argument>(block, &home.base) {
+        for block in module.blocks().filter(|block| block.full_name() == "argument") {
+            let Argument { optional, default } = match decode_block(block, &home.base) {
                 Ok(argument) => argument,
                 Err(found) => {
                     self.diagnostics.extend(found);
                     Argument { optional: true, default: Some(Value::ANYTHING) }
                 }
             };
-            let given = user.statements.iter().find(
-                |statement| matches!(statement, Statement::Attribute(given) if given.name.text == label),
-            );
+            let Some(label) = block.label.as_ref().map(|label| label.text.clone()) else { continue };
+            let given = user.and_then(|user| user.attributes().find(|given| given.name.text == label));
             let (needs, formula): (Needs, Formula) = match given {
-                Some(statement) => {
-                    let statement = [statement.clone()];
-                    let needs = self.needs(frame, &statement);
-                    let default = argument.default.unwrap_or_default();
-                    let formula = move |scope: &Scope| {
-                        let given = evaluate_attribute(&statement, scope)?;
-                        let value = if given == Value::Null { default.clone() } else { given };
-                        Ok(Value::object([("value", value)]))
+                Some(given) => {
+                    let needs = self.needs(frame, &[Statement::Attribute(given.clone())]);
+                    let (given, default) = (given.value.clone(), default.unwrap_or_default());
+                    let formula = move |scope: &Scope| match evaluate(&given, scope)? {
+                        Value::Null => Ok(argument(default.clone())),
+                        value => Ok(argument(value)),
                     };
                     (needs, Arc::new(formula))
                 }
                 None => {
-                    let mut value = argument.default.unwrap_or_default();
-                    if !argument.optional {
-                        let message = format!("missing required attribute {label:?}");
-                        self.diagnostics.error(user.header(), message);
-                        value = Value::ANYTHING;
-                    }
-                    (Needs::default(), Arc::new(move |_| Ok(Value::object([("value", value.clone())]))))
+                    let value = match user {
+                        None => Value::ANYTHING,
+                        Some(_) if optional => default.unwrap_or_default(),
+                        Some(user) => {
+                            let message = format!("missing required attribute {label:?}");
+                            self.diagnostics.error(user.header(), message);
+                            Value::ANYTHING
+                        }
+                    };
+                    (Needs::default(), Arc::new(move |_| Ok(argument(value.clone()))))
                 }
             };
             let id = format!("{path}/{}", block.id());
@@ -103,60 +112,43 @@ impl Expansion<'_> {
             names.insert(block.id(), Some(node));
             known.push(label);
         }
-        self.unknown_arguments(user, &known);
+        if let Some(user) = user {
+            self.unknown_arguments(user, &known);
+        }
         names
     }
 
     fn unknown_arguments(&mut self, user: &Block, known: &[String]) {
-        let mut seen: Vec<&str> = Vec::new();
+        let mut seen = BTreeSet::new();
         for statement in &user.statements {
             let (kind, name, span) = match statement {
                 Statement::Attribute(given) => ("attribute", given.name.text.clone(), given.name.span),
                 Statement::Block(block) => ("block", block.full_name(), block.header()),
             };
-            let is_attribute = matches!(statement, Statement::Attribute(_));
-            if is_attribute && seen.contains(&name.as_str()) {
-                self.diagnostics.error(span, format!("attribute {name:?} may only be set once"));
-            } else if is_attribute && let Some(known) = known.iter().find(|known| **known == name) {
-                seen.push(known);
-            } else {
+            if kind == "block" || !known.contains(&name) {
                 let hint = did_you_mean(&name, known.iter().map(String::as_str));
                 let message = format!("unrecognized {kind} name {name:?}");
                 self.diagnostics.push(Diagnostic::error(span, message).with_hint(hint));
+            } else if !seen.insert(name.clone()) {
+                self.diagnostics.error(span, format!("attribute {name:?} may only be set once"));
             }
         }
     }
 
     /// Whether or not it is used, a module is checked once with arguments of which nothing is known.
     pub(super) fn declare(&mut self, frame: &Frame<'_>, block: &Block) {
-        if self.maker.is_some() {
-            return;
+        if self.maker.is_none() {
+            let before = self.blocks;
+            self.module(frame, (block, &frame.definitions), None);
+            self.blocks = before;
         }
-        let mut names = BTreeMap::new();
-        for argument in blocks(&block.statements).filter(|block| block.full_name() == "argument") {
-            if let Err(found) = decode_block::<Argument>(argument, &frame.definitions.base) {
-                self.diagnostics.extend(found);
-            }
-            let formula: Formula = Arc::new(|_| Ok(Value::object([("value", Value::ANYTHING)])));
-            let node =
-                self.evaluated(frame, frame.id(&argument.id()), Needs::default(), formula, Role::Value);
-            if argument.label.is_some() {
-                names.insert(argument.id(), Some(node));
-            }
-        }
-        let outer = frame.definitions.clone();
-        let definitions = Definitions::new(&block.statements, Some(outer.clone()), outer.base.clone());
-        let inner = Frame::module(frame.id(&block.id()), names, definitions, true);
-        let before = self.blocks;
-        self.inside(block, block.span, |walk| drop(walk.body(&block.statements, Place::Module, inner)));
-        self.blocks = before;
     }
 
     /// Unfolds the template once for each element.
     pub(super) fn foreach(&mut self, frame: &Frame<'_>, block: &Block) {
-        let is_template = |statement: &&Statement| matches!(statement, Statement::Block(block) if block.full_name() == "template");
-        let own: Vec<Statement> =
-            block.statements.iter().filter(|statement| !is_template(statement)).cloned().collect();
+        let is_template = |block: &Block| block.full_name() == "template";
+        let is_own = |statement: &&Statement| !statement.as_block().is_some_and(is_template);
+        let own: Vec<Statement> = block.statements.iter().filter(is_own).cloned().collect();
         let needs = self.needs(frame, &own);
         let scope = self.scope(frame, &needs);
         let decoded = match decode_block::<Foreach>(block, &scope) {
@@ -166,8 +158,7 @@ impl Expansion<'_> {
                 return;
             }
         };
-        let template = block.statements.iter().find(is_template);
-        let Some(Statement::Block(template)) = template else { return };
+        let Some(template) = block.blocks().find(|block| is_template(block)) else { return };
         let mut items = decoded.items();
         if self.maker.is_none() && items.is_empty() {
             // Nothing may be known of the elements, and still the template may be wrong.
@@ -192,12 +183,11 @@ impl Expansion<'_> {
             let needs = Needs { nodes: vec![("all".to_owned(), all)], missing: Vec::new() };
             let id = format!("{path}/{}", decoded.variable);
             let item = self.evaluated(frame, id, needs, formula, Role::Value);
-            let outer = frame.definitions.clone();
             let inner = Frame {
                 path,
                 names: BTreeMap::from([(decoded.variable.clone(), Some(item))]),
                 outer: Some(frame),
-                definitions: Definitions::new(&template.statements, Some(outer.clone()), outer.base.clone()),
+                definitions: Definitions::inside(&frame.definitions, &template.statements),
                 shows_figures: frame.shows_figures && decoded.enable_metrics,
             };
             self.inside(block, template.span, |walk| {
@@ -213,9 +203,7 @@ impl Expansion<'_> {
         let label = block.label.as_ref().map(|label| label.text.clone()).unwrap_or_default();
         let id = frame.id(&block.id());
         let read = self.contents.read(&id, block, &scope, self.maker.is_some());
-        let shared = block.clone();
-        let formula: Formula = Arc::new(move |scope| content(&shared.statements, scope).map_err(Into::into));
-        self.evaluated(frame, frame.id(&block.id()), needs, formula, Role::Shape);
+        self.evaluated(frame, id.clone(), needs, formula_of(Arc::new(block.clone())), Role::Shape);
         let read = match read {
             Ok(read) => read,
             Err(found) => {
@@ -258,9 +246,7 @@ impl Expansion<'_> {
     }
 }
 
-fn blocks(statements: &[Statement]) -> impl Iterator<Item = &Block> {
-    statements.iter().filter_map(|statement| match statement {
-        Statement::Block(block) => Some(block),
-        Statement::Attribute(_) => None,
-    })
+/// What is seen of an argument.
+fn argument(value: Value) -> Value {
+    Value::object([("value", value)])
 }

@@ -22,6 +22,24 @@ pub enum Statement {
     Block(Block),
 }
 
+impl Statement {
+    /// The attribute, if it is one.
+    pub fn as_attribute(&self) -> Option<&Attribute> {
+        match self {
+            Statement::Attribute(attribute) => Some(attribute),
+            Statement::Block(_) => None,
+        }
+    }
+
+    /// The block, if it is one.
+    pub fn as_block(&self) -> Option<&Block> {
+        match self {
+            Statement::Attribute(_) => None,
+            Statement::Block(block) => Some(block),
+        }
+    }
+}
+
 /// `name = value`.
 #[derive(Clone, Debug)]
 pub struct Attribute {
@@ -45,6 +63,16 @@ pub struct Block {
 }
 
 impl Block {
+    /// The attributes inside it.
+    pub fn attributes(&self) -> impl Iterator<Item = &Attribute> {
+        self.statements.iter().filter_map(Statement::as_attribute)
+    }
+
+    /// The blocks inside it.
+    pub fn blocks(&self) -> impl Iterator<Item = &Block> {
+        self.statements.iter().filter_map(Statement::as_block)
+    }
+
     /// The dotted name.
     pub fn full_name(&self) -> String {
         let parts: Vec<&str> = self.name.iter().map(|part| part.text.as_str()).collect();

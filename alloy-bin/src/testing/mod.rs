@@ -28,6 +28,12 @@ pub use receiver::{Answer, Receiver};
 pub use recorded::{Counts, LineArrival, Recorded, SampleArrival, SeriesRecord, StreamRecord};
 pub use targets::{Behaviour, Scrape, Targets};
 
+/// How long this thread has worked. Unlike the time on the wall it says the same on a busy machine.
+pub fn worked() -> std::time::Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.try_into().expect("work takes no negative time")
+}
+
 /// Milliseconds since the Unix epoch: processes on one machine compare their times by it.
 fn now_unix_ms() -> i64 {
     let since_epoch = std::time::SystemTime::now()

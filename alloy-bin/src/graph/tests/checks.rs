@@ -1,6 +1,7 @@
 //! Everything that is wrong with a configuration is said at once, without anything being made.
 
 use super::*;
+use crate::testing::worked;
 
 /// Errors of a configuration by their first lines.
 fn check_plan(text: &str, expected: &[&str]) {
@@ -180,7 +181,7 @@ fn what_is_wrong_with_imports_and_templates_is_said_where_it_is() {
         r#"import.file "gone" { filename = "$HERE/gone.alloy" }
 import.file "lib" { filename = "$HERE/lib.alloy" }
 import.string "text" { content = "declare \"x\" {" }
-import.http "far" { url = "https://host/m.alloy" }
+import.http "far" { url = "ftp://host/m.alloy" }
 import.git "git" { }
 lib.ok "a" { }
 lib.okay "b" { }
@@ -204,7 +205,7 @@ logging { level = "loud" }
     let errors = world.check().expect_err("much is wrong");
     let expected = [
         "main.alloy:1:1: import.file.gone: cannot read the configuration gone.alloy: No such file or directory (os error 2)",
-        "main.alloy:4:27: https is not supported here yet; only http is",
+        "main.alloy:4:27: \"ftp://host/m.alloy\" is not a URL such as \"https://host:9090/path\"",
         "main.alloy:5:1: block \"import.git\" is known to Alloy but not supported here",
         "main.alloy:7:1: cannot find the definition of component name \"lib.okay\"",
         "main.alloy:12:41: identifier \"nothing\" does not exist or is out of scope",
@@ -252,4 +253,52 @@ fn components_are_counted_as_often_as_they_would_be_made() {
     let checkup = check(&world.path("main.alloy"), &[Registration::of::<Node>()], "host");
     assert_eq!(checkup.result(), Ok(()));
     assert_eq!(checkup.blocks, 6);
+}
+
+#[test]
+fn settings_of_the_agent_cannot_wait_for_components() {
+    let errors = World::new(
+        r#"test.node "a" { }
+http {
+    tls {
+        cert_pem = test.node.a.value
+        key_file = module_path + "/key.pem"
+    }
+}
+logging {
+    level = nothing
+    format = "loud"
+}
+"#,
+    )
+    .check()
+    .expect_err("the settings are read first");
+    let expected = [
+        "4:20: block \"http\" cannot refer to \"test.node.a.value\"",
+        "9:13: block \"logging\" cannot refer to \"nothing\"",
+        "10:14: expected one of \"logfmt\", \"json\", got \"loud\"",
+    ];
+    assert_eq!(headlines(&errors), expected.map(|line| format!("main.alloy:{line}")), "{errors}");
+    assert!(errors.contains("= it is read before components are made; what sys.env says is there by then"));
+}
+
+/// Each in front of the one that it needs: ten times as many take about ten times as long, and not a hundred times.
+#[test]
+fn a_long_chain_is_put_in_order_in_one_go() {
+    let chain = |links: usize, end: &str| -> String {
+        let input = |index| if index < links { format!("test.node.n{index}.value") } else { end.to_owned() };
+        let link = |index| format!("test.node \"n{index}\" {{ inputs = [{}] }}\n", input(index + 1));
+        (0..links).map(link).collect()
+    };
+    let took = |links: usize| {
+        let world = World::new(&chain(links, "1"));
+        let begun = worked();
+        world.check().expect("nothing is wrong");
+        worked() - begun
+    };
+    let short = took(1_000).min(took(1_000)).min(took(1_000));
+    let long = took(10_000).min(took(10_000));
+    assert!(long < short * 40, "1,000 take {short:?}, 10,000 take {long:?}");
+    let errors = World::new(&chain(10_000, "test.node.n0.value")).check().expect_err("it goes round");
+    assert!(errors.contains("cycle detected: test.node.n0, test.node.n1, "), "{errors:.200}");
 }

@@ -103,7 +103,10 @@ async fn a_module_over_http_is_asked_for_again_and_swapped_when_it_is_another_on
     let (counted, answered) = (asked.clone(), text.clone());
     let router = axum::Router::new().route(
         "/m.alloy",
-        get(move || {
+        get(move |headers: axum::http::HeaderMap| {
+            // "ada" and "hidden" as RFC 7617 would have them.
+            assert_eq!(headers["authorization"], "Basic YWRhOmhpZGRlbg==");
+            assert_eq!(headers["x-from"], "here");
             counted.fetch_add(1, Ordering::Relaxed);
             let text = answered.lock().unwrap().clone();
             async move { text }
@@ -117,6 +120,13 @@ async fn a_module_over_http_is_asked_for_again_and_swapped_when_it_is_another_on
             "import.http \"m\" {{
                 url            = \"http://{address}/m.alloy\"
                 poll_frequency = \"10ms\"
+                headers        = {{ \"X-From\" = \"here\" }}
+                client {{
+                    basic_auth {{
+                        username = \"ada\"
+                        password = \"hidden\"
+                    }}
+                }}
             }}
             m.a \"x\" {{ }}
             test.node \"other\" {{ }}"

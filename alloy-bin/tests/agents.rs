@@ -1,0 +1,97 @@
+//! What the program itself does with its configuration: it ends if the first one cannot be loaded, says how a reload went,
+//! and two agents in a cluster see that they run different ones.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use alloy_bin::testing::process::{Flags, Process, Start, free_addresses};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_alloy");
+/// What takes longer has hung.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const GOOD: &str = "local.file_match \"a\" {\n\tpath_targets = []\n}\n";
+const OTHER: &str = "local.file_match \"b\" {\n\tpath_targets = []\n}\n";
+const WRONG: &str = "local.file_match \"a\" {\n\tpaths = []\n}\n";
+
+fn until(agent: &Process, what: &str, is_so: impl Fn(&Process) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so(agent) {
+        assert!(Instant::now() < deadline, "not in time: {what}:\n{}", agent.last_words(20));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn has_line(agent: &Process, start: &str, end: &str) -> bool {
+    let page = agent.get("/metrics").expect("it answers");
+    page.lines().any(|line| line.starts_with(start) && line.ends_with(end))
+}
+
+/// SHA-256 of a configuration.
+fn hash(text: &str) -> String {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn an_agent_whose_first_configuration_is_wrong_ends_and_touches_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = folder.path().join("config.alloy");
+    std::fs::write(&config, WRONG).expect("a writable folder");
+    let storage = folder.path().join("data");
+    let output = Command::new(PROGRAM)
+        .arg("run")
+        .arg(&config)
+        .arg(format!("--storage.path={}", storage.display()))
+        .output()
+        .expect("it starts");
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("config.alloy:1:1: missing required attribute \"path_targets\""), "{said}");
+    assert!(said.contains("config.alloy:2:2: unrecognized attribute name \"paths\""), "{said}");
+    assert!(!storage.exists());
+}
+
+#[test]
+fn two_agents_with_different_configurations_show_that_until_they_agree() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let addresses = free_addresses(2).expect("free ports");
+    let flags = |index: usize| Flags {
+        config: folder.path().join(["one.alloy", "two.alloy"][index]),
+        folder: folder.path().to_owned(),
+        name: ["one", "two"][index],
+        address: addresses[index],
+        join: &addresses,
+    };
+    let write = |index: usize, text: &str| std::fs::write(flags(index).config, text).expect("writable");
+    let agents = [0, 1].map(|index| {
+        write(index, GOOD);
+        Process::start(Start::new(PROGRAM.into(), &flags(index))).expect("it starts")
+    });
+    agents.iter().for_each(|agent| until(agent, "it is ready", Process::is_ready));
+    let all = |what: &str, line: &str, value: &str| {
+        agents.iter().for_each(|agent| until(agent, what, |agent| has_line(agent, line, value)));
+    };
+    let drift = "cluster_node_configuration_drift";
+    all("they see each other", "cluster_node_peers{state=\"participant\"}", " 2");
+    all("they agree", drift, " 0");
+
+    write(1, OTHER);
+    assert_eq!(agents[1].get("/-/reload").expect("it is right"), "config reloaded\n");
+    assert!(has_line(&agents[1], &format!("alloy_config_hash{{sha256=\"{}\"", hash(OTHER)), " 1"));
+    assert!(has_line(&agents[0], &format!("alloy_config_hash{{sha256=\"{}\"", hash(GOOD)), " 1"));
+    all("they run different ones", drift, " 1");
+
+    // What cannot be loaded is not what runs: the drift stays.
+    write(0, WRONG);
+    let refused = agents[0].get("/-/reload").expect_err("it is wrong").to_string();
+    assert!(refused.contains("status 400: "), "{refused}");
+    assert!(refused.contains("unrecognized attribute name \"paths\""), "{refused}");
+    assert!(has_line(&agents[0], "alloy_config_last_load_successful", " 0"));
+    all("they still do", drift, " 1");
+
+    write(0, OTHER);
+    assert_eq!(agents[0].get("/-/reload").expect("it is right"), "config reloaded\n");
+    all("they agree again", drift, " 0");
+    assert!(has_line(&agents[0], "alloy_config_last_load_successful", " 1"));
+}
