@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Body, Decode, Value};
-use crate::formats::{REMOTE_WRITE_HEADERS, RemoteWriteEncoder, compress, join};
+use crate::formats::{REMOTE_WRITE_HEADERS, RemoteWriteEncoder, Sends, compress, join};
 use crate::graph::{Component, ConsumeError, Consumer, Context, ExportType, MetricsReceiver, export};
 use crate::outbox::{
     self, Batching, EndpointBlock, Group, OnTooManyRequests, Outbox, Piece, Retry, WalBlock,
@@ -32,6 +32,7 @@ struct EndpointArguments {
     common: EndpointBlock,
     queue: Queue,
     rules: Rules,
+    sends: Sends,
 }
 
 /// A `queue_config` block, as far as it has a meaning with a log in between.
@@ -66,17 +67,19 @@ impl Decode for EndpointArguments {
     fn decode(body: &mut Body<'_>) -> Self {
         let first = "remote-write 1.0 (\"prometheus.WriteRequest\") is the only message here; set it, or leave it out";
         outbox::only(body, "protobuf_message", "prometheus.WriteRequest".to_owned(), first);
-        let later = "are not sent here yet; set it to false, or leave it out";
-        outbox::only(body, "send_exemplars", false, &format!("exemplars {later}"));
-        outbox::only(body, "send_native_histograms", false, &format!("native histograms {later}"));
         let one = "each connection goes to an address that answers, and is kept; leave it out, and put a load \
                    balancer in front of several receivers";
         outbox::only(body, "round_robin_dns", false, one);
         body.block::<Metadata>("metadata_config");
+        let sends = Sends::default();
         EndpointArguments {
             common: EndpointBlock::read(body, Duration::from_secs(30), false),
             queue: body.block("queue_config").unwrap_or_default(),
             rules: Rules::read(body, "write_relabel_config"),
+            sends: Sends {
+                exemplars: body.optional("send_exemplars", sends.exemplars),
+                native_histograms: body.optional("send_native_histograms", sends.native_histograms),
+            },
         }
     }
 }
@@ -161,7 +164,6 @@ pub struct RemoteWrite {
 /// What the receiver holds.
 struct Endpoints {
     id: Arc<str>,
-    encoder: RemoteWriteEncoder,
     all: Group<Shaping>,
 }
 
@@ -169,8 +171,11 @@ struct Endpoints {
 struct Shaping {
     /// `max_samples_per_send`.
     max_samples: usize,
+    sends: Sends,
     /// `write_relabel_config`; its rules see the external labels, so what it gives has them.
-    relabeler: Option<(Relabeler, RemoteWriteEncoder)>,
+    relabeler: Option<Relabeler>,
+    /// Adds the external labels where no rules have seen them.
+    encoder: RemoteWriteEncoder,
 }
 
 /// How long series are remembered that end without a marker. One that comes back later is worked out anew.
@@ -178,11 +183,37 @@ const RELABEL_MEMORY: CacheLimit = CacheLimit::Age(Duration::from_secs(600));
 
 impl Shaping {
     fn new(arguments: &EndpointArguments, external: &Labels) -> Self {
-        let relabeler = (!arguments.rules.is_empty()).then(|| {
-            let plain = RemoteWriteEncoder::new(&Labels::new::<&str, &str>([]));
-            (Relabeler::new(arguments.rules.clone(), external.clone(), RELABEL_MEMORY), plain)
+        let relabeler = (!arguments.rules.is_empty())
+            .then(|| Relabeler::new(arguments.rules.clone(), external.clone(), RELABEL_MEMORY));
+        let none = Labels::new::<&str, &str>([]);
+        let encoder = RemoteWriteEncoder::new(if relabeler.is_some() { &none } else { external });
+        let (max_samples, sends) = (arguments.queue.max_samples_per_send, arguments.sends);
+        Shaping { max_samples, sends, relabeler, encoder: encoder.sending(sends) }
+    }
+
+    /// Encodes the batch as pieces of at most `max_samples` samples.
+    fn pieces(&self, batch: &SampleBatch) -> Vec<Piece> {
+        let relabeled;
+        let batch = match &self.relabeler {
+            Some(relabeler) => {
+                relabeled = relabeler.relabel(batch, Instant::now());
+                &relabeled
+            }
+            None => batch,
+        };
+        let samples: Vec<Sample<'_>> = batch.iter().collect();
+        let mut plain = Vec::new();
+        let pieces = samples.chunks(self.max_samples).map(|chunk| {
+            plain.clear();
+            self.encoder.encode(chunk.iter().copied(), &mut plain);
+            Piece {
+                lane: batch.lane(),
+                items: chunk.len() as u32,
+                newest_ms: chunk.iter().map(|sample| sample.timestamp_ms).max().unwrap_or(i64::MIN),
+                body: Bytes::from(compress(&plain)),
+            }
         });
-        Shaping { max_samples: arguments.queue.max_samples_per_send, relabeler }
+        pieces.collect()
     }
 }
 
@@ -226,8 +257,7 @@ impl Component for RemoteWrite {
             .iter()
             .map(|endpoint| RemoteWrite::endpoint(endpoint, &arguments.wal, &external, &context));
         let all = Group::new(all.collect::<anyhow::Result<_>>()?);
-        let encoder = RemoteWriteEncoder::new(&external);
-        let endpoints = Arc::new(Endpoints { id: context.id.clone(), encoder, all });
+        let endpoints = Arc::new(Endpoints { id: context.id.clone(), all });
         context.exports.set("receiver", Value::from(endpoints.clone() as MetricsReceiver));
         Ok(RemoteWrite { arguments, endpoints })
     }
@@ -310,23 +340,6 @@ impl Component for RemoteWrite {
     }
 }
 
-/// Encodes the batch as pieces of at most `max_samples` samples.
-fn pieces(encoder: &RemoteWriteEncoder, batch: &SampleBatch, max_samples: usize) -> Vec<Piece> {
-    let samples: Vec<Sample<'_>> = batch.iter().collect();
-    let mut plain = Vec::new();
-    let pieces = samples.chunks(max_samples).map(|chunk| {
-        plain.clear();
-        encoder.encode(chunk.iter().copied(), &mut plain);
-        Piece {
-            lane: batch.lane(),
-            items: chunk.len() as u32,
-            newest_ms: chunk.iter().map(|sample| sample.timestamp_ms).max().unwrap_or(i64::MIN),
-            body: Bytes::from(compress(&plain)),
-        }
-    });
-    pieces.collect()
-}
-
 #[async_trait]
 impl Consumer<SampleBatch> for Endpoints {
     /// Each endpoint has its own log and its own limit: one that is full loses the batch (and counts it) without
@@ -334,19 +347,16 @@ impl Consumer<SampleBatch> for Endpoints {
     async fn consume(&self, batch: &SampleBatch) -> Result<(), ConsumeError> {
         let mut refused = None;
         let mut taken = false;
-        let mut encoded: Option<(usize, Vec<Piece>)> = None;
-        for (outbox, Shaping { max_samples, relabeler }) in self.all.iter() {
+        let mut encoded: Option<((usize, Sends), Vec<Piece>)> = None;
+        for (outbox, shaping) in self.all.iter() {
             let own;
-            let pieces = match relabeler {
-                Some((relabeler, encoder)) => {
-                    own = pieces(encoder, &relabeler.relabel(batch, Instant::now()), *max_samples);
-                    &own
-                }
-                None => {
-                    let reusable = encoded.take().filter(|(encoded_for, _)| encoded_for == max_samples);
-                    let encode = || (*max_samples, pieces(&self.encoder, batch, *max_samples));
-                    &encoded.insert(reusable.unwrap_or_else(encode)).1
-                }
+            let pieces = if shaping.relabeler.is_some() {
+                own = shaping.pieces(batch);
+                &own
+            } else {
+                let wanted = (shaping.max_samples, shaping.sends);
+                let reusable = encoded.take().filter(|(encoded_for, _)| *encoded_for == wanted);
+                &encoded.insert(reusable.unwrap_or_else(|| (wanted, shaping.pieces(batch)))).1
             };
             match outbox.accept(pieces).await {
                 Ok(()) => taken = true,

@@ -30,7 +30,7 @@ fn arguments_have_the_defaults_of_the_page() {
 fn what_alloy_has_by_default_may_be_said() {
     let said = "protobuf_message = \"prometheus.WriteRequest\"
         round_robin_dns = false
-        send_exemplars = false
+        send_exemplars = true
         send_native_histograms = false
         metadata_config {
             send = false
@@ -61,8 +61,7 @@ fn what_cannot_be_is_an_error_that_says_why() {
     };
     let message = "protobuf_message = \"io.prometheus.write.v2.Request\"";
     check(endpoint(message), "remote-write 1.0 (\"prometheus.WriteRequest\") is the only message here");
-    check(endpoint("send_exemplars = true"), "exemplars are not sent here yet");
-    check(endpoint("send_native_histograms = true"), "native histograms are not sent here yet");
+    check(endpoint("send_native_histograms = 1"), "send_native_histograms");
     check(endpoint("round_robin_dns = true"), "load balancer");
     check(endpoint("metadata_config { }"), "metadata is not sent here yet");
     check(endpoint("remote_timeout = \"0s\""), "remote_timeout must be above zero");
@@ -85,4 +84,49 @@ fn what_cannot_be_is_an_error_that_says_why() {
     let alike = "endpoint {\nurl = \"http://a\"\nname = \"a/b\"\n}\nendpoint {\nurl = \"http://b\"\nname = \"a_b\"\n}";
     check(decode(alike), "give each its own name");
     check(decode(""), "missing required block \"endpoint\"");
+}
+
+#[test]
+fn what_an_endpoint_wants_beside_plain_samples_is_encoded_with_and_without_rules() {
+    use crate::formats::decompress;
+    use crate::telemetry::{Exemplar, Extras, HistogramCounts, NativeHistogram, ResetHint, Span};
+    use crate::testing::messages::WriteRequest;
+    use prost::Message as _;
+
+    let histogram = NativeHistogram {
+        schema: 0,
+        sum: 1.0,
+        zero_threshold: 0.0,
+        positive_spans: vec![Span { offset: 0, length: 1 }],
+        negative_spans: Vec::new(),
+        counts: HistogramCounts::Integer { count: 1, zero_count: 0, positive: vec![1], negative: Vec::new() },
+        reset_hint: ResetHint::Unknown,
+        custom_values: Vec::new(),
+    };
+    let exemplars = vec![Exemplar { labels: Labels::new([("id", "7")]), value: 1.0, timestamp_ms: None }];
+    let mut batch = SampleBatch::new(0);
+    batch.push([("__name__", "a")], 10, 1.0);
+    batch.add_extras(Extras { histogram: None, exemplars });
+    batch.push([("__name__", "h")], 10, 1.0);
+    batch.add_extras(Extras { histogram: Some(histogram), exemplars: Vec::new() });
+
+    let check = |said: &str, expected: (usize, usize)| {
+        for rules in ["", "write_relabel_config {\ntarget_label = \"b\"\nreplacement = \"c\"\n}"] {
+            let arguments = endpoint(&format!("{said}\n{rules}")).expect("it is right");
+            let shaping = Shaping::new(&arguments.endpoints[0], &Labels::new([("z", "1")]));
+            let body = &shaping.pieces(&batch)[0].body;
+            let request = WriteRequest::decode(decompress(body).unwrap().as_slice()).unwrap();
+            let count = |of: fn(&crate::testing::messages::TimeSeries) -> usize| {
+                request.timeseries.iter().map(of).sum::<usize>()
+            };
+            let found = (count(|series| series.exemplars.len()), count(|series| series.histograms.len()));
+            assert_eq!(found, expected, "{said} {rules}");
+            assert!(
+                request.timeseries.iter().all(|series| series.labels.iter().any(|label| label.name == "z"))
+            );
+        }
+    };
+    check("", (1, 0));
+    check("send_exemplars = false", (0, 0));
+    check("send_native_histograms = true", (1, 1));
 }
