@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut};
 use foca::{Header, Member, Message, State};
 
-use crate::node::Identity;
+use crate::node::{Identity, Life};
 use crate::{NodeName, Phase};
 
 /// The longest name of a node, of a zone and of a version, and the longest metadata: together they and the header of a
@@ -18,6 +18,9 @@ pub(crate) const NAME_BYTES_MAX: usize = 128;
 pub(crate) const ZONE_BYTES_MAX: usize = 64;
 pub(crate) const VERSION_BYTES_MAX: usize = 32;
 pub(crate) const METADATA_BYTES_MAX: usize = 512;
+
+/// The tag of "you are down".
+const TURN_UNDEAD: u8 = 10;
 
 /// Bytes that do not decode, or do not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -66,8 +69,8 @@ impl Attributes {
             _ => return Err(CodecError::Malformed),
         };
         let weight = take_u16(bytes)?;
-        let zone = take_text(bytes, ZONE_BYTES_MAX)?.as_str().into();
-        let version = take_text(bytes, VERSION_BYTES_MAX)?.as_str().into();
+        let zone = take_text(bytes, ZONE_BYTES_MAX)?;
+        let version = take_text(bytes, VERSION_BYTES_MAX)?;
         let len = usize::from(take_u16(bytes)?);
         if weight == 0 || len > METADATA_BYTES_MAX {
             return Err(CodecError::Malformed);
@@ -98,10 +101,11 @@ impl foca::Codec<Identity> for Codec {
     fn decode_header(&mut self, mut buf: impl Buf) -> Result<Header<Identity>, CodecError> {
         let src = take_identity(&mut buf)?;
         let src_incarnation = take_u16(&mut buf)?;
-        let mut dst = take_identity_or_wildcard(&mut buf)?;
+        let mut dst = take_life_or_wildcard(&mut buf)?;
         if dst.name.as_str().is_empty() {
             dst.name = self.me.clone();
         }
+        let dst = Identity::new(dst);
         let message = take_message(&mut buf)?;
         Ok(Header { src, src_incarnation, dst, message })
     }
@@ -115,6 +119,22 @@ impl foca::Codec<Identity> for Codec {
     fn decode_member(&mut self, mut buf: impl Buf) -> Result<Member<Identity>, CodecError> {
         take_member(&mut buf)
     }
+}
+
+/// Whether the packet says that its receiver is down: nearly none does, so the identities before that are skipped.
+pub(crate) fn is_turn_undead(mut packet: &[u8]) -> bool {
+    let bytes = &mut packet;
+    let tag = skip_identity(bytes).and_then(|()| take_u16(bytes)).and_then(|_| skip_identity(bytes));
+    tag.and_then(|()| take_u8(bytes)) == Ok(TURN_UNDEAD)
+}
+
+fn skip_identity(bytes: &mut &[u8]) -> Result<(), CodecError> {
+    let name = usize::from(take_u8(bytes)?);
+    *bytes = bytes.get(name..).ok_or(CodecError::Malformed)?;
+    let address = if take_u8(bytes)? == 4 { 4 } else { 16 };
+    // The port, the incarnation and the renewal follow.
+    *bytes = bytes.get(address + 2 + 8 + 2..).ok_or(CodecError::Malformed)?;
+    Ok(())
 }
 
 fn put_all(buf: &mut impl BufMut, bytes: &[u8]) -> Result<(), CodecError> {
@@ -147,7 +167,7 @@ pub(crate) fn take_member(bytes: &mut impl Buf) -> Result<Member<Identity>, Code
     Ok(Member::new(identity, incarnation, state))
 }
 
-pub(crate) fn put_identity(out: &mut impl BufMut, identity: &Identity) {
+pub(crate) fn put_identity(out: &mut impl BufMut, identity: &Life) {
     put_text(out, identity.name.as_str());
     match identity.address.ip() {
         IpAddr::V4(ip) => {
@@ -165,19 +185,19 @@ pub(crate) fn put_identity(out: &mut impl BufMut, identity: &Identity) {
 }
 
 pub(crate) fn take_identity(bytes: &mut impl Buf) -> Result<Identity, CodecError> {
-    let identity = take_identity_or_wildcard(bytes)?;
-    if identity.name.as_str().is_empty() { Err(CodecError::Malformed) } else { Ok(identity) }
+    let life = take_life_or_wildcard(bytes)?;
+    if life.name.as_str().is_empty() { Err(CodecError::Malformed) } else { Ok(Identity::new(life)) }
 }
 
-fn take_identity_or_wildcard(bytes: &mut impl Buf) -> Result<Identity, CodecError> {
-    let name = NodeName::from(take_text(bytes, NAME_BYTES_MAX)?.as_str());
+fn take_life_or_wildcard(bytes: &mut impl Buf) -> Result<Life, CodecError> {
+    let name = take_text(bytes, NAME_BYTES_MAX)?;
     let ip = match take_u8(bytes)? {
         4 => IpAddr::V4(Ipv4Addr::from(take_array::<4>(bytes)?)),
         6 => IpAddr::V6(Ipv6Addr::from(take_array::<16>(bytes)?)),
         _ => return Err(CodecError::Malformed),
     };
     let address = SocketAddr::new(ip, take_u16(bytes)?);
-    Ok(Identity { name, address, incarnation: take_u64(bytes)?, renewal: take_u16(bytes)? })
+    Ok(Life { name, address, incarnation: take_u64(bytes)?, renewal: take_u16(bytes)? })
 }
 
 fn put_message(out: &mut impl BufMut, message: &Message<Identity>) {
@@ -192,7 +212,7 @@ fn put_message(out: &mut impl BufMut, message: &Message<Identity>) {
         Message::Feed => (7, None, None),
         Message::Gossip => (8, None, None),
         Message::Broadcast => (9, None, None),
-        Message::TurnUndead => (10, None, None),
+        Message::TurnUndead => (TURN_UNDEAD, None, None),
     };
     out.put_u8(tag);
     if let Some(number) = number {
@@ -217,7 +237,7 @@ fn take_message(bytes: &mut impl Buf) -> Result<Message<Identity>, CodecError> {
         7 => Message::Feed,
         8 => Message::Gossip,
         9 => Message::Broadcast,
-        10 => Message::TurnUndead,
+        TURN_UNDEAD => Message::TurnUndead,
         _ => return Err(CodecError::Malformed),
     })
 }
@@ -229,17 +249,24 @@ pub(crate) fn put_text(out: &mut impl BufMut, text: &str) {
     out.put_slice(text.as_bytes());
 }
 
-pub(crate) fn take_text(bytes: &mut impl Buf, max: usize) -> Result<String, CodecError> {
+/// Reads a text of at most so many bytes, as whatever is made of texts.
+pub(crate) fn take_text<T: for<'a> From<&'a str>>(bytes: &mut impl Buf, max: usize) -> Result<T, CodecError> {
     let len = usize::from(take_u8(bytes)?);
-    if len > max {
+    if len > max || bytes.remaining() < len {
         return Err(CodecError::Malformed);
     }
-    String::from_utf8(take_slice(bytes, len)?).map_err(|_| CodecError::Malformed)
+    let made = |text: &[u8]| std::str::from_utf8(text).map(T::from).map_err(|_| CodecError::Malformed);
+    if bytes.chunk().len() < len {
+        return made(&take_slice(bytes, len)?);
+    }
+    let text = made(&bytes.chunk()[..len]);
+    bytes.advance(len);
+    text
 }
 
 pub(crate) fn take_name(bytes: &mut impl Buf) -> Result<NodeName, CodecError> {
-    let name = take_text(bytes, NAME_BYTES_MAX)?;
-    if name.is_empty() { Err(CodecError::Malformed) } else { Ok(NodeName::from(name.as_str())) }
+    let name: NodeName = take_text(bytes, NAME_BYTES_MAX)?;
+    if name.as_str().is_empty() { Err(CodecError::Malformed) } else { Ok(name) }
 }
 
 pub(crate) fn take_slice(bytes: &mut impl Buf, len: usize) -> Result<Vec<u8>, CodecError> {

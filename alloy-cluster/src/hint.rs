@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::codec::{self, CodecError};
-use crate::node::Identity;
+use crate::node::Life;
 use crate::{NodeName, View};
 
 /// Members in a hint: 28 bytes and the name for each.
@@ -45,8 +45,8 @@ impl Hint {
         out.put_u8(VERSION);
         out.put_u32_le(self.members.len() as u32);
         for (name, address) in &self.members {
-            let identity = Identity { name: name.clone(), address: *address, incarnation: 0, renewal: 0 };
-            codec::put_identity(&mut out, &identity);
+            let life = Life { name: name.clone(), address: *address, incarnation: 0, renewal: 0 };
+            codec::put_identity(&mut out, &life);
         }
         out.freeze()
     }
@@ -65,7 +65,7 @@ fn decode(bytes: &[u8]) -> Result<Hint, CodecError> {
     let mut members = Vec::new();
     for _ in 0..count.min(MEMBERS_MAX) {
         let identity = codec::take_identity(&mut rest)?;
-        members.push((identity.name, identity.address));
+        members.push((identity.name.clone(), identity.address));
     }
     Ok(Hint { members })
 }

@@ -66,7 +66,13 @@ impl Member {
 /// the epoch counts changes on this node alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
-    epoch: u64,
+    pub(crate) epoch: u64,
+    pub(crate) content: Arc<Content>,
+}
+
+/// All of a view but its epoch: simulated nodes that see the same share it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Content {
     members: Vec<Member>,
     name_hashes: Vec<u64>,
     digest: u64,
@@ -80,7 +86,7 @@ impl View {
         members.dedup_by(|a, b| a.node.name == b.node.name);
         let digest = digest(&members);
         let name_hashes = members.iter().map(|member| member.node.name.hash()).collect();
-        View { epoch, members, name_hashes, digest }
+        View { epoch, content: Arc::new(Content { members, name_hashes, digest }) }
     }
 
     /// Counts the changes of the view on this node.
@@ -90,28 +96,28 @@ impl View {
 
     /// The members, sorted by name.
     pub fn members(&self) -> &[Member] {
-        &self.members
+        &self.content.members
     }
 
     /// XXH3 of the name of each of the [`members`](View::members): a sharder mixes it with the key, so that a
     /// name is hashed once per view and not once per key.
     pub fn name_hashes(&self) -> &[u64] {
-        &self.name_hashes
+        &self.content.name_hashes
     }
 
     /// Equal on two nodes exactly when they see the same members and the same of each; where they are does not count.
     pub fn digest(&self) -> u64 {
-        self.digest
+        self.content.digest
     }
 
     /// The member of that name.
     pub fn member(&self, name: &NodeName) -> Option<&Member> {
-        self.index_of(name).map(|index| &self.members[index])
+        self.index_of(name).map(|index| &self.members()[index])
     }
 
     /// The index of the member of that name in [`members`](View::members).
     pub fn index_of(&self, name: &NodeName) -> Option<usize> {
-        self.members.binary_search_by(|member| member.node.name.cmp(name)).ok()
+        self.members().binary_search_by(|member| member.node.name.cmp(name)).ok()
     }
 
     /// The address of the member of that name.

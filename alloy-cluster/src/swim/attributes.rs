@@ -1,11 +1,11 @@
 //! What the members say of themselves (phase, weight, zone, version, metadata), spread as numbered broadcasts.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::NodeName;
+use super::by_name::{ByName, Named};
 use crate::codec::{Attributes, CodecError};
 use crate::node::Identity;
+use crate::{NodeName, Phase};
 
 /// How many members' attributes are kept: a cluster of 10,000 and as many that have just gone. At most about
 /// 1 KiB each.
@@ -19,27 +19,34 @@ pub(super) struct AttributeStore {
     shared: Arc<Mutex<Shared>>,
 }
 
-#[derive(Default)]
 struct Shared {
-    newest: HashMap<NodeName, Attributes>,
+    newest: ByName<Arc<Attributes>>,
     changed: bool,
+    is_passed_on: bool,
+}
+
+impl Named for Arc<Attributes> {
+    fn name(&self) -> &NodeName {
+        &self.name
+    }
 }
 
 impl AttributeStore {
-    pub(super) fn new(me: NodeName) -> Self {
-        AttributeStore { me, shared: Arc::default() }
+    pub(super) fn new(me: NodeName, seed: u64) -> Self {
+        let shared = Shared { newest: ByName::new(seed), changed: false, is_passed_on: true };
+        AttributeStore { me, shared: Arc::new(Mutex::new(shared)) }
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().expect("no code panics while holding it")
     }
 
-    pub(super) fn of(&self, name: &NodeName, incarnation: u64) -> Option<Attributes> {
+    pub(super) fn of(&self, name: &NodeName, incarnation: u64) -> Option<Arc<Attributes>> {
         self.shared().newest.get(name).filter(|attributes| attributes.incarnation == incarnation).cloned()
     }
 
-    pub(super) fn all(&self) -> Vec<Attributes> {
-        self.shared().newest.values().cloned().collect()
+    pub(super) fn all(&self) -> Vec<Arc<Attributes>> {
+        self.shared().newest.iter().cloned().collect()
     }
 
     /// Whether anything changed since this was last asked.
@@ -53,16 +60,21 @@ impl AttributeStore {
     }
 
     /// Keeps them, and tells nobody.
-    pub(super) fn insert(&self, attributes: Attributes) {
+    pub(super) fn insert(&self, attributes: Arc<Attributes>) {
         let mut shared = self.shared();
         if shared.is_news(&attributes) {
-            shared.newest.insert(attributes.name.clone(), attributes);
+            shared.newest.replace(attributes);
             shared.changed = true;
         }
     }
 
+    /// Whether what others say is passed on, or only kept; a goodbye always is.
+    pub(super) fn pass_on(&self, is_passed_on: bool) {
+        self.shared().is_passed_on = is_passed_on;
+    }
+
     /// Looks at the attributes of many at once.
-    pub(super) fn with<T>(&self, look: impl FnOnce(&HashMap<NodeName, Attributes>) -> T) -> T {
+    pub(super) fn with<T>(&self, look: impl FnOnce(&ByName<Arc<Attributes>>) -> T) -> T {
         look(&self.shared().newest)
     }
 
@@ -70,7 +82,7 @@ impl AttributeStore {
     pub(super) fn prune(&self, is_known: impl Fn(&NodeName) -> bool) {
         let mut shared = self.shared();
         if shared.newest.len() >= ATTRIBUTES_MAX / 2 {
-            shared.newest.retain(|name, _| is_known(name));
+            shared.newest.retain(|attributes| is_known(&attributes.name));
         }
     }
 }
@@ -116,8 +128,9 @@ impl foca::BroadcastHandler<Identity> for AttributeStore {
             return Ok(None);
         }
         let name = attributes.name.clone();
-        shared.newest.insert(name.clone(), attributes);
+        let is_urgent = sender.is_none() || attributes.phase == Phase::Leaving;
+        shared.newest.replace(Arc::new(attributes));
         shared.changed = true;
-        Ok(Some(About(name)))
+        Ok((is_urgent || shared.is_passed_on).then_some(About(name)))
     }
 }

@@ -3,16 +3,19 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use foca::{Codec as _, Message, State};
+use foca::State;
 
 use super::protocol::Swim;
 use super::suspicion::Suspicion;
 use super::watch::Silence;
-use crate::codec::{self, Codec};
+use crate::codec;
 use crate::node::Identity;
 use crate::packet::{self, PacketKind};
 use crate::{NodeName, Phase};
 
+/// Beyond so many pieces of news that wait to be passed on, two packets full, newcomers are not: when 1,000 boot at once, the
+/// full state tells of them sooner, and foca looks through all that wait for each packet.
+pub(super) const NEWCOMERS_MAX: usize = 64;
 /// So many members try to reach the dead at full pace; of more each tries more rarely.
 const RECONNECTING_MAX: u32 = 8;
 /// How many are tried at a time.
@@ -77,8 +80,11 @@ impl Swim {
 
     /// Tells foca about a member, and has it passed on.
     pub(super) fn apply(&mut self, member: foca::Member<Identity>) {
+        let is_newcomer = member.state() == State::Alive && self.known.of(member.id()).is_none();
+        let is_passed_on = !is_newcomer || self.foca.updates_backlog() < NEWCOMERS_MAX;
         self.known.note(&member);
-        let _sent_or_too_long = self.foca.apply_many(std::iter::once(member), true, &mut self.runtime);
+        let _sent_or_too_long =
+            self.foca.apply_many(std::iter::once(member), is_passed_on, &mut self.runtime);
     }
 
     /// Tries nodes that are down again, unless they said goodbye: maybe only the network between us was. Says when to do
@@ -106,10 +112,7 @@ impl Swim {
 
     /// A node that is told it is down because its name has a newer holder is told who that is.
     pub(super) fn with_winner(&self, to: &Identity, mut data: Vec<u8>) -> Vec<u8> {
-        let mut codec = Codec { me: self.mine.name.clone() };
-        let is_down_notice =
-            codec.decode_header(&data[..]).is_ok_and(|header| header.message == Message::TurnUndead);
-        if is_down_notice {
+        if codec::is_turn_undead(&data) {
             let mut known = self.foca.iter_membership_state();
             if let Some(winner) = known.find(|member| member.id().name == to.name && member.id() != to) {
                 data.extend_from_slice(&1_u16.to_be_bytes());

@@ -4,19 +4,27 @@
 //! news. States only ever move on (alive, suspect, down, and then a newer life), so whatever is not ahead of what was
 //! applied last would change nothing and need not be looked up.
 
-use std::collections::HashMap;
-
 use foca::{Member, State};
 
+use super::by_name::{ByName, Named};
 use crate::NodeName;
 use crate::node::Identity;
 
-#[derive(Default)]
 pub(super) struct Known {
-    last: HashMap<NodeName, Member<Identity>>,
+    last: ByName<Member<Identity>>,
+}
+
+impl Named for Member<Identity> {
+    fn name(&self) -> &NodeName {
+        &self.id().name
+    }
 }
 
 impl Known {
+    pub(super) fn new(seed: u64) -> Self {
+        Known { last: ByName::new(seed) }
+    }
+
     /// Whether applying it could change anything.
     pub(super) fn is_news(&self, member: &Member<Identity>) -> bool {
         match self.last.get(&member.id().name) {
@@ -29,7 +37,7 @@ impl Known {
     /// Notes what is about to be applied.
     pub(super) fn note(&mut self, member: &Member<Identity>) {
         if self.is_news(member) {
-            self.last.insert(member.id().name.clone(), member.clone());
+            self.last.replace(member.clone());
         }
     }
 
@@ -46,7 +54,7 @@ impl Known {
     /// Forgets names beyond `max`, those of the dead.
     pub(super) fn prune(&mut self, max: usize) {
         if self.last.len() >= max {
-            self.last.retain(|_, last| last.state() != State::Down);
+            self.last.retain(|last| last.state() != State::Down);
         }
     }
 }

@@ -12,10 +12,13 @@
 //! | `watch.rs` | each node tells two others that it lives, so that detection has a bound |
 //! | `isolation.rs` | a node that hears nobody takes over nothing for a while |
 //! | `known.rs` | what foca was last told of each name: most of what comes is no news |
+//! | `by_name.rs` | one thing for each name, in few bytes |
 //! | `attributes.rs` | what the members say of themselves, spread as numbered broadcasts |
 //! | `sync.rs` | the full state as a stream message |
+//! | `warm.rs` | a start in the middle, for simulations |
 
 mod attributes;
+mod by_name;
 mod duties;
 mod isolation;
 mod known;
@@ -26,7 +29,11 @@ mod runtime;
 mod screen;
 mod suspicion;
 mod sync;
+#[cfg(feature = "testing")]
+mod warm;
 mod watch;
 
 pub(crate) use protocol::check_metadata;
 pub use protocol::{Swim, SwimConfig, SwimStats};
+#[cfg(feature = "testing")]
+pub(crate) use warm::Everybody;

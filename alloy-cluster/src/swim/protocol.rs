@@ -30,6 +30,8 @@ use crate::{Error, Member, NodeName, Phase, View};
 const PACKETS_MAX: usize = 4096;
 /// Events that wait to be polled; the newest are dropped.
 const EVENTS_MAX: usize = 1024;
+/// Room for so many is kept.
+const EVENTS_KEPT: usize = 16;
 /// Messages for streams that wait to be sent: the full state of 1,000 members has 60 KiB. The newest are dropped, and
 /// whoever asked asks another.
 const MESSAGES_MAX: usize = 128;
@@ -104,7 +106,7 @@ enum Alarm {
 
 /// The membership protocol of one node: no clock, no socket. Every `handle_*` is followed by polling.
 ///
-/// Memory: about 1.5 KiB per known name (at most 20,000 names) plus the bounded queues.
+/// Memory: about 1 KiB per known name (at most 20,000 names) plus the bounded queues.
 pub struct Swim {
     pub(super) foca: Foca<Identity, Codec, StdRng, AttributeStore>,
     pub(super) runtime: Collected,
@@ -149,7 +151,7 @@ impl Swim {
             return Err(Error::Weight);
         }
         let identity = Identity::from(me.node.clone());
-        let attributes = AttributeStore::new(me.node.name.clone());
+        let attributes = AttributeStore::new(me.node.name.clone(), seed);
         let foca = Foca::with_custom_broadcast(
             identity,
             foca_config(&timing, transmissions(1)),
@@ -182,7 +184,7 @@ impl Swim {
             alarms: Timers::new(),
             gossip_is_due: false,
             transmissions: transmissions(1),
-            known: Known::default(),
+            known: Known::new(seed),
             suspicions: Suspicions::default(),
             watch: Watch::default(),
             isolation: Isolation::new(now),
@@ -373,6 +375,10 @@ impl Swim {
 
     /// What happened since this was last asked.
     pub fn poll_event(&mut self) -> Option<ClusterEvent> {
+        if self.events.is_empty() {
+            // There are 1,000 of them while 1,000 boot, and hardly any from then on.
+            self.events.shrink_to(EVENTS_KEPT);
+        }
         self.events.pop_front()
     }
 

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use foca::{Message, State};
 
 use super::attributes::ATTRIBUTES_MAX;
+use super::duties::NEWCOMERS_MAX;
 use super::protocol::{Standing, Swim};
 use super::screen::screen;
-use super::sync::{FullState, SyncKind};
+use super::sync::{FullState, SyncKind, Told};
 use crate::codec;
 use crate::event::ClusterEvent;
-use crate::node::Identity;
+use crate::node::{Identity, Life};
 use crate::packet::{self, PacketError, PacketKind};
 use crate::{NodeName, Phase, View};
 
@@ -41,14 +42,18 @@ impl Swim {
         if self.standing != Standing::Member {
             return;
         }
-        let Ok(state) = FullState::decode(bytes) else {
-            self.stats.malformed += 1;
-            return;
-        };
+        match FullState::decode(bytes) {
+            Ok(state) => self.handle_state(now, from, state),
+            Err(_) => self.stats.malformed += 1,
+        }
+    }
+
+    pub(super) fn handle_state(&mut self, now: Instant, from: &NodeName, state: FullState) {
         self.hear(now);
         // A newcomer is told of everybody, whom the others know already: it does not pass that on.
         let news = state.members.iter().filter(|member| self.known.is_news(member)).count();
         let is_passed_on = news * 4 <= self.view.members().len() + 4;
+        let told = (state.kind == SyncKind::Ask).then(|| Told::by(&state, &self.known, &self.attributes));
         for member in state.members.into_iter().take(ATTRIBUTES_MAX) {
             let me = self.foca.identity();
             if member.id().name == me.name {
@@ -71,8 +76,8 @@ impl Swim {
                 self.attributes.insert(attributes);
             }
         }
-        if state.kind == SyncKind::Ask {
-            let answer = self.full_state(SyncKind::Answer);
+        if let Some(told) = told {
+            let answer = self.full_state(SyncKind::Answer, &told);
             self.push_message(from.clone(), answer);
         }
         self.is_joined = true;
@@ -120,6 +125,7 @@ impl Swim {
             ));
             // What fails here has been counted or is about another life of ours: nothing has been applied.
             let payload = screened.without_members(payload);
+            self.attributes.pass_on(self.foca.custom_broadcast_backlog() < NEWCOMERS_MAX);
             let _refused = self.foca.handle_data(&payload, &mut self.runtime);
             // A goodbye comes last: foca does not read on in a packet of somebody who is down.
             if is_taken {
@@ -179,7 +185,7 @@ impl Swim {
         }
         if state == State::Down || other.address == me.address {
             let incarnation = other.incarnation.max(me.incarnation).saturating_add(1);
-            let next = Identity { incarnation, renewal: 0, ..me.clone() };
+            let next = Identity::new(Life { incarnation, renewal: 0, ..Life::clone(me) });
             let _sent_or_too_long = self.foca.change_identity(next, &mut self.runtime);
             self.mine.incarnation = incarnation;
             self.publish_mine(now);

@@ -8,7 +8,7 @@ use super::protocol::{Standing, Swim};
 use crate::codec::Attributes;
 use crate::event::ClusterEvent;
 use crate::node::Identity;
-use crate::{Member, NodeName, Phase, View};
+use crate::{Member, Node, NodeName, Phase, View};
 
 impl Swim {
     pub(super) fn renew_view(&mut self, now: Instant) {
@@ -28,14 +28,14 @@ impl Swim {
         if next.members() == self.view.members() {
             return;
         }
-        for event in changes(&self.view, &next, &self.mine.name) {
+        let (events, gone) = changes(&self.view, &next, &self.mine.name);
+        for event in events {
             self.push_event(event);
         }
-        for member in self.view.clone().members().iter().filter(|old| next.member(&old.node.name).is_none()) {
+        for node in gone {
             // A goodbye brings the phase in the same packet, so the last view does not have it yet.
-            let last = self.attributes.of(&member.node.name, member.node.incarnation);
+            let last = self.attributes.of(&node.name, node.incarnation);
             let said_goodbye = last.is_some_and(|attributes| attributes.phase == Phase::Leaving);
-            let node = member.node.clone();
             self.push_event(match said_goodbye {
                 true => ClusterEvent::MemberLeft(node),
                 false => ClusterEvent::MemberDown(node),
@@ -43,9 +43,6 @@ impl Swim {
         }
         self.attributes.prune(|name| next.member(name).is_some());
         self.known.prune(ATTRIBUTES_MAX);
-        if next.digest() != self.view.digest() {
-            self.syncs.reset();
-        }
         self.view = Arc::new(next);
         self.view_changed_at = now;
         self.follow_size();
@@ -63,30 +60,38 @@ impl Swim {
     }
 
     pub(super) fn my_member(&self) -> Member {
-        member_with(self.foca.identity().node(), self.mine.clone())
+        member_with(self.foca.identity().node(), &self.mine)
     }
 }
 
 /// A member whose attributes have not arrived yet owns nothing.
-fn member_of(identity: &Identity, attributes: Option<&Attributes>) -> Member {
+fn member_of(identity: &Identity, attributes: Option<&Arc<Attributes>>) -> Member {
     match attributes.filter(|attributes| attributes.incarnation == identity.incarnation) {
-        Some(attributes) => member_with(identity.node(), attributes.clone()),
+        Some(attributes) => member_with(identity.node(), attributes),
         None => Member::new(identity.node()),
     }
 }
 
-fn member_with(node: crate::Node, attributes: Attributes) -> Member {
-    let Attributes { phase, weight, zone, version, metadata, .. } = attributes;
-    Member { node, phase, zone, weight, version, metadata }
+fn member_with(node: Node, attributes: &Attributes) -> Member {
+    Member {
+        node,
+        phase: attributes.phase,
+        zone: attributes.zone.clone(),
+        weight: attributes.weight,
+        version: attributes.version.clone(),
+        metadata: attributes.metadata.clone(),
+    }
 }
 
-/// Who came, restarted, or is ready for something else.
-fn changes(old: &View, new: &View, me: &NodeName) -> Vec<ClusterEvent> {
-    let mut events = Vec::new();
+/// Who came, restarted, or is ready for something else; and who is not there any more.
+fn changes(old: &View, new: &View, me: &NodeName) -> (Vec<ClusterEvent>, Vec<Node>) {
+    let (mut events, mut gone) = (Vec::new(), Vec::new());
     let mut before = old.members().iter().peekable();
     for member in new.members() {
         // Both are sorted by name.
-        while before.next_if(|old| old.node.name < member.node.name).is_some() {}
+        while let Some(old) = before.next_if(|old| old.node.name < member.node.name) {
+            gone.push(old.node.clone());
+        }
         let before = before.next_if(|old| old.node.name == member.node.name);
         if member.node.name == *me {
             continue;
@@ -103,5 +108,6 @@ fn changes(old: &View, new: &View, me: &NodeName) -> Vec<ClusterEvent> {
             Some(_) => {}
         }
     }
-    events
+    gone.extend(before.map(|old| old.node.clone()));
+    (events, gone)
 }

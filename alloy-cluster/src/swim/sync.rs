@@ -7,15 +7,19 @@
 //! | version (1) | kind: 0 ask, 1 answer | member count (u32) | members ... | attribute count (u32) | attributes ... |
 //! ```
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use foca::Member;
 
+use super::attributes::AttributeStore;
+use super::known::Known;
 use super::protocol::Swim;
-use crate::ClusterEvent;
 use crate::codec::{Attributes, CodecError, put_member, take_member, take_u8, take_u32};
 use crate::node::Identity;
+use crate::{ClusterEvent, NodeName};
 
 const VERSION: u8 = 1;
 
@@ -30,15 +34,17 @@ const DISAGREEMENT: Duration = Duration::from_secs(10);
 #[derive(Default)]
 pub(super) struct Syncs {
     asked: Option<Instant>,
-    /// Since when other digests than ours come, and none that is ours.
+    /// Since when other digests than ours come, and none that is ours. It goes on when this node's view changes: while
+    /// 1,000 boot at once it always does, and the full state is what makes it whole.
     differ_since: Option<Instant>,
     is_told: bool,
 }
 
 impl Syncs {
-    /// A member sees the same as this node, or this node's view has changed.
-    pub(super) fn reset(&mut self) {
+    /// A member sees the same as this node.
+    fn reset(&mut self) {
         self.differ_since = None;
+        self.is_told = false;
     }
 }
 
@@ -47,12 +53,13 @@ impl Swim {
     pub(super) fn compare(&mut self, now: Instant, digest: u64, source: &Identity) {
         if digest == self.view.digest() {
             self.syncs.reset();
-            self.syncs.is_told = false;
             // Gossip has told this node all that this member knows.
             self.is_joined = true;
             return;
         }
-        if self.view_is_stale || self.view.index_of(&source.name).is_none() {
+        // What is known and not in the view yet is no disagreement, but does not end one.
+        let is_expected = self.view_is_stale && self.syncs.differ_since.is_none();
+        if is_expected || self.view.index_of(&source.name).is_none() {
             return;
         }
         let since = *self.syncs.differ_since.get_or_insert(now);
@@ -68,16 +75,45 @@ impl Swim {
         if (is_stranger || is_lasting) && !is_early {
             self.syncs.asked = Some(now);
             self.stats.syncs += 1;
-            let state = self.full_state(SyncKind::Ask);
+            let state = self.full_state(SyncKind::Ask, &Told::default());
             self.push_message(source.name.clone(), state);
         }
     }
 
-    pub(super) fn full_state(&self, kind: SyncKind) -> Bytes {
+    /// All that is known, but for what the other has just told.
+    pub(super) fn full_state(&self, kind: SyncKind, told: &Told) -> Bytes {
         let me = self.foca.identity();
         let others = self.foca.iter_membership_state().filter(|member| member.id().name != me.name);
+        let others = others.filter(|member| !told.states.contains(&member.id().name));
         let members = others.cloned().chain([Member::alive(me.clone())]).collect();
-        FullState { kind, members, attributes: self.attributes.all() }.encode()
+        let mut attributes = self.attributes.all();
+        attributes.retain(|attributes| !told.attributes.contains(&attributes.name));
+        FullState { kind, members, attributes }.encode()
+    }
+}
+
+/// The names of which the other knows what this node knows.
+#[derive(Default)]
+pub(super) struct Told {
+    states: HashSet<NodeName>,
+    attributes: HashSet<NodeName>,
+}
+
+impl Told {
+    /// What a state tells that is no news, and nothing older.
+    pub(super) fn by(state: &FullState, known: &Known, attributes: &AttributeStore) -> Self {
+        let states = state.members.iter().filter(|member| known.of(member.id()) == Some(*member));
+        attributes.with(|newest| {
+            let equal = |told: &&Arc<Attributes>| {
+                newest.get(&told.name).is_some_and(|newest| {
+                    newest.incarnation == told.incarnation && newest.revision == told.revision
+                })
+            };
+            Told {
+                states: states.map(|member| member.id().name.clone()).collect(),
+                attributes: state.attributes.iter().filter(equal).map(|told| told.name.clone()).collect(),
+            }
+        })
     }
 }
 
@@ -88,10 +124,11 @@ pub(super) enum SyncKind {
     Answer = 1,
 }
 
+#[derive(Clone)]
 pub(super) struct FullState {
     pub(super) kind: SyncKind,
     pub(super) members: Vec<Member<Identity>>,
-    pub(super) attributes: Vec<Attributes>,
+    pub(super) attributes: Vec<Arc<Attributes>>,
 }
 
 impl FullState {
@@ -124,7 +161,7 @@ impl FullState {
         }
         let mut attributes = Vec::new();
         for _ in 0..take_u32(&mut bytes)? {
-            attributes.push(Attributes::decode(&mut bytes)?);
+            attributes.push(Arc::new(Attributes::decode(&mut bytes)?));
         }
         if bytes.has_remaining() {
             Err(CodecError::Malformed)

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `network.rs` | [`Network`]: many nodes, latency, loss, partitions, pauses and crashes, in one thread and by seed |
 //! | `simulated.rs` | one of its nodes, and what becomes of what it sends and receives |
+//! | `shared_views.rs` | equal views share their members, so that 10,000 nodes fit into memory |
 //! | `clock.rs` | a node's clock, which may run faster or slower than the true time |
 //! | `worker.rs` | what each simulated node does with its keys: counts, so that every lost step shows |
 //! | `bytes.rs` | ways for bytes from anywhere to reach the decoders, for fuzzers |
@@ -13,6 +14,7 @@ mod bytes;
 mod clock;
 mod conformance;
 mod network;
+mod shared_views;
 mod simulated;
 mod worker;
 

@@ -11,8 +11,10 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::clock::Clock;
+use super::shared_views::SharedViews;
 use super::simulated::{Delivery, Simulated};
 use super::worker::{Started, Worker};
+use crate::swim::Everybody;
 use crate::timers::Timers;
 use crate::{
     ClusterEvent, Handover, HandoverOptions, Key, KeyRing, Member, Node, NodeName, Phase, Rendezvous, Swim,
@@ -87,6 +89,9 @@ pub struct Network {
     pub(super) rng: StdRng,
     pub(super) nodes: BTreeMap<NodeName, Simulated>,
     pub(super) by_address: HashMap<SocketAddr, NodeName>,
+    /// Of all that run, in any order.
+    addresses: Vec<SocketAddr>,
+    pub(super) views: SharedViews,
     pub(super) travelling: Timers<Delivery>,
     /// When to look after which node; entries that are out of date are looked at in vain.
     pub(super) wakes: Timers<NodeName>,
@@ -110,6 +115,8 @@ impl Network {
             rng,
             nodes: BTreeMap::new(),
             by_address: HashMap::new(),
+            addresses: Vec::new(),
+            views: SharedViews::default(),
             travelling: Timers::new(),
             wakes: Timers::new(),
             last_message: HashMap::new(),
@@ -137,6 +144,30 @@ impl Network {
     /// The same, in a zone.
     pub fn start_in(&mut self, name: &str, zone: &str) {
         let name = NodeName::from(name);
+        self.insert(&name, zone, Phase::Joining);
+        self.rejoin(&name);
+    }
+
+    /// Starts nodes as a cluster that has been there for long: all are active, and each has just ended an exchange of the
+    /// full state. Nothing of this is told as an event.
+    pub fn start_together(&mut self, names: &[String]) {
+        for name in names {
+            self.insert(&name.as_str().into(), "", Phase::Active);
+        }
+        let everybody = Everybody::of(self.nodes.values().map(|node| &node.swim));
+        for name in self.names() {
+            if let Some(node) = self.nodes.get_mut(&name) {
+                node.alone_until = None;
+                node.swim.handle_everybody(node.clock.local(self.now), &everybody);
+            }
+            self.drain(&name);
+            if let Some(node) = self.nodes.get_mut(&name) {
+                node.events = Vec::new();
+            }
+        }
+    }
+
+    fn insert(&mut self, name: &NodeName, zone: &str, phase: Phase) {
         self.crash(name.as_str());
         let [_, high, middle, low] = self.next_port.to_be_bytes();
         let address = SocketAddr::from(([10, high, middle, low], 7946));
@@ -145,7 +176,7 @@ impl Network {
         let skew = i64::from(self.options.clock_skew);
         let clock = Clock::new(self.now, self.rng.random_range(-skew..=skew));
         let node = Node { name: name.clone(), address, incarnation };
-        let me = Member { zone: zone.into(), ..Member::new(node) };
+        let me = Member { zone: zone.into(), phase, ..Member::new(node) };
         let config = SwimConfig {
             cluster: "simulated".into(),
             me,
@@ -167,6 +198,7 @@ impl Network {
             clock,
             paused: None,
             epoch: 0,
+            shared_epoch: 0,
             events: Vec::new(),
             alone_until,
             rejoin_at: self.now + REJOIN_INTERVAL,
@@ -174,8 +206,8 @@ impl Network {
             last_packet: Bytes::new(),
         };
         self.by_address.insert(address, name.clone());
+        self.addresses.push(address);
         self.nodes.insert(name.clone(), node);
-        self.rejoin(&name);
     }
 
     /// A node asks all that run to take it in, as it would find them in a list of addresses: 16 of them, if there are
@@ -185,8 +217,7 @@ impl Network {
         let addresses: Vec<_> = if count <= ADDRESSES_MAX {
             self.nodes.values().map(|node| node.address).collect()
         } else {
-            let all: Vec<_> = self.nodes.values().map(|node| node.address).collect();
-            (0..ADDRESSES_MAX).map(|_| all[self.rng.random_range(0..count)]).collect()
+            (0..ADDRESSES_MAX).map(|_| self.addresses[self.rng.random_range(0..count)]).collect()
         };
         let now = self.now;
         if let Some(node) = self.nodes.get_mut(name) {
@@ -220,6 +251,7 @@ impl Network {
     pub fn crash(&mut self, name: &str) {
         if let Some(node) = self.nodes.remove(&NodeName::from(name)) {
             self.by_address.remove(&node.address);
+            self.addresses.retain(|address| *address != node.address);
         }
     }
 

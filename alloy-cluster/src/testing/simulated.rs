@@ -23,6 +23,8 @@ pub(super) struct Simulated {
     pub(super) clock: Clock,
     pub(super) paused: Option<Vec<Delivery>>,
     pub(super) epoch: u64,
+    /// The epoch of the view that has been looked at for sharing.
+    pub(super) shared_epoch: u64,
     pub(super) events: Vec<ClusterEvent>,
     /// Until when it waits for somebody before it becomes active.
     pub(super) alone_until: Option<Instant>,
@@ -141,6 +143,10 @@ impl Network {
         let is_joined = node.swim.is_joined();
         if node.alone_until.take_if(|until| is_joined || *until <= now).is_some() {
             node.swim.set_phase(local, Phase::Active);
+        }
+        if node.shared_epoch != node.swim.view().epoch() {
+            node.shared_epoch = node.swim.view().epoch();
+            node.swim.replace_view(|view| self.views.share(view));
         }
         if let Some(worker) = &mut node.worker {
             loop {
