@@ -28,6 +28,8 @@ const PAGE_BYTES: u64 = 4096;
 /// How long the thread waits after a failed write (a full disk) before it tries again.
 const FAILED_WAIT: Duration = Duration::from_millis(500);
 
+/// Between two looks whether the log is released.
+const RELEASE_LOOK: Duration = Duration::from_millis(1);
 /// Between two lines about data that is refused.
 const REFUSAL_INTERVAL: Duration = Duration::from_secs(60);
 /// Why a failed log takes nothing.
@@ -299,13 +301,17 @@ impl Custody {
         }
     }
 
-    /// Ends the thread after a last sync. What is accepted later is refused.
+    /// Ends the thread after a last sync, and waits for calls into the log that nobody waits for any more: those of lanes that
+    /// were stopped. Who opens the log next must find it released. What is accepted later is refused.
     pub(super) async fn close(&self) {
         let handle = self.keeper_thread.lock().expect("no code panics while holding it").take();
         let Some(handle) = handle else { return };
         self.keeper.stop.store(true, Ordering::Release);
         handle.thread().unpark();
         let _ = tokio::task::spawn_blocking(move || handle.join()).await;
+        while Arc::strong_count(&self.wal) > 1 {
+            tokio::time::sleep(RELEASE_LOOK).await;
+        }
     }
 }
 
@@ -319,6 +325,9 @@ impl Drop for Custody {
         {
             handle.thread().unpark();
             let _ = handle.join();
+        }
+        while Arc::strong_count(&self.wal) > 1 {
+            std::thread::sleep(RELEASE_LOOK);
         }
     }
 }
