@@ -141,6 +141,11 @@ impl Reader {
                     "lines wait, the receiver has no room");
             }
         };
+        let waiting = Waiting(&self.shared.metrics, AtomicBool::new(false));
+        let refused = |error: &crate::graph::ConsumeError| {
+            waiting.begin();
+            refused(error);
+        };
         let give_up = async {
             self.stop.cancelled().await;
             tokio::time::sleep(STOP_GRACE).await;
@@ -149,6 +154,25 @@ impl Reader {
             biased;
             () = self.shared.fanout.deliver(&batch, refused) => true,
             () = give_up => false,
+        }
+    }
+}
+
+/// Counts a file that waits for room, until it is dropped.
+struct Waiting<'a>(&'a Metrics, AtomicBool);
+
+impl Waiting<'_> {
+    fn begin(&self) {
+        if !self.1.swap(true, Relaxed) {
+            self.0.files_waiting.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if *self.1.get_mut() {
+            self.0.files_waiting.fetch_sub(1, Relaxed);
         }
     }
 }
