@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -21,6 +22,9 @@ const LOOKS_MAX: usize = 8;
 
 /// How many rotated files are held open in line. Those behind them are found when these are read.
 const LINE_MAX: usize = 64;
+
+/// How long it may take from the last write to a copy until its original is truncated.
+const COPY_MAX: Duration = Duration::from_secs(2);
 
 /// What is read of an open file.
 #[derive(Debug)]
@@ -118,6 +122,13 @@ impl Opened {
         Ok(Opened { path: path.to_owned(), content, seen, head })
     }
 
+    /// Whether this may be a copy of that one which is being made, or whose original is not truncated yet.
+    fn may_become_copy_of(&self, original: &Opened) -> bool {
+        let length = self.head.len().min(original.head.len());
+        let is_young = self.seen.modified.elapsed().is_ok_and(|age| age < COPY_MAX);
+        is_young && !original.head.is_empty() && self.head[..length] == original.head[..length]
+    }
+
     fn likeness(&self, position: &Position) -> Likeness {
         let is_alike =
             self.content.size(&self.seen) >= position.offset && position.fingerprint.matches(&self.head);
@@ -191,9 +202,17 @@ fn try_locate(path: &Path, format: Option<Format>, position: &Position) -> io::R
         let age = rotated[found].0.clone();
         for (index, (other, opened)) in rotated.into_iter().enumerate() {
             let is_at_path = at_path.as_ref().is_some_and(|path| path.seen.identity == opened.seen.identity);
+            let is_newer = other.is_newer_than(&age) && !is_at_path;
+            if is_newer && at_path.as_ref().is_some_and(|path| opened.may_become_copy_of(path)) {
+                // Both would be read.
+                return Err(io::Error::new(
+                    io::ErrorKind::ResourceBusy,
+                    "it may be copied and truncated just now",
+                ));
+            }
             if index == found {
                 file = Some(opened);
-            } else if other.is_newer_than(&age) && !is_at_path && newer.len() < LINE_MAX {
+            } else if is_newer && newer.len() < LINE_MAX {
                 newer.push_back(opened);
             }
         }
@@ -212,7 +231,8 @@ fn try_locate(path: &Path, format: Option<Format>, position: &Position) -> io::R
 /// The rotated siblings; `None` if one was renamed while they were opened.
 fn open_rotated(path: &Path) -> io::Result<Option<Vec<(Age, Opened)>>> {
     let mut rotated = Vec::new();
-    for sibling in disk::rotated_siblings(path)? {
+    let siblings = disk::rotated_siblings(path)?;
+    for sibling in siblings.iter().cloned() {
         match Opened::open(&sibling.path, sibling.format) {
             Ok(opened) if opened.seen.identity.inode == sibling.inode => rotated.push((sibling.age, opened)),
             Ok(_) => return Ok(None),
@@ -223,5 +243,6 @@ fn open_rotated(path: &Path) -> io::Result<Option<Vec<(Age, Opened)>>> {
             }
         }
     }
-    Ok(Some(rotated))
+    // A name that was changed while the folder was listed may have been in no list.
+    Ok((disk::rotated_siblings(path)? == siblings).then_some(rotated))
 }

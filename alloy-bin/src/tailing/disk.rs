@@ -10,8 +10,8 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
+use super::Identity;
 use super::packed::Format;
-use super::{Fingerprint, Identity};
 
 /// What a look at a file shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,11 +60,6 @@ pub(super) fn read_range(file: &File, range: Range<u64>) -> io::Result<Bytes> {
     Ok(Bytes::from(block))
 }
 
-/// Reads what a fingerprint covers.
-pub(super) fn read_head(file: &File) -> io::Result<Bytes> {
-    read_range(file, 0..Fingerprint::BYTES_MAX as u64)
-}
-
 /// Where the last line begins that has no end yet, looking back at most `bytes_max`; the size if there is none.
 pub(super) fn last_line_begin(file: &File, size: u64, bytes_max: usize) -> io::Result<u64> {
     let from = size.saturating_sub(bytes_max as u64);
@@ -77,7 +72,7 @@ pub(super) fn last_line_begin(file: &File, size: u64, bytes_max: usize) -> io::R
 }
 
 /// A file that was moved away from a path by rotation.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Rotated {
     pub(super) path: PathBuf,
     pub(super) inode: u64,

@@ -107,8 +107,12 @@ impl Tail {
     }
 
     /// How far it is delivered; `None` if no file was opened yet.
+    ///
+    /// Of a file that was empty so far nothing is known that would tell it from others: until it has its first bytes, the one before it
+    /// is what a later life has to find.
     pub fn position(&self) -> Option<Position> {
         match (&self.open, self.begin) {
+            (Some(open), Begin::At(last)) if is_blank(&open.follower.position()) => Some(last),
             (Some(open), _) => Some(open.follower.position()),
             (None, Begin::At(position)) => Some(position),
             (None, _) => None,
@@ -129,8 +133,11 @@ impl Tail {
 
     fn close(&mut self) {
         self.waiting.clear();
-        if let Some(open) = self.open.take() {
-            self.begin = Begin::At(open.follower.position());
+        if self.open.is_some()
+            && let Some(position) = self.position()
+        {
+            self.begin = Begin::At(position);
+            self.open = None;
         }
     }
 
@@ -254,6 +261,17 @@ impl Tail {
         let seen = open.content.look()?;
         self.file_metrics.file_bytes.store(seen.size, Relaxed);
         let is_changed = open.compared.is_some_and(|compared| compared != seen);
+        if let (true, true, Begin::At(last)) = (is_changed, is_blank(&before), self.begin) {
+            // It was empty. It may have been written, copied and truncated since, even several times.
+            let newer = content::locate(&self.path, self.reading.format, &last)?.newer;
+            if newer.front().is_some_and(|first| first.seen.identity != seen.identity) {
+                self.claims.leave(before);
+                self.open = None;
+                self.waiting.clear();
+                self.wait_for(newer, last.last_ns);
+                return Ok(None);
+            }
+        }
         if is_changed {
             open.content.handle_change()?;
         }
@@ -277,6 +295,7 @@ impl Tail {
         self.metrics.truncations.fetch_add(1, Relaxed);
         tracing::info!(path = %self.path.display(), "file was truncated, reading from its beginning");
         // What was written to it since the last look is in the copy that was made of it, if one was.
+        self.claims.leave(before);
         self.waiting.clear();
         self.open = None;
         self.begin = Begin::At(before);
@@ -374,15 +393,23 @@ impl Tail {
             // Files that wait were put in line before those in front of them were read.
             position.last_ns = position.last_ns.max(last.last_ns);
         }
-        let follower = Follower::new(reading.limits, reading.encoding, position);
-        Ok(Some(Open { content, follower, head, compared: None }))
+        let mut follower = Follower::new(reading.limits, reading.encoding, position);
+        // As it was when it was put in line: it may have been truncated since.
+        follower.handle_head(&head);
+        Ok(Some(Open { content, follower, head, compared: Some(seen) }))
     }
+}
+
+/// Whether nothing is known of the file.
+fn is_blank(position: &Position) -> bool {
+    position.offset == 0 && position.fingerprint.bytes == 0
 }
 
 impl Drop for Tail {
     fn drop(&mut self) {
-        if let Some(position) = self.position() {
-            self.claims.leave(position);
+        match &self.open {
+            Some(open) => self.claims.leave(open.follower.position()),
+            None => self.position().into_iter().for_each(|position| self.claims.leave(position)),
         }
         self.metrics.close(&self.path.to_string_lossy());
     }

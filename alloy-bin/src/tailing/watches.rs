@@ -11,24 +11,28 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::inotify::{self, ReadFlags, WatchFlags};
-use tokio::io::unix::AsyncFd;
+use tokio::time::{Duration, Instant};
 
 /// File systems that tell of every change: ext, XFS, Btrfs, F2FS, ZFS, tmpfs. Those of a network do not, and overlays not of
 /// all; what is written through a mapping is not told of either. So all are also looked at now and then.
 const LOCAL: [u64; 6] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x2fc1_2fc1, 0x0102_1994];
 
+/// How often the kernel is asked what has changed. To be woken for each change of a busy folder would cost more.
+const ASK_EVERY: Duration = Duration::from_millis(250);
+
 /// The watches of one pool.
 pub(super) struct Watches {
     /// Shared with the threads that set watches.
-    inotify: Arc<AsyncFd<OwnedFd>>,
+    inotify: Arc<OwnedFd>,
     keys: BTreeMap<i32, BTreeSet<u64>>,
     /// Watches that told of a change before they were known here.
     early: BTreeSet<i32>,
+    ask_at: Instant,
 }
 
 /// Sets watches. Blocks.
 #[derive(Clone)]
-pub(super) struct Setter(Arc<AsyncFd<OwnedFd>>);
+pub(super) struct Setter(Arc<OwnedFd>);
 
 impl Setter {
     /// Watches the file. `None`: it would not be told of all changes.
@@ -41,7 +45,7 @@ impl Setter {
         }
         let changes =
             WatchFlags::MODIFY | WatchFlags::ATTRIB | WatchFlags::MOVE_SELF | WatchFlags::DELETE_SELF;
-        inotify::add_watch(self.0.get_ref(), path, changes | WatchFlags::ONESHOT).ok()
+        inotify::add_watch(&self.0, path, changes | WatchFlags::ONESHOT).ok()
     }
 }
 
@@ -52,11 +56,8 @@ impl Watches {
     /// The system has no more of them to give.
     pub(super) fn new() -> io::Result<Self> {
         let inotify = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
-        Ok(Watches {
-            inotify: Arc::new(AsyncFd::new(inotify)?),
-            keys: BTreeMap::new(),
-            early: BTreeSet::new(),
-        })
+        let (keys, early) = (BTreeMap::new(), BTreeSet::new());
+        Ok(Watches { inotify: Arc::new(inotify), keys, early, ask_at: Instant::now() })
     }
 
     pub(super) fn setter(&self) -> Setter {
@@ -82,7 +83,7 @@ impl Watches {
         }
         if !self.keys.contains_key(&watch) {
             // It may be gone by itself.
-            let _ = inotify::remove_watch(self.inotify.get_ref(), watch);
+            let _ = inotify::remove_watch(&self.inotify, watch);
         }
     }
 
@@ -94,10 +95,10 @@ impl Watches {
     /// Waits for changes: the files that have changed, or nothing if that can't be told of all. Cancelling it is safe.
     pub(super) async fn changed(&mut self) -> Option<BTreeSet<u64>> {
         loop {
-            // The only error is that the runtime ends.
-            let Ok(mut ready) = self.inotify.readable().await else { return std::future::pending().await };
+            tokio::time::sleep_until(self.ask_at).await;
+            self.ask_at = Instant::now() + ASK_EVERY;
             let mut buffer = [MaybeUninit::uninit(); 16 << 10];
-            let mut events = inotify::Reader::new(self.inotify.get_ref(), &mut buffer);
+            let mut events = inotify::Reader::new(&self.inotify, &mut buffer);
             let mut changed = BTreeSet::new();
             let mut are_all_told = true;
             while let Ok(event) = events.next() {
@@ -110,7 +111,6 @@ impl Watches {
                     }
                 }
             }
-            ready.clear_ready();
             if !are_all_told {
                 return None;
             }
@@ -124,7 +124,6 @@ impl Watches {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::time::Duration;
 
     use super::*;
 
@@ -183,8 +182,6 @@ mod tests {
 
     #[test]
     fn what_is_not_told_of_all_changes_is_not_watched() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
-        let _runtime = runtime.enter();
         let folder = tempfile::tempdir().unwrap();
         let setter = Watches::new().unwrap().setter();
         std::fs::write(folder.path().join("file"), "").unwrap();

@@ -119,11 +119,9 @@ mod tests {
         let long_ago = SystemTime::now() - Duration::from_secs(7200);
         std::fs::File::options().write(true).open(path("old.log")).unwrap().set_modified(long_ago).unwrap();
         let (all, a) = (path("*.log"), path("{a,a}.log"));
-        let globs = [
-            [("__path__", &*all), ("__path_exclude__", &*path("b*")), ("job", "x")].as_slice(),
-            [("__path__", &*a), ("job", "y")].as_slice(),
-        ];
-        let globs = globs.map(|pairs| Glob::new(target(pairs)).unwrap());
+        let first = target(&[("__path__", &all), ("__path_exclude__", &path("b*")), ("job", "x")]);
+        let second = target(&[("__path__", &a), ("job", "y")]);
+        let globs = [first, second].map(|target| Glob::new(target).unwrap());
         let by_first = |name: &str| {
             target(&[("__path__", &path(name)), ("__path_exclude__", &path("b*")), ("job", "x")])
         };

@@ -10,6 +10,8 @@ use crate::tailing::ledger::Ledger;
 use crate::tailing::packed::pack;
 use crate::telemetry::Labels;
 
+mod copies;
+
 /// A folder with `app.log`, and what follows it. Its clock is moved by hand.
 struct World {
     folder: TempDir,
@@ -82,6 +84,15 @@ impl World {
             lines.extend(self.lines_now());
         }
         lines
+    }
+
+    /// Files as they are some time after they were written.
+    fn age(&self) {
+        for entry in fs::read_dir(self.folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            let time = std::time::SystemTime::now() - Duration::from_secs(60);
+            fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
+        }
     }
 
     /// Everything that can be read without letting time pass.
@@ -333,124 +344,4 @@ fn a_file_with_two_names_is_read_under_both() {
     world.tail = Some(world.another("link.log", Begin::Beginning));
     assert_eq!(world.lines(), ["1"]);
     drop(first);
-}
-
-#[test]
-fn what_was_written_before_a_truncation_is_read_in_the_copy() {
-    let mut world = World::with("1\n2\n");
-    assert_eq!(world.lines(), ["1", "2"]);
-    world.append("app.log", "3\n");
-    fs::copy(world.path("app.log"), world.path("app.log.1")).unwrap();
-    fs::write(world.path("app.log"), "4\n5\n6\n7\n8\n9\n").unwrap();
-    assert_eq!(
-        world.lines(),
-        ["3", "4", "5", "6", "7", "8", "9"],
-        "it has already grown beyond what was read"
-    );
-    world.append("app.log", "10\n");
-    fs::rename(world.path("app.log.1"), world.path("app.log.2")).unwrap();
-    world.append("copy", &fs::read_to_string(world.path("app.log")).unwrap());
-    world.compress("copy", "app.log.1.gz");
-    fs::write(world.path("app.log"), "11\n").unwrap();
-    assert_eq!(world.lines(), ["10", "11"]);
-    assert_eq!(world.metrics.truncations.load(Relaxed), 2);
-}
-
-#[test]
-fn files_in_line_are_read_whatever_is_done_to_their_names() {
-    let mut world = World::with("1\n");
-    assert_eq!(world.lines(), ["1"]);
-    world.restart(|world| {
-        world.rename("app.log", "app.log.3");
-        world.append("app.log.3", "2\n");
-        world.append("app.log.2", "3\n");
-        world.append("app.log.1", "4\n");
-        world.append("app.log", "5\n");
-    });
-    assert_eq!(world.lines_now()[..1], ["2"]);
-    // While the first of them is read: one more rotation, and the oldest are compressed or removed.
-    fs::remove_file(world.path("app.log.3")).unwrap();
-    world.compress("app.log.2", "app.log.3.gz");
-    world.rename("app.log.1", "app.log.2");
-    world.rename("app.log", "app.log.1");
-    world.append("app.log", "6\n");
-    let rest = world.lines();
-    assert_eq!(rest[rest.len() - 2..], ["5", "6"], "{rest:?}");
-    let again = world.lines();
-    assert_eq!(again, [""; 0]);
-}
-
-#[test]
-fn a_first_line_without_end_is_found_again_after_compression() {
-    let mut world = World::with("first, no end");
-    assert_eq!(world.lines(), [""; 0]);
-    world.restart(|world| {
-        world.append("app.log", " yet\n");
-        world.compress("app.log", "app.log.1.gz");
-        world.append("app.log", "2\n");
-    });
-    assert_eq!(world.lines(), ["first, no end yet", "2"]);
-}
-
-#[test]
-fn a_batch_that_was_under_way_is_repeated_from_the_compressed_file() {
-    let mut world = World::with("1\n2\n");
-    let now = world.now;
-    let Ok(Step::Batch(first)) = world.tail().step(now, 1_000) else { panic!("two lines") };
-    world.restart(|world| {
-        world.append("app.log", "3\n");
-        world.compress("app.log", "app.log.1.gz");
-        world.append("app.log", "4\n");
-    });
-    let Ok(Step::Batch(second)) = world.tail().step(now, 9_000) else { panic!("two lines") };
-    assert_eq!(first, second);
-    world.tail().handle_accepted(&second);
-    assert_eq!(world.lines(), ["3", "4"]);
-}
-
-#[test]
-fn a_compressed_file_is_read_once_and_what_is_added_to_it_later() {
-    let mut world = World::new(Begin::Beginning);
-    let reading = Reading { format: Some(Format::Gzip), ..world.tail().reading };
-    world.tail().reading = reading;
-    pack(&world.path("app.log.gz"), b"1\n2\nno end");
-    let claims = Claims::new(world.ledger.clone(), &Labels::new([("a", "b")]), &world.path("app.log.gz"));
-    let (path, now, metrics) = (world.path("app.log.gz"), world.now, world.metrics.clone());
-    world.tail = Some(Tail::new(path, Begin::Beginning, reading, now, claims, metrics));
-    assert_eq!(world.lines(), ["1", "2", "no end"]);
-    assert!(world.tail().is_caught_up(&disk::look(&world.path("app.log.gz")).unwrap()));
-    pack(&world.path("more.gz"), b"\n3\n");
-    let more = fs::read(world.path("more.gz")).unwrap();
-    fs::File::options().append(true).open(world.path("app.log.gz")).unwrap().write_all(&more).unwrap();
-    assert_eq!(world.lines(), ["", "3"]);
-    let whole = fs::read(world.path("app.log.gz")).unwrap();
-    fs::write(world.path("app.log.gz"), &whole[..whole.len() - 12]).unwrap();
-    assert_eq!(world.lines(), [""; 0]);
-}
-
-#[test]
-fn positions_of_other_programs_are_offsets() {
-    let check = |offset, expected: &[&str]| {
-        let mut world = World::new(Begin::Byte(offset));
-        world.append("app.log", "1\n2\n");
-        assert_eq!(world.lines(), expected, "from {offset}");
-        assert!(world.tail().position().unwrap().is_sound());
-    };
-    check(2, &["2"]);
-    check(4, &[]);
-    check(5, &["1", "2"]);
-}
-
-#[test]
-fn a_file_in_another_encoding_is_followed_in_its_own_bytes() {
-    let mut world = World::new(Begin::Beginning);
-    let mut write = |text: &str| {
-        let bytes: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
-        let mut file = fs::File::options().append(true).create(true).open(world.path("app.log")).unwrap();
-        file.write_all(&bytes).unwrap();
-    };
-    write("\u{feff}1\u{e4}\r\n2");
-    write("");
-    assert_eq!(world.lines(), ["1\u{e4}"]);
-    assert_eq!(world.tail().position().unwrap().offset, 10);
 }
