@@ -6,6 +6,7 @@
 //! | `slot_file.rs` | the last slot of each target, for a restart |
 //! | `fetch.rs` | one GET with limits |
 //! | `page.rs` | page -> samples with the target's labels |
+//! | `shape.rs` | the order of a series' labels, worked out once for many series |
 //! | `staleness.rs` | markers for series that are gone |
 //! | `target.rs` | a target's life: slot after slot |
 //!
@@ -13,6 +14,7 @@
 
 mod fetch;
 mod page;
+mod shape;
 mod slot_file;
 mod slots;
 mod staleness;
