@@ -14,8 +14,9 @@ use memchr::{memchr, memchr_iter, memchr3, memrchr};
 
 use self::comment::Line;
 pub(super) use self::comment::is_unit_of;
+use super::label_float;
 use super::page_item::{Item, LabelPair, NORMAL_NAN, Series};
-use crate::telemetry::{Exemplar, Extras, Labels};
+use crate::telemetry::{Exemplar, Extras, Labels, MetricType};
 
 /// Why a page was refused, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,7 +67,7 @@ pub fn parse_text<'b>(
         Ok(text) => text,
         Err(error) => return Err(error_at(body, error.valid_up_to(), "valid UTF-8")),
     };
-    let mut scanner = Scanner { text, bytes: body, at: 0, format };
+    let mut scanner = Scanner { text, bytes: body, at: 0, format, metric_type: MetricType::Unknown };
     scanner.page(sink).map_err(|expected| error_at(body, scanner.at, expected))
 }
 
@@ -78,6 +79,8 @@ struct Scanner<'b> {
     bytes: &'b [u8],
     at: usize,
     format: TextFormat,
+    /// Of the family that was declared last.
+    metric_type: MetricType,
 }
 
 impl<'b> Scanner<'b> {
@@ -159,7 +162,11 @@ impl<'b> Scanner<'b> {
             self.blanks();
             if self.take(b'=') {
                 self.blanks();
-                labels.push((name, self.quoted(Newline::AsFormat)?));
+                let mut value = self.quoted(Newline::AsFormat)?;
+                if braces == Braces::Series {
+                    value = label_float::normal(self.metric_type, &name, value);
+                }
+                labels.push((name, value));
             } else if quoted && metric.is_none() && braces == Braces::Series {
                 *metric = Some(name);
             } else {

@@ -73,6 +73,7 @@ impl<'b> Scanner<'b> {
                 };
                 self.blanks();
                 self.end_of_line()?;
+                self.metric_type = metric_type;
                 Ok(Statement::Type(metric_type))
             }
             _ => {
