@@ -50,4 +50,4 @@ pub use paths::{Pattern, PatternError};
 pub use pool::{Event, Pool, PoolOptions, Source};
 pub use position::{Intent, Position};
 pub use recovery::Recovery;
-pub use tail::{Begin, Step, Tail};
+pub use tail::{Ask, Begin, Step, Tail};

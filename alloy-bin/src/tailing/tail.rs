@@ -15,6 +15,7 @@ use super::disk::{self, Seen};
 use super::follower::{Chunk, Ending, Follower, Growth, Limits};
 use super::ledger::{Claim, Claims};
 use super::{FileMetrics, Fingerprint, Identity, Metrics, Position};
+use crate::graph::Unfinished;
 
 /// Programs go on writing to a rotated file until they are told to open the new one: it counts as finished when it
 /// has been quiet for so long and the new one has its first bytes.
@@ -58,6 +59,7 @@ pub struct Tail {
     /// Files to read after the open one, oldest first.
     waiting: VecDeque<Waiting>,
     quiet_since: Instant,
+    put_off: Option<PutOff>,
     claims: Claims,
     metrics: Arc<Metrics>,
     file_metrics: Arc<FileMetrics>,
@@ -72,6 +74,18 @@ struct Open {
     /// Size and time of the last change for which the head was compared.
     compared: Option<(u64, SystemTime)>,
 }
+
+/// Lines that may go on in what follows, left for later.
+#[derive(Debug, Clone, Copy)]
+struct PutOff {
+    /// Where the first of them begins.
+    from: u64,
+    /// How long they wait.
+    until: Instant,
+}
+
+/// What receivers would rather have later.
+pub type Ask<'a> = &'a dyn Fn(&Chunk) -> Option<Unfinished>;
 
 #[derive(Debug)]
 struct Waiting {
@@ -91,7 +105,8 @@ impl Tail {
     ) -> Self {
         let file_metrics = metrics.open(&path.to_string_lossy());
         let (open, waiting) = (None, VecDeque::new());
-        Tail { path, limits, begin, open, waiting, quiet_since: now, claims, metrics, file_metrics }
+        let quiet_since = now;
+        Tail { path, limits, begin, open, waiting, quiet_since, put_off: None, claims, metrics, file_metrics }
     }
 
     /// The path.
@@ -110,6 +125,9 @@ impl Tail {
 
     /// Whether what was just seen at the path needs no step: it is the open or last read file, and has nothing new.
     pub(super) fn is_caught_up(&self, seen: &Seen) -> bool {
+        if self.put_off.is_some() {
+            return false;
+        }
         let same = self.position().is_some_and(|position| position.identity == seen.identity);
         match &self.open {
             Some(open) => {
@@ -127,17 +145,24 @@ impl Tail {
     }
 
     fn close(&mut self) {
+        self.put_off = None;
         if let Some(open) = self.open.take() {
             self.begin = Begin::At(open.follower.position());
         }
     }
 
-    /// Reads the next block that holds a line. Until a batch is accepted, the same lines come again.
+    /// Reads the next block that holds a line. Until a batch is accepted, the same lines come again. Of lines that may go on
+    /// in what follows, `ask` says how many are left for later; without it none is.
     ///
     /// # Errors
     /// What the system says of the file. What was delivered is not affected; the next step tries again.
-    pub fn step(&mut self, now: Instant, now_ns: i64) -> io::Result<Step> {
-        let step = self.try_step(now, now_ns);
+    pub fn step(
+        &mut self,
+        now: Instant,
+        now_ns: i64,
+        ask: Option<Ask<'_>>,
+    ) -> io::Result<Step> {
+        let step = self.try_step(now, now_ns, ask);
         if step.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StaleNetworkFileHandle) {
             // The server has forgotten the open file; by its path or a rotated name it can be found again.
             self.close();
@@ -145,7 +170,7 @@ impl Tail {
         step
     }
 
-    fn try_step(&mut self, now: Instant, now_ns: i64) -> io::Result<Step> {
+    fn try_step(&mut self, now: Instant, now_ns: i64, ask: Option<Ask<'_>>) -> io::Result<Step> {
         loop {
             if self.open.is_none() {
                 self.open_next()?;
@@ -154,14 +179,15 @@ impl Tail {
             if self.open.is_none() {
                 return Ok(Step::Idle);
             }
-            if let Some(chunk) = self.read(Ending::Open, now_ns)? {
+            self.look_at_put_off(now, ask.is_some());
+            if let Some(chunk) = self.read(Ending::Open, now_ns, ask.map(|ask| (now, ask)))? {
                 self.quiet_since = now;
                 return Ok(Step::Batch(chunk));
             }
             if !self.is_superseded() || now.duration_since(self.quiet_since) < ROTATION_GRACE {
                 return Ok(Step::Idle);
             }
-            if let Some(chunk) = self.read(Ending::Final, now_ns)? {
+            if let Some(chunk) = self.read(Ending::Final, now_ns, None)? {
                 return Ok(Step::Batch(chunk));
             }
             self.finish_file();
@@ -176,7 +202,7 @@ impl Tail {
         if self.open.is_none() || disk::look(&self.path).is_ok() {
             return Ok(Step::Idle);
         }
-        Ok(self.read(Ending::Final, now_ns)?.map_or(Step::Idle, Step::Batch))
+        Ok(self.read(Ending::Final, now_ns, None)?.map_or(Step::Idle, Step::Batch))
     }
 
     /// The chunk is in custody.
@@ -195,7 +221,12 @@ impl Tail {
         }
     }
 
-    fn read(&mut self, ending: Ending, now_ns: i64) -> io::Result<Option<Chunk>> {
+    fn read(
+        &mut self,
+        ending: Ending,
+        now_ns: i64,
+        ask: Option<(Instant, Ask<'_>)>,
+    ) -> io::Result<Option<Chunk>> {
         let Some(open) = self.open.as_mut() else { return Ok(None) };
         let seen = disk::look_open(&open.file)?;
         self.file_metrics.file_bytes.store(seen.size, Relaxed);
@@ -208,6 +239,7 @@ impl Tail {
             open.compared = Some((seen.size, seen.modified));
         }
         if growth == Growth::Truncated {
+            self.put_off = None;
             self.metrics.truncations.fetch_add(1, Relaxed);
             tracing::info!(path = %self.path.display(), "file was truncated, reading from its beginning");
         }
@@ -219,10 +251,29 @@ impl Tail {
             let Some(range) = range else { return Ok(None) };
             let bytes = disk::read_range(&open.file, range)?;
             let is_empty = bytes.is_empty();
-            let chunk = open.follower.handle_read(&bytes, ending, now_ns);
-            if chunk.is_some() || is_empty {
-                return Ok(chunk);
-            }
+            let is_repeated = open.follower.is_repeated();
+            let Some(chunk) = open.follower.handle_read(&bytes, ending, now_ns) else {
+                if is_empty {
+                    return Ok(None);
+                }
+                continue;
+            };
+            let can_wait = !is_repeated && open.follower.has_room_behind(&bytes);
+            let unfinished = ask.filter(|_| can_wait).and_then(|(now, ask)| Some((now, ask(&chunk)?)));
+            let Some((now, unfinished)) = unfinished else {
+                self.put_off = None;
+                return Ok(Some(chunk));
+            };
+            return Ok(shorten(&mut open.follower, &mut self.put_off, chunk, &bytes, now, unfinished));
+        }
+    }
+
+    /// Lines that have waited long enough are read again, and taken as they are.
+    fn look_at_put_off(&mut self, now: Instant, may_wait: bool) {
+        if let (Some(put_off), Some(open)) = (self.put_off, &mut self.open)
+            && (now >= put_off.until || !may_wait)
+        {
+            open.follower.handle_waited();
         }
     }
 
@@ -351,6 +402,33 @@ impl Tail {
         }
         self.waiting.push_back(Waiting { path: self.path.clone(), begin });
     }
+}
+
+/// Leaves out the lines that are better taken with what follows, unless they have waited long enough for it.
+fn shorten(
+    follower: &mut Follower,
+    put_off: &mut Option<PutOff>,
+    chunk: Chunk,
+    bytes: &Bytes,
+    now: Instant,
+    unfinished: Unfinished,
+) -> Option<Chunk> {
+    let count = chunk.lines.len().saturating_sub(unfinished.entries);
+    let (ending, now_ns) = (Ending::Open, chunk.base_ns);
+    let shorter = (count > 0).then(|| follower.handle_read_of(bytes, ending, now_ns, count)).flatten();
+    let from = shorter.as_ref().map_or(chunk.from, |shorter| shorter.to);
+    match put_off {
+        Some(waiting) if waiting.from == from && now >= waiting.until => {
+            *put_off = None;
+            return follower.handle_read_of(bytes, ending, now_ns, usize::MAX);
+        }
+        Some(waiting) if waiting.from == from => {}
+        _ => *put_off = Some(PutOff { from, until: now + unfinished.wait }),
+    }
+    if shorter.is_none() {
+        follower.handle_put_off(bytes);
+    }
+    shorter
 }
 
 impl Drop for Tail {

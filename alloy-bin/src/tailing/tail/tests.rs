@@ -80,7 +80,7 @@ impl World {
     fn lines_now(&mut self) -> Vec<String> {
         let (now, mut lines) = (self.now, Vec::new());
         loop {
-            match self.tail().step(now, 1_000) {
+            match self.tail().step(now, 1_000, None) {
                 Ok(Step::Batch(chunk)) => {
                     self.tail().handle_accepted(&chunk);
                     lines.extend(chunk.lines.iter().map(|line| String::from_utf8(line.to_vec()).unwrap()));
@@ -236,12 +236,12 @@ fn what_was_rotated_while_nobody_looked_is_found() {
 fn a_batch_that_was_under_way_is_repeated_exactly_by_the_next() {
     let mut world = World::with("1\n2\n");
     let now = world.now;
-    let Ok(Step::Batch(first)) = world.tail().step(now, 1_000) else { panic!("two lines") };
+    let Ok(Step::Batch(first)) = world.tail().step(now, 1_000, None) else { panic!("two lines") };
     world.restart(|world| world.append("app.log", "3\n"));
-    let Ok(Step::Batch(second)) = world.tail().step(now, 9_000) else { panic!("two lines") };
+    let Ok(Step::Batch(second)) = world.tail().step(now, 9_000, None) else { panic!("two lines") };
     assert_eq!(first, second);
     world.tail().handle_accepted(&second);
-    let Ok(Step::Batch(third)) = world.tail().step(now, 9_000) else { panic!("one line") };
+    let Ok(Step::Batch(third)) = world.tail().step(now, 9_000, None) else { panic!("one line") };
     assert_eq!((third.lines.len(), third.base_ns), (1, 9_000));
 }
 
