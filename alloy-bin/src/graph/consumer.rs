@@ -72,11 +72,11 @@ pub enum ConsumeError {
     },
 }
 
-/// The end of a batch that may go on in what follows.
+/// What of a batch may go on in what follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unfinished {
-    /// So many of the last entries, counted over all streams in their order.
-    pub entries: usize,
+    /// From this entry on, counted over all streams in their order.
+    pub from: usize,
     /// How long it is worth waiting for what follows.
     pub wait: Duration,
 }
@@ -86,7 +86,7 @@ impl Unfinished {
     pub fn both(one: Option<Self>, other: Option<Self>) -> Option<Self> {
         match (one, other) {
             (Some(one), Some(other)) => {
-                Some(Unfinished { entries: one.entries.max(other.entries), wait: one.wait.max(other.wait) })
+                Some(Unfinished { from: one.from.min(other.from), wait: one.wait.max(other.wait) })
             }
             (one, other) => one.or(other),
         }

@@ -65,7 +65,7 @@ impl<B: Sync + 'static> Consumer<B> for Gate<B> {
         match self.inside.borrow().clone() {
             Some(consumer) => consumer.unfinished(batch),
             // Whoever comes next may join lines.
-            None => Some(Unfinished { entries: usize::MAX, wait: CHANGING_PATIENCE }),
+            None => Some(Unfinished { from: 0, wait: CHANGING_PATIENCE }),
         }
     }
 

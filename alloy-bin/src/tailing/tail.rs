@@ -413,7 +413,7 @@ fn shorten(
     now: Instant,
     unfinished: Unfinished,
 ) -> Option<Chunk> {
-    let count = chunk.lines.len().saturating_sub(unfinished.entries);
+    let count = unfinished.from;
     let (ending, now_ns) = (Ending::Open, chunk.base_ns);
     let shorter = (count > 0).then(|| follower.handle_read_of(bytes, ending, now_ns, count)).flatten();
     let from = shorter.as_ref().map_or(chunk.from, |shorter| shorter.to);
