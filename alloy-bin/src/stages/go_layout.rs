@@ -1,7 +1,6 @@
 //! Times as Go's `time.Parse` reads them: a layout shows how the moment `Mon Jan 2 15:04:05 MST 2006` would be written.
 //! Reference: <https://pkg.go.dev/time#Layout>.
 
-use jiff::civil;
 use jiff::tz::{Offset, TimeZone};
 
 const SECOND: i128 = 1_000_000_000;
@@ -268,34 +267,33 @@ impl Fields {
             return None;
         }
         let seconds = days(year, month, day) * 86_400 + hour * 3600 + self.minute * 60 + self.second;
-        let local = || {
-            let date = civil::Date::new(year.try_into().ok()?, month as i8, day as i8).ok()?;
-            let time = civil::Time::new(
-                hour as i8,
-                self.minute as i8,
-                self.second as i8,
-                self.nanosecond as i32,
-            );
-            Some(date.to_datetime(time.ok()?))
-        };
         let offset_s = match (self.offset_s, self.zone_name.as_deref(), zone) {
             (Some(offset_s), _, _) => offset_s,
             (None, Some("UTC"), _) => 0,
-            (None, Some(name), zone) => zone
-                .and_then(|zone| {
-                    let time = zone.to_ambiguous_timestamp(local()?).compatible().ok()?;
-                    let info = zone.to_offset_info(time);
-                    (info.abbreviation() == name).then(|| i64::from(info.offset().seconds()))
-                })
-                .unwrap_or_else(|| gmt_hours(name) * 3600),
-            (None, None, Some(zone)) => {
-                let time = zone.to_ambiguous_timestamp(local()?).compatible().ok()?;
-                return i64::try_from(time.as_nanosecond()).ok();
+            (None, Some(name), zone) => {
+                zone.and_then(|zone| offset_of_name(zone, name, seconds)).unwrap_or(gmt_hours(name) * 3600)
             }
+            // As Go does: where a local time is there twice or not at all, this decides which one is meant.
+            (None, None, Some(zone)) => offset_at(zone, seconds - offset_at(zone, seconds)?)?,
             (None, None, None) => 0,
         };
         nanoseconds(seconds - offset_s, self.nanosecond)
     }
+}
+
+fn offset_at(zone: &TimeZone, seconds: i64) -> Option<i64> {
+    let time = jiff::Timestamp::from_second(seconds).ok()?;
+    Some(i64::from(zone.to_offset(time).seconds()))
+}
+
+/// The offset that the zone calls so, then or in the other half of the year.
+fn offset_of_name(zone: &TimeZone, name: &str, seconds: i64) -> Option<i64> {
+    const HALF_YEAR: i64 = 182 * 86_400;
+    [0, -HALF_YEAR, HALF_YEAR].into_iter().find_map(|distance| {
+        let time = jiff::Timestamp::from_second(seconds + distance).ok()?;
+        let info = zone.to_offset_info(time);
+        (info.abbreviation() == name).then(|| i64::from(info.offset().seconds()))
+    })
 }
 
 /// `GMT+3` says its offset; of other names Go knows none.
@@ -315,7 +313,6 @@ fn day_of_year(year: i64, year_day: i64) -> Option<(i64, i64)> {
     None
 }
 
-#[path = "go_layout/chunks.rs"]
 mod chunks;
 use chunks::{chunks, fields};
 

@@ -185,9 +185,8 @@ fn push_all(steps: &mut Vec<Step>, stages: Vec<Stage>) {
     for stage in stages {
         match stage {
             Stage::Docker => {
-                let long_way = docker_stages();
-                steps.push(Step::DockerAtOnce { jump: steps.len() + 1 + long_way.len() });
-                steps.extend(long_way.into_iter().map(Step::Do));
+                steps.push(Step::DockerAtOnce { jump: steps.len() + 1 + DOCKER_STAGES });
+                steps.extend(docker_stages().map(Step::Do));
             }
             Stage::Match(Match::Keep(selector, inner)) => {
                 let at = steps.len();
@@ -200,8 +199,12 @@ fn push_all(steps: &mut Vec<Step>, stages: Vec<Stage>) {
     }
 }
 
+/// How many stages `stage.docker` stands for, and which of them sets the time.
+const DOCKER_STAGES: usize = 4;
+const DOCKER_TIMESTAMP: usize = 3;
+
 /// What `stage.docker` stands for.
-fn docker_stages() -> Vec<Stage> {
+fn docker_stages() -> [Stage; DOCKER_STAGES] {
     let expressions = [("output", "log"), ("stream", "stream"), ("timestamp", "time")];
     let expressions = expressions.map(|(name, field)| (name.to_owned(), field.to_owned()));
     let json = Json::new(expressions.into(), None, false).expect("the expressions are constant");
@@ -211,7 +214,7 @@ fn docker_stages() -> Vec<Stage> {
         formats: vec![TimeFormat::rfc3339()],
         on_failure: OnFailure::Fudge,
     };
-    vec![
+    [
         Stage::Json(json),
         Stage::Labels(stream, LabelSource::Extracted),
         Stage::Timestamp(timestamp),
@@ -273,7 +276,7 @@ impl<'p> Run<'p> {
     fn new(pipeline: &'p Pipeline, batch: &LogBatch, end: usize) -> Self {
         let memory = pipeline.steps.iter().map(|step| match step {
             Step::Do(Stage::Multiline(_)) => Memory::Blocks(Blocks::default()),
-            Step::Do(Stage::Timestamp(_)) | Step::DockerAtOnce { .. } => Memory::Clocks(Clocks::default()),
+            Step::Do(Stage::Timestamp(_)) => Memory::Clocks(Clocks::default()),
             Step::Do(Stage::Cri(_)) => Memory::Cri(Blocks::default(), Clocks::default()),
             _ => Memory::Nothing,
         });
@@ -484,7 +487,12 @@ impl<'p> Run<'p> {
         line.labels = self.sets.with(&line.labels, "stream", &stream);
         line.timestamp_ns = time;
         line.text = parts.log.clone();
-        if self.pipeline.reads[at + 4] {
+        if let Memory::Clocks(clocks) = &mut self.memory[at + DOCKER_TIMESTAMP] {
+            for earlier in clocks.note(line) {
+                self.go(earlier, at + DOCKER_TIMESTAMP + 1);
+            }
+        }
+        if self.pipeline.reads[at + DOCKER_STAGES] {
             let all = [("output", parts.log), ("stream", parts.stream), ("timestamp", parts.time)];
             all.into_iter().for_each(|(name, value)| line.extracted.set(name, Value::Text(value)));
         }

@@ -68,16 +68,22 @@ impl<'p> Clocks<'p> {
             return (Vec::new(), None);
         };
         line.timestamp_ns = time;
+        (self.note(&line), Some(line))
+    }
+
+    /// The line has a time. Gives back the lines of its stream that have waited for the first.
+    pub(super) fn note(&mut self, line: &Line<'_>) -> Vec<Line<'p>> {
+        let (stream, time) = (line.labels.address(), line.timestamp_ns);
         let is_first = self.last.insert(stream, time).is_none();
         if !is_first || self.waiting.is_empty() {
-            return (Vec::new(), Some(line));
+            return Vec::new();
         }
         let mut earlier = self.waiting.remove(&stream).unwrap_or_default();
         self.order.retain(|other| *other != stream);
         for (index, line) in earlier.iter_mut().rev().enumerate() {
             line.timestamp_ns = time.saturating_sub(index as i64 + 1);
         }
-        (earlier, Some(line))
+        earlier
     }
 
     /// Lines whose stream never had a time: they keep their own.

@@ -1,4 +1,7 @@
 //! Components of the namespace `loki`.
 
+pub mod echo;
+pub mod process;
+pub mod relabel;
 pub mod source_file;
 pub mod write;
