@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use alloy_bin::testing::language::{check_evaluation, check_syntax};
+use alloy_bin::testing::stages::check_stages;
 
 fn replay(target: &str, check: fn(&str)) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target);
@@ -24,4 +25,9 @@ fn seeds_of_the_syntax_hold() {
 fn seeds_of_the_evaluation_hold() {
     replay("config_evaluate", check_evaluation);
     replay("config_syntax", check_evaluation);
+}
+
+#[test]
+fn seeds_of_the_stages_hold() {
+    replay("stages", check_stages);
 }

@@ -17,7 +17,7 @@ use super::protobuf::{
     bytes_field_len, delimited, integer_field_len, put_bytes, put_integer, put_message, put_varint, varint,
     varint_len,
 };
-use crate::telemetry::{Labels, LogBatch, LogEntry, LogStream};
+use crate::telemetry::{Labels, LogBatch, LogEntry, LogStream, TENANT_LABEL};
 
 const REQUEST_STREAMS: u8 = delimited(1);
 const STREAM_LABELS: u8 = delimited(1);
@@ -78,7 +78,7 @@ impl LokiPushEncoder {
             out.push(b'=');
             put_quoted(out, value);
         };
-        for (name, value) in labels.iter() {
+        for (name, value) in labels.iter().filter(|(name, _)| *name != TENANT_LABEL) {
             while let Some((name, value)) = external.next_if(|(other, _)| other.as_str() < name) {
                 put(out, name, value);
             }
@@ -203,9 +203,7 @@ mod tests {
     fn stream(labels: &[(&str, &str)], lines: &[(i64, &str)]) -> LogStream {
         let entries = lines
             .iter()
-            .map(|(timestamp_ns, line)| {
-                LogEntry::new(*timestamp_ns, Bytes::copy_from_slice(line.as_bytes()))
-            })
+            .map(|(timestamp_ns, line)| LogEntry::new(*timestamp_ns, Bytes::copy_from_slice(line.as_bytes())))
             .collect();
         LogStream { labels: Labels::new(labels.iter().copied()), entries }
     }
@@ -226,6 +224,7 @@ mod tests {
         check(&[("b", "2")], &[("a", "1"), ("c", "3")], r#"{a="1", b="2", c="3"}"#);
         check(&[("a", "x"), ("z", "y")], &[("a", "1")], r#"{a="1", z="y"}"#);
         check(&[("z", "y")], &[], r#"{z="y"}"#);
+        check(&[], &[("__tenant_id__", "t"), ("a", "b")], r#"{a="b"}"#);
         check(&[], &[("p", "C:\\x\n\"q\"\t")], r#"{p="C:\\x\n\"q\"\t"}"#);
         check(&[], &[("p", "\x01\x7f\u{85}\u{fffd}é😀")], r#"{p="\x01\x7f\u0085\ufffdé😀"}"#);
     }

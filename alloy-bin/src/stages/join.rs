@@ -40,6 +40,7 @@ pub(super) struct Block<'p> {
     head: Line<'p>,
     /// The first entry of what is in `parts`.
     from: usize,
+    to: usize,
     parts: Vec<Bytes>,
 }
 
@@ -71,8 +72,8 @@ impl<'p> Blocks<'p> {
             // Nothing has begun that it could belong to.
             (None, false) => return [Some(line), None],
             (None, true) => {
-                let from = line.from;
-                self.0.push((stream, Block { head: line, from, parts: Vec::new() }));
+                let (from, to) = (line.from, line.to);
+                self.0.push((stream, Block { head: line, from, to, parts: Vec::new() }));
                 (self.0.len() - 1, None)
             }
             (Some(index), is_first) => {
@@ -81,6 +82,7 @@ impl<'p> Blocks<'p> {
                 if block.parts.is_empty() {
                     block.from = line.from;
                 }
+                block.to = line.to;
                 if is_first {
                     block.head = line;
                 }
@@ -114,6 +116,7 @@ impl<'p> Blocks<'p> {
         match index {
             Some(index) => {
                 let block = &mut self.0[index].1;
+                block.to = line.to;
                 let length: usize = block.parts.iter().map(Bytes::len).sum();
                 if stage.max_bytes.is_none_or(|max| length < max) {
                     block.parts.push(line.text.clone());
@@ -127,7 +130,7 @@ impl<'p> Blocks<'p> {
 
     fn begin(&mut self, stage: &Cri, stream: usize, line: Line<'p>) {
         let part = cri::cut(line.text.clone(), stage.max_bytes);
-        self.0.push((stream, Block { from: line.from, parts: vec![part], head: line }));
+        self.0.push((stream, Block { from: line.from, to: line.to, parts: vec![part], head: line }));
     }
 }
 
@@ -140,7 +143,7 @@ impl<'p> Block<'p> {
             return None;
         }
         let text = join(&std::mem::take(&mut self.parts), separator);
-        Some(Line { text, from: self.from, ..self.head.clone() })
+        Some(Line { text, from: self.from, to: self.to, ..self.head.clone() })
     }
 }
 

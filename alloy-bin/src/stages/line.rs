@@ -17,6 +17,8 @@ pub(super) struct Line<'p> {
     pub(super) extracted: Extracted<'p>,
     /// The first of the batch's entries that it is made of, counted over all streams.
     pub(super) from: usize,
+    /// And the last.
+    pub(super) to: usize,
 }
 
 /// What stages have found, by name. The labels that the line came with count as found, too.

@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `pipeline.rs` | stages in their order, and a batch's way through them |
+//! | `pipeline.rs`, `run.rs` | stages in their order, and a batch's way through them |
 //! | `line.rs` | a line on its way: text, time, labels, and what stages have extracted |
 //! | `label_sets.rs` | label sets made once for all lines of a batch that have them |
 //! | `cri.rs`, `docker.rs` | the formats of container runtimes, without a copy of the text |
@@ -34,6 +34,7 @@ mod logfmt;
 mod pipeline;
 mod regex;
 mod replace;
+mod run;
 mod selector;
 mod template;
 mod timestamp;

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::labels::is_label_name;
 use super::label_sets::LabelSets;
+use super::labels::is_label_name;
 use super::line::{Line, Value, input, text};
 use crate::relabel::go_regex;
 

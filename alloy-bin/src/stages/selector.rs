@@ -121,11 +121,8 @@ impl Parser<'_> {
             return Err("one of =, !=, =~, !~ is expected".to_owned());
         };
         let value = self.string()?;
-        let wanted = if is_regex {
-            Wanted::Regex(go_regex(&format!("^(?s:{value})$"))?)
-        } else {
-            Wanted::Text(value)
-        };
+        let wanted =
+            if is_regex { Wanted::Regex(go_regex(&format!("^(?s:{value})$"))?) } else { Wanted::Text(value) };
         Ok(Matcher { name, wanted, negated })
     }
 

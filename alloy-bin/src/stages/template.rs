@@ -178,7 +178,9 @@ fn argument(word: &str) -> Result<Argument, String> {
         return Ok(Argument::Text(text));
     }
     word.parse().map(Argument::Number).map_err(|_| {
-        format!("{word:?} is not supported in a template; there are .Value, .name, texts, numbers and functions")
+        format!(
+            "{word:?} is not supported in a template; there are .Value, .name, texts, numbers and functions"
+        )
     })
 }
 

@@ -10,7 +10,11 @@ use crate::telemetry::{Labels, LogBatch, LogEntry, LogStream};
 fn batch(lines: &[&str]) -> LogBatch {
     let entry = |(line, at): (&&str, i64)| LogEntry::new(at, line.to_string());
     let entries = lines.iter().zip(1000..).map(entry).collect();
-    LogBatch { streams: vec![LogStream { labels: Labels::new([("job", "j")]), entries }], lane: 1, taken_ns: 2000 }
+    LogBatch {
+        streams: vec![LogStream { labels: Labels::new([("job", "j")]), entries }],
+        lane: 1,
+        taken_ns: 2000,
+    }
 }
 
 /// Labels, time and text of each line.

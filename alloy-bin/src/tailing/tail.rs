@@ -156,12 +156,7 @@ impl Tail {
     ///
     /// # Errors
     /// What the system says of the file. What was delivered is not affected; the next step tries again.
-    pub fn step(
-        &mut self,
-        now: Instant,
-        now_ns: i64,
-        ask: Option<Ask<'_>>,
-    ) -> io::Result<Step> {
+    pub fn step(&mut self, now: Instant, now_ns: i64, ask: Option<Ask<'_>>) -> io::Result<Step> {
         let step = self.try_step(now, now_ns, ask);
         if step.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StaleNetworkFileHandle) {
             // The server has forgotten the open file; by its path or a rotated name it can be found again.

@@ -25,6 +25,9 @@ pub struct LogStream {
     pub entries: Vec<LogEntry>,
 }
 
+/// The label that says whose a stream is: it is not sent, but makes a header of the request.
+pub const TENANT_LABEL: &str = "__tenant_id__";
+
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogEntry {

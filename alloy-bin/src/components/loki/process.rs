@@ -130,7 +130,7 @@ impl Consumer<LogBatch> for Receiver {
         let next = now.next.unfinished(&outcome.batch).and_then(|next| {
             // What comes out may be in another order than what came in.
             let from = outcome.from.get(next.from..)?.iter().min()?;
-            Some(Unfinished { from: *from, ..next })
+            Some(Unfinished { from: outcome.whole(*from), ..next })
         });
         Unfinished::both(own, next)
     }

@@ -147,11 +147,7 @@ impl Component for Relabel {
             "Total number of log entries processed.",
             &figures.processed,
         );
-        counter(
-            "loki_relabel_entries_written",
-            "Total number of log entries forwarded.",
-            &figures.written,
-        );
+        counter("loki_relabel_entries_written", "Total number of log entries forwarded.", &figures.written);
         counter("loki_relabel_cache_hits", "Total number of cache hits.", &figures.hits);
         counter("loki_relabel_cache_misses", "Total number of cache misses.", &figures.misses);
         let size = self.receiver.now().known.lock().unwrap_or_else(PoisonError::into_inner).len();

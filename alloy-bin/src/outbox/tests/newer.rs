@@ -32,7 +32,7 @@ fn newer_record(name: &str, number: i64) -> Piece {
     let mut plain = Vec::new();
     let encoder = RemoteWrite2Encoder::new(&Labels::new::<&str, &str>([]), Sends::default());
     assert_eq!(encoder.encode(batch.iter(), &[], &mut plain), 2);
-    Piece { lane: 7, items: 2, newest_ms: number, body: Bytes::from(compress(&plain)) }
+    Piece { lane: 7, items: 2, newest_ms: number, tenant: None, body: Bytes::from(compress(&plain)) }
 }
 
 async fn accept_newer(outbox: &Outbox, numbers: std::ops::Range<i64>) {

@@ -111,9 +111,7 @@ fn read<'t>(chunk: &Chunk, next: Option<&Chunk>, text: &'t str, fields: &mut Fie
         Chunk::Month => named(text, &MONTHS, 3, |month| fields.month = Some(month as i64 + 1)),
         Chunk::LongWeekday => named(text, &WEEKDAYS, usize::MAX, |_| ()),
         Chunk::Weekday => named(text, &WEEKDAYS, 3, |_| ()),
-        Chunk::NumMonth { padded } => {
-            number(text, *padded, 1..=12, |month| fields.month = Some(month))
-        }
+        Chunk::NumMonth { padded } => number(text, *padded, 1..=12, |month| fields.month = Some(month)),
         Chunk::Day { padded } => number(text, *padded, 0..=99, |day| fields.day = Some(day)),
         Chunk::UnderDay => {
             let text = text.strip_prefix(' ').unwrap_or(text);

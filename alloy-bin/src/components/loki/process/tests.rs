@@ -27,7 +27,10 @@ fn what_is_wrong_with_a_stage_is_said() {
         ("stage.limit {\nrate = 0\nburst = 1\n}", "rate and burst must be above zero"),
         ("stage.tenant { }", "exactly one of label, source and value must be set"),
         ("stage.timestamp {\nsource = \"t\"\nformat = \"RFC3339\"\nlocation = \"No/Where\"\n}", ""),
-        ("stage.timestamp {\nsource = \"t\"\nformat = \"2006\"\nlocation = \"No/Where\"\n}", "unknown location"),
+        (
+            "stage.timestamp {\nsource = \"t\"\nformat = \"2006\"\nlocation = \"No/Where\"\n}",
+            "unknown location",
+        ),
         ("stage.cri {\nmax_partial_line_size_truncate = true\n}", "needs a max_partial_line_size"),
         ("stage.replace {\nexpression = \"(a)\"\nreplace = \"{{ if .Value }}\"\n}", "is no function here"),
     ] {
@@ -51,7 +54,10 @@ impl Consumer<LogBatch> for Choosy {
             return Err(ConsumeError::Full { by: "choosy".to_owned(), reason: "refusals".to_owned() });
         }
         let lines = batch.streams.iter().flat_map(|stream| &stream.entries);
-        self.taken.lock().unwrap().extend(lines.map(|entry| String::from_utf8_lossy(&entry.line).into_owned()));
+        self.taken
+            .lock()
+            .unwrap()
+            .extend(lines.map(|entry| String::from_utf8_lossy(&entry.line).into_owned()));
         Ok(())
     }
 }
@@ -86,10 +92,10 @@ async fn a_refused_batch_counts_only_when_it_is_taken_and_the_limit_is_free_agai
     receiver.consume(&batch).await.unwrap();
     assert_eq!(*next.taken.lock().unwrap(), ["1", "2"]);
     let dropped = receiver.dropped.lock().unwrap().clone();
-    assert_eq!(dropped.into_iter().collect::<Vec<_>>(), [
-        ("drop_stage".to_owned(), 1),
-        ("ratelimit_drop_stage".to_owned(), 1)
-    ]);
+    assert_eq!(
+        dropped.into_iter().collect::<Vec<_>>(),
+        [("drop_stage".to_owned(), 1), ("ratelimit_drop_stage".to_owned(), 1)]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -138,17 +144,23 @@ struct Line {
 fn stages_make_of_lines_what_promtail_makes_of_them() {
     use crate::telemetry::{Labels, LogEntry, LogStream};
     const BASE: i64 = 1_700_000_000_000_000_000;
-    let cases: Vec<Case> = serde_json::from_str(include_str!("../../../../tests/fixtures/stages/cases.json")).unwrap();
+    let cases: Vec<Case> =
+        serde_json::from_str(include_str!("../../../../tests/fixtures/stages/cases.json")).unwrap();
     let mut expected: BTreeMap<String, Vec<Line>> =
         serde_json::from_str(include_str!("../../../../tests/fixtures/stages/expected.json")).unwrap();
     let mut wrong = String::new();
     for case in cases {
-        let pipeline = arguments(&case.alloy).unwrap_or_else(|error| panic!("{}: {error}", case.name)).pipeline;
-        let entries = case.lines.iter().zip(BASE..).map(|(line, at)| LogEntry::new(at, line.clone())).collect();
+        let pipeline =
+            arguments(&case.alloy).unwrap_or_else(|error| panic!("{}: {error}", case.name)).pipeline;
+        let entries =
+            case.lines.iter().zip(BASE..).map(|(line, at)| LogEntry::new(at, line.clone())).collect();
         let streams = vec![LogStream { labels: Labels::new(&case.labels), entries }];
         let made = pipeline.process(&LogBatch { streams, lane: 0, taken_ns: BASE }).batch;
-        let owned = |labels: &Labels| labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let lines = made.streams.iter().flat_map(|stream| stream.entries.iter().map(move |entry| (stream, entry)));
+        let owned = |labels: &Labels| {
+            labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+        };
+        let lines =
+            made.streams.iter().flat_map(|stream| stream.entries.iter().map(move |entry| (stream, entry)));
         let mut lines: Vec<Line> = lines
             .map(|(stream, entry)| Line {
                 labels: owned(&stream.labels),
