@@ -292,7 +292,7 @@ impl Fields {
             (Some(offset_s), _, _) => offset_s,
             (None, Some("UTC"), _) => 0,
             (None, Some(name), zone) => {
-                zone.and_then(|zone| offset_of_name(zone, name, seconds)).unwrap_or(gmt_hours(name) * 3600)
+                zone.and_then(|zone| offset_of_name(zone, name, seconds)).unwrap_or(0)
             }
             // As Go does: where a local time is there twice or not at all, this decides which one is meant.
             (None, None, Some(zone)) => offset_at(zone, seconds - offset_at(zone, seconds)?)?,
@@ -307,7 +307,7 @@ fn offset_at(zone: &TimeZone, seconds: i64) -> Option<i64> {
     Some(i64::from(zone.to_offset(time).seconds()))
 }
 
-/// The offset that the zone calls so, then or in the other half of the year.
+/// The offset that the zone calls so, then or in the other half of the year. Names of other zones count as UTC, `GMT+3` too.
 fn offset_of_name(zone: &TimeZone, name: &str, seconds: i64) -> Option<i64> {
     const HALF_YEAR: i64 = 182 * 86_400;
     [0, -HALF_YEAR, HALF_YEAR].into_iter().find_map(|distance| {
@@ -315,11 +315,6 @@ fn offset_of_name(zone: &TimeZone, name: &str, seconds: i64) -> Option<i64> {
         let info = zone.to_offset_info(time);
         (info.abbreviation() == name).then(|| i64::from(info.offset().seconds()))
     })
-}
-
-/// `GMT+3` says its offset; of other names Go knows none.
-fn gmt_hours(name: &str) -> i64 {
-    name.strip_prefix("GMT").and_then(|hours| hours.parse().ok()).unwrap_or(0)
 }
 
 fn day_of_year(year: i64, year_day: i64) -> Option<(i64, i64)> {
@@ -361,7 +356,7 @@ mod tests {
         check("RFC3339", None, "2023-02-28t12:00:01Z", None);
         check("ANSIC", None, "Mon Jan  2 15:04:05 2006", Some("2006-01-02T15:04:05Z"));
         check("RFC1123Z", None, "Tue, 03 Jan 2006 15:04:05 -0700", Some("2006-01-03T22:04:05Z"));
-        check("RFC822", None, "02 Jan 70 15:04 GMT+3", Some("1970-01-02T12:04:00Z"));
+        check("RFC822", None, "02 Jan 70 15:04 GMT+3", Some("1970-01-02T15:04:00Z"));
         check("Unix", None, "1700000000.25", Some("2023-11-14T22:13:20.25Z"));
         check("Unix", None, "x", None);
         check("UnixMs", None, "1700000000001", Some("2023-11-14T22:13:20.001Z"));

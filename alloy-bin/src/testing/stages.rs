@@ -86,7 +86,9 @@ pub fn check_stages(text: &str) {
     // Whatever a layout, an expression or a selector is, it is taken or refused.
     let first = text.lines().next().unwrap_or_default();
     if let Ok(format) = TimeFormat::new(first, None) {
-        text.lines().for_each(|line| drop(format.parse(line, 0)));
+        text.lines().for_each(|line| {
+            let _ = format.parse(line, 0);
+        });
     }
     let _ = Selector::new(text);
     let _ = Replace::new("(a)", text, None);
