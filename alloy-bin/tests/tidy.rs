@@ -34,7 +34,6 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "ownership",
             "relabel",
             "scraping",
-            "server",
             "stages",
             "tailing",
             "telemetry",
@@ -72,11 +71,7 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
 const NEVER_IN: &[(&str, &[&str], &str)] = &[
     ("alloy-bin/src/syntax/", &["tokio", "std::fs", "std::net"], "syntax is text in, tree out"),
     ("alloy-bin/src/formats/", &["tokio", "std::fs", "std::net"], "formats are bytes in, bytes out"),
-    (
-        "alloy-bin/src/stages/",
-        &["tokio", "std::fs", "std::net", "SystemTime"],
-        "stages are a function of the batch",
-    ),
+    ("alloy-bin/src/stages/", &["tokio", "std::fs", "SystemTime"], "stages are functions of a batch"),
     ("alloy-bin/src/telemetry/", &["tokio", "std::fs", "std::net"], "telemetry is the model in memory"),
     ("alloy-bin/src/config/", &["tokio"], "config is tree in, values out"),
     (
