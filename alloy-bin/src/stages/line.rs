@@ -107,7 +107,7 @@ impl<'a> Found<'a> {
 }
 
 /// What a stage that reads text reads: something extracted, or the line itself.
-pub(super) fn input<'a>(line: &'a Line<'_>, source: Option<&str>) -> Option<Bytes> {
+pub(super) fn input(line: &Line<'_>, source: Option<&str>) -> Option<Bytes> {
     match source {
         None => Some(line.text.clone()),
         Some(name) => line.extracted.get(name)?.bytes(),

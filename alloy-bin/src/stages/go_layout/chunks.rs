@@ -73,15 +73,12 @@ fn piece(rest: &str) -> Option<(usize, Chunk)> {
     if rest.starts_with("_2006") {
         return None;
     }
-    let goes_on = |name: &str| rest[name.len()..].starts_with(|next: char| next.is_ascii_lowercase());
     PIECES.iter().find_map(|(name, chunk)| {
-        let is_word = matches!(chunk, Chunk::Month | Chunk::Weekday) && goes_on_checked(rest, name, goes_on);
-        (rest.starts_with(name) && !is_word).then(|| (name.len(), chunk.clone()))
+        let behind = rest.strip_prefix(name)?;
+        let is_word = matches!(chunk, Chunk::Month | Chunk::Weekday);
+        let goes_on = is_word && behind.starts_with(|next: char| next.is_ascii_lowercase());
+        (!goes_on).then(|| (name.len(), chunk.clone()))
     })
-}
-
-fn goes_on_checked(rest: &str, name: &str, goes_on: impl Fn(&str) -> bool) -> bool {
-    rest.starts_with(name) && goes_on(name)
 }
 
 /// What the text says, if it is written as the layout has it.
@@ -173,12 +170,12 @@ fn fixed(text: &str, count: usize) -> Option<(i64, &str)> {
 }
 
 /// One or two digits; two if it is padded.
-fn number<'t>(
-    text: &'t str,
+fn number(
+    text: &str,
     padded: bool,
     range: std::ops::RangeInclusive<i64>,
     set: impl FnOnce(i64),
-) -> Option<&'t str> {
+) -> Option<&str> {
     let found = fixed(text, 2).or_else(|| if padded { None } else { fixed(text, 1) });
     let (value, rest) = found.filter(|(value, _)| range.contains(value))?;
     set(value);
