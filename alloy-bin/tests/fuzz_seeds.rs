@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use alloy_bin::testing::language::{check_evaluation, check_syntax};
+use alloy_bin::testing::stages::check_stages;
 
 #[path = "../../fuzz/checks/follower.rs"]
 mod follower;
@@ -61,4 +62,9 @@ fn random_files_are_followed_line_by_line() {
             .collect();
         follower::check(&bytes);
     }
+}
+
+#[test]
+fn seeds_of_the_stages_hold() {
+    replay("stages", check_stages);
 }

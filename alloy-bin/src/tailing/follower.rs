@@ -143,6 +143,17 @@ impl Follower {
     /// Takes what was read from the position on and gives the lines in it; `None`: no complete line yet. The position
     /// moves only with [`Follower::handle_accepted`]; until then the same lines come again.
     pub fn handle_read(&mut self, bytes: &Bytes, ending: Ending, now_ns: i64) -> Option<Chunk> {
+        self.handle_read_of(bytes, ending, now_ns, usize::MAX)
+    }
+
+    /// As [`Follower::handle_read`], with at most so many lines: the rest is read again.
+    pub fn handle_read_of(
+        &mut self,
+        bytes: &Bytes,
+        ending: Ending,
+        now_ns: i64,
+        lines_max: usize,
+    ) -> Option<Chunk> {
         let from = self.position.offset;
         let repeated = self.position.intent.filter(|intent| intent.to == from + bytes.len() as u64);
         // The range of a repeated batch ended where its last line did, with a line end or without.
@@ -151,7 +162,9 @@ impl Follower {
         let mut lines = Vec::new();
         let mut cut = 0;
         let mut at = 0;
-        while let Some(found) = self.text.next_line(&bytes[at..], self.limits.line_bytes_max, ending) {
+        while lines.len() < lines_max
+            && let Some(found) = self.text.next_line(&bytes[at..], self.limits.line_bytes_max, ending)
+        {
             let begin = if from == 0 && at == 0 { self.text.mark_bytes(bytes) } else { at };
             let end = at + found.text;
             let line = bytes.slice(begin.min(end)..end);
@@ -168,6 +181,27 @@ impl Follower {
         let to = from + at as u64;
         self.position.intent = Some(Intent { to, base_ns });
         Some(Chunk { from, to, base_ns, lines, cut })
+    }
+
+    /// Whether the range that was read can grow with the file: the block has room for more.
+    pub fn has_room_behind(&self, bytes: &Bytes) -> bool {
+        bytes.len() < self.limits.block_bytes
+    }
+
+    /// Whether this was offered before the agent or the file's owner changed, and has to be offered again as it was.
+    pub fn is_repeated(&self) -> bool {
+        self.position.intent.is_some()
+    }
+
+    /// None of the lines is to be taken now: they are read again when the file has grown.
+    pub fn handle_put_off(&mut self, bytes: &Bytes) {
+        self.position.intent = None;
+        self.tried = self.position.offset + bytes.len() as u64;
+    }
+
+    /// What was put off is read again although the file has not grown.
+    pub fn handle_waited(&mut self) {
+        self.tried = self.position.offset;
     }
 
     /// The chunk is in custody. `head` are the file's first bytes, as many as a fingerprint covers if there are so many.

@@ -65,5 +65,5 @@ pub use paths::{Pattern, PatternError};
 pub use pool::{Event, Pool, PoolOptions, Source};
 pub use position::{Intent, Position};
 pub use recovery::Recovery;
-pub use tail::{Begin, Reading, Step, Tail};
+pub use tail::{Ask, Begin, Reading, Step, Tail};
 pub use text::Encoding;

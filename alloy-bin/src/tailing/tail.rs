@@ -17,6 +17,7 @@ use super::ledger::{Claim, Claims};
 use super::packed::Format;
 use super::text::Encoding;
 use super::{FileMetrics, Fingerprint, Metrics, Position};
+use crate::graph::Unfinished;
 
 /// Programs go on writing to a rotated file until they are told to open the new one: it counts as finished when it
 /// has been quiet for so long and the new one has its first bytes.
@@ -71,6 +72,7 @@ pub struct Tail {
     /// How the file looked when all of it was read.
     read_up: Option<Seen>,
     quiet_since: Instant,
+    put_off: Option<PutOff>,
     claims: Claims,
     metrics: Arc<Metrics>,
     file_metrics: Arc<FileMetrics>,
@@ -86,6 +88,18 @@ struct Open {
     compared: Option<Seen>,
 }
 
+/// Lines that may go on in what follows, left for later.
+#[derive(Debug, Clone, Copy)]
+struct PutOff {
+    /// Where the first of them begins.
+    from: u64,
+    /// How long they wait.
+    until: Instant,
+}
+
+/// What receivers would rather have later.
+pub type Ask<'a> = &'a dyn Fn(&Chunk) -> Option<Unfinished>;
+
 impl Tail {
     /// A tail of that path. Opens nothing yet.
     pub(super) fn new(
@@ -97,8 +111,19 @@ impl Tail {
         metrics: Arc<Metrics>,
     ) -> Self {
         let file_metrics = metrics.open(&path.to_string_lossy());
-        let (open, waiting, read_up) = (None, VecDeque::new(), None);
-        Tail { path, reading, begin, open, waiting, read_up, quiet_since: now, claims, metrics, file_metrics }
+        Tail {
+            path,
+            reading,
+            begin,
+            open: None,
+            waiting: VecDeque::new(),
+            read_up: None,
+            quiet_since: now,
+            put_off: None,
+            claims,
+            metrics,
+            file_metrics,
+        }
     }
 
     /// The path.
@@ -121,12 +146,13 @@ impl Tail {
 
     /// Whether what was just seen at the path needs no step: it is the file that was read up, and has nothing new.
     pub(super) fn is_caught_up(&self, seen: &Seen) -> bool {
-        self.waiting.is_empty() && self.read_up.as_ref() == Some(seen)
+        self.put_off.is_none() && self.waiting.is_empty() && self.read_up.as_ref() == Some(seen)
     }
 
     /// Closes a file that has been quiet for so long; its position stays.
     pub(super) fn close_if_quiet(&mut self, now: Instant, after: Duration) {
-        if now.duration_since(self.quiet_since) >= after && self.waiting.is_empty() {
+        let is_waiting = self.put_off.is_some() || !self.waiting.is_empty();
+        if now.duration_since(self.quiet_since) >= after && !is_waiting {
             self.close();
         }
     }
@@ -141,12 +167,13 @@ impl Tail {
         }
     }
 
-    /// Reads the next block that holds a line. Until a batch is accepted, the same lines come again.
+    /// Reads the next block that holds a line. Until a batch is accepted, the same lines come again. Of lines that may go on
+    /// in what follows, `ask` says how many are left for later; without it none is.
     ///
     /// # Errors
     /// What the system says of the file. What was delivered is not affected; the next step tries again.
-    pub fn step(&mut self, now: Instant, now_ns: i64) -> io::Result<Step> {
-        let step = self.try_step(now, now_ns);
+    pub fn step(&mut self, now: Instant, now_ns: i64, ask: Option<Ask<'_>>) -> io::Result<Step> {
+        let step = self.try_step(now, now_ns, ask);
         if step.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StaleNetworkFileHandle) {
             // The server has forgotten the open file; by its path or a rotated name it can be found again.
             self.close();
@@ -154,7 +181,7 @@ impl Tail {
         step
     }
 
-    fn try_step(&mut self, now: Instant, now_ns: i64) -> io::Result<Step> {
+    fn try_step(&mut self, now: Instant, now_ns: i64, ask: Option<Ask<'_>>) -> io::Result<Step> {
         self.read_up = None;
         loop {
             if self.open.is_none() {
@@ -164,7 +191,8 @@ impl Tail {
             if self.open.is_none() {
                 return Ok(Step::Idle);
             }
-            if let Some(chunk) = self.read(Ending::Open, now_ns)? {
+            self.look_at_put_off(now, ask.is_some());
+            if let Some(chunk) = self.read(Ending::Open, now_ns, ask.map(|ask| (now, ask)))? {
                 self.quiet_since = now;
                 return Ok(Step::Batch(chunk));
             }
@@ -181,7 +209,7 @@ impl Tail {
                 return Ok(self.idle());
             }
             if !open.content.is_torn()
-                && let Some(chunk) = self.read(Ending::Final, now_ns)?
+                && let Some(chunk) = self.read(Ending::Final, now_ns, None)?
             {
                 return Ok(Step::Batch(chunk));
             }
@@ -219,7 +247,7 @@ impl Tail {
         if self.open.is_none() || disk::look(&self.path).is_ok() {
             return Ok(Step::Idle);
         }
-        Ok(self.read(Ending::Final, now_ns)?.map_or(Step::Idle, Step::Batch))
+        Ok(self.read(Ending::Final, now_ns, None)?.map_or(Step::Idle, Step::Batch))
     }
 
     /// The chunk is in custody.
@@ -231,7 +259,12 @@ impl Tail {
         self.file_metrics.read_lines.fetch_add(chunk.lines.len() as u64, Relaxed);
     }
 
-    fn read(&mut self, ending: Ending, now_ns: i64) -> io::Result<Option<Chunk>> {
+    fn read(
+        &mut self,
+        ending: Ending,
+        now_ns: i64,
+        ask: Option<(Instant, Ask<'_>)>,
+    ) -> io::Result<Option<Chunk>> {
         let Some(seen) = self.compare()? else { return Ok(None) };
         let Some(open) = self.open.as_mut() else { return Ok(None) };
         loop {
@@ -242,15 +275,33 @@ impl Tail {
             let Some(range) = range else { return Ok(None) };
             let bytes = open.content.read(range)?;
             let is_empty = bytes.is_empty();
+            let is_repeated = open.follower.is_repeated();
             let chunk = open.follower.handle_read(&bytes, ending, now_ns);
-            if chunk.is_some() || is_empty {
-                return Ok(chunk);
+            if chunk.is_none() && !is_empty {
+                // The end of a compressed file is known once it was seen. One that ends before the position is torn.
+                let size = open.content.size(&seen);
+                if size >= open.follower.position().offset {
+                    open.follower.handle_size(size);
+                }
+                continue;
             }
-            // The end of a compressed file is known once it was seen. One that ends before the position is torn.
-            let size = open.content.size(&seen);
-            if size >= open.follower.position().offset {
-                open.follower.handle_size(size);
-            }
+            let Some(chunk) = chunk else { return Ok(None) };
+            let can_wait = !is_repeated && open.follower.has_room_behind(&bytes);
+            let unfinished = ask.filter(|_| can_wait).and_then(|(now, ask)| Some((now, ask(&chunk)?)));
+            let Some((now, unfinished)) = unfinished else {
+                self.put_off = None;
+                return Ok(Some(chunk));
+            };
+            return Ok(shorten(&mut open.follower, &mut self.put_off, chunk, &bytes, now, unfinished));
+        }
+    }
+
+    /// Lines that have waited long enough are read again, and taken as they are.
+    fn look_at_put_off(&mut self, now: Instant, may_wait: bool) {
+        if let (Some(put_off), Some(open)) = (self.put_off, &mut self.open)
+            && (now >= put_off.until || !may_wait)
+        {
+            open.follower.handle_waited();
         }
     }
 
@@ -327,6 +378,7 @@ impl Tail {
     }
 
     fn open_next(&mut self) -> io::Result<()> {
+        self.put_off = None;
         if self.waiting.is_empty() {
             match self.begin {
                 Begin::At(position) => {
@@ -403,6 +455,33 @@ impl Tail {
 /// Whether nothing is known of the file.
 fn is_blank(position: &Position) -> bool {
     position.offset == 0 && position.fingerprint.bytes == 0
+}
+
+/// Leaves out the lines that are better taken with what follows, unless they have waited long enough for it.
+fn shorten(
+    follower: &mut Follower,
+    put_off: &mut Option<PutOff>,
+    chunk: Chunk,
+    bytes: &Bytes,
+    now: Instant,
+    unfinished: Unfinished,
+) -> Option<Chunk> {
+    let count = unfinished.from;
+    let (ending, now_ns) = (Ending::Open, chunk.base_ns);
+    let shorter = (count > 0).then(|| follower.handle_read_of(bytes, ending, now_ns, count)).flatten();
+    let from = shorter.as_ref().map_or(chunk.from, |shorter| shorter.to);
+    match put_off {
+        Some(waiting) if waiting.from == from && now >= waiting.until => {
+            *put_off = None;
+            return follower.handle_read_of(bytes, ending, now_ns, usize::MAX);
+        }
+        Some(waiting) if waiting.from == from => {}
+        _ => *put_off = Some(PutOff { from, until: now + unfinished.wait }),
+    }
+    if shorter.is_none() {
+        follower.handle_put_off(bytes);
+    }
+    shorter
 }
 
 impl Drop for Tail {

@@ -34,6 +34,11 @@ impl Labels {
         LabelsRef(&self.0)
     }
 
+    /// Where the set is: the same for clones, and for no other set that lives.
+    pub fn address(&self) -> usize {
+        self.0.as_ptr() as usize
+    }
+
     /// The pairs, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.as_ref().iter()

@@ -10,6 +10,7 @@
 //! | `messages.rs` | the protobuf messages that endpoints decode |
 //! | `client_model.rs` | the protobuf messages that targets expose |
 //! | `language.rs` | what must hold for every text that claims to be a configuration |
+//! | `stages.rs` | what must hold for every text that goes through stages |
 //! | `server.rs` | the HTTP server below both: goes down and comes back on the same port |
 //!
 //! Everything listens on loopback only. Invariant: no other folder of this crate uses this one, except in tests.
@@ -22,6 +23,7 @@ pub mod process;
 mod receiver;
 mod recorded;
 mod server;
+pub mod stages;
 mod targets;
 
 pub use receiver::{Answer, Newer, Receiver};

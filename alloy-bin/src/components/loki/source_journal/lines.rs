@@ -28,7 +28,7 @@ pub(super) fn batch(shape: &Shape, id: &str, entries: &[Entry]) -> LogBatch {
     for entry in entries {
         let (Some(timestamp_ns), Some(line)) = (entry.timestamp_ns(), line(shape, entry)) else { continue };
         if let Some(labels) = labels(shape, id, entry) {
-            streams.entry(labels).or_default().push(LogEntry { timestamp_ns, line });
+            streams.entry(labels).or_default().push(LogEntry::new(timestamp_ns, line));
         }
     }
     let stream = |(labels, entries): (Vec<(String, String)>, _)| {
@@ -36,7 +36,9 @@ pub(super) fn batch(shape: &Shape, id: &str, entries: &[Entry]) -> LogBatch {
         LogStream { labels, entries }
     };
     let lane = twox_hash::XxHash64::oneshot(0, id.as_bytes());
-    LogBatch { streams: streams.into_iter().map(stream).collect(), lane }
+    // Not the clock: what is read again after a crash has to come out the same.
+    let taken_ns = entries.iter().rev().find_map(Entry::timestamp_ns).unwrap_or_default();
+    LogBatch { streams: streams.into_iter().map(stream).collect(), lane, taken_ns }
 }
 
 fn line(shape: &Shape, entry: &Entry) -> Option<Bytes> {
