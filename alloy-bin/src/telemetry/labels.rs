@@ -83,6 +83,12 @@ impl<'a> LabelsRef<'a> {
         std::iter::from_fn(move || take_pair(&mut rest).map(|(name, value)| (text(name), text(value))))
     }
 
+    /// The same as bytes: encoders that only copy them need not look at each character again.
+    pub fn iter_bytes(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || take_pair(&mut rest))
+    }
+
     /// The value of that name.
     pub fn get(self, name: &str) -> Option<&'a str> {
         self.iter().find(|(other, _)| *other == name).map(|(_, value)| value)
