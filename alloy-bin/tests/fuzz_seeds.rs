@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use alloy_bin::testing::exposition::{check_protobuf, check_text};
 use alloy_bin::testing::language::{check_evaluation, check_syntax};
 use alloy_bin::testing::stages::check_stages;
 
@@ -9,11 +10,16 @@ use alloy_bin::testing::stages::check_stages;
 mod follower;
 
 fn replay(target: &str, check: fn(&str)) {
+    let text = |seed: Vec<u8>| String::from_utf8(seed).expect("seeds of the language are text");
+    replay_bytes(target, |seed| check(&text(seed)));
+}
+
+fn replay_bytes(target: &str, check: impl Fn(Vec<u8>)) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target);
     let mut count = 0;
     for seed in std::fs::read_dir(&folder).expect("the target's seeds") {
         let path = seed.expect("readable").path();
-        check(&std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())));
+        check(std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())));
         count += 1;
     }
     assert!(count > 4, "{count} seeds in {}", folder.display());
@@ -67,4 +73,10 @@ fn random_files_are_followed_line_by_line() {
 #[test]
 fn seeds_of_the_stages_hold() {
     replay("stages", check_stages);
+}
+
+#[test]
+fn seeds_of_pages_hold() {
+    replay_bytes("exposition_text", |seed| check_text(&seed));
+    replay_bytes("exposition_protobuf", |seed| check_protobuf(&seed));
 }

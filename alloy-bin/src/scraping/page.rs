@@ -4,7 +4,7 @@ use super::shape::{Shape, Shapes, Twice};
 use crate::formats::{
     Format, Histograms, Item, ParseError, ProtobufError, Series, Statement, parse_protobuf, parse_text,
 };
-use crate::telemetry::{Exemplar, Extras, Metadata, SampleBatch};
+use crate::telemetry::{Exemplar, Extras, Metadata, NativeHistogram, SampleBatch};
 
 /// The labels that every sample of a target gets, sorted by name: its public labels, `instance` and `job`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +79,10 @@ pub struct Policy {
     pub histograms: Histograms,
     /// Whether what is said of families goes with the samples (`honor_metadata`).
     pub metadata: bool,
+    /// Buckets of a native histogram (`native_histogram_bucket_limit`).
+    pub bucket_limit: usize,
+    /// The finest schema of one (`native_histogram_min_bucket_factor`).
+    pub schema_max: i32,
     /// Samples of one page; 0: no limit, as of all limits here.
     pub sample_limit: usize,
     /// Labels of one series, its name among them.
@@ -99,6 +103,8 @@ impl Default for Policy {
             tracks_timestamps: false,
             histograms: Histograms::Classic,
             metadata: false,
+            bucket_limit: 0,
+            schema_max: NativeHistogram::schema_of(0.0),
             sample_limit: 0,
             label_limit: 0,
             label_name_length_limit: 0,
@@ -120,6 +126,9 @@ pub enum PageError {
     /// More samples than allowed.
     #[error("the page has more than {0} samples (sample_limit)")]
     TooMany(usize),
+    /// A native histogram has more buckets than allowed, even in the coarsest form.
+    #[error("a histogram has more than {0} buckets (native_histogram_bucket_limit)")]
+    Buckets(usize),
     /// A series has more labels, or longer ones, than allowed.
     #[error("{limit} exceeded: {found} > {allowed} in series {series}")]
     LabelLimit {
@@ -213,6 +222,12 @@ impl Reading<'_> {
         batch.push_value(timestamp_ms, series.value);
         if let Some(mut extras) = series.extras {
             extras.exemplars.retain(is_short);
+            let limit = if policy.bucket_limit == 0 { usize::MAX } else { policy.bucket_limit };
+            if let Some(histogram) = &mut extras.histogram
+                && !histogram.coarsen(policy.schema_max, limit)
+            {
+                return Err(PageError::Buckets(limit));
+            }
             if *extras != Extras::default() {
                 batch.add_extras(*extras);
             }
@@ -364,5 +379,25 @@ mod tests {
             assert_eq!(read_with(page, LabelPolicy::Target, utf8).unwrap().len(), 1, "{page}");
         }
         assert_eq!(read("{\"a:b\",\"c\"=\"1\"} 1\n", LabelPolicy::Target).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn native_histograms_are_made_coarser_or_refused() {
+        let page = include_bytes!("../../../fuzz/seeds/exposition_protobuf/native_histogram");
+        let target = TargetLabels::new([]);
+        let read = |policy| {
+            let policy = Policy { histograms: Histograms::Native, ..policy };
+            let (format, lane, slot_ms) = (Format::Protobuf, 1, 5000);
+            let batch = Reading { target: &target, format, policy, lane, slot_ms }.read(page)?;
+            let schema =
+                batch.iter().next().and_then(|sample| sample.histogram()).map(|histogram| histogram.schema);
+            Ok::<_, PageError>(schema)
+        };
+        assert_eq!(read(Policy::default()).expect("no limit"), Some(3));
+        assert_eq!(read(Policy { schema_max: 1, ..Policy::default() }).expect("a factor"), Some(1));
+        assert_eq!(read(Policy { bucket_limit: 3, ..Policy::default() }).expect("it has three"), Some(3));
+        let error =
+            read(Policy { bucket_limit: 2, ..Policy::default() }).expect_err("one lies on each side of 1");
+        assert!(error.to_string().contains("native_histogram_bucket_limit"), "{error}");
     }
 }

@@ -9,7 +9,7 @@ use crate::graph::MetricsReceiver;
 use crate::http_client::HttpClientOptions;
 use crate::ownership::Sharing;
 use crate::scraping::{LabelPolicy, NamePolicy, Policy, TimestampPolicy};
-use crate::telemetry::Target;
+use crate::telemetry::{NativeHistogram, Target};
 
 /// What the block says.
 pub struct Arguments {
@@ -42,8 +42,6 @@ impl Decode for Arguments {
         for name in UNSUPPORTED_FLAGS {
             only(body, name, &false);
         }
-        only(body, "native_histogram_bucket_limit", &0);
-        only(body, "native_histogram_min_bucket_factor", &0.0);
         only(body, "scrape_failure_log_file", &String::new());
         let clustering: Clustering = body.block("clustering").unwrap_or_default();
         let policy = policy(body);
@@ -153,6 +151,8 @@ fn policy(body: &mut Body<'_>) -> Policy {
             (true, true) => Histograms::Both,
         },
         metadata: body.optional("honor_metadata", false),
+        bucket_limit: body.optional("native_histogram_bucket_limit", 0),
+        schema_max: NativeHistogram::schema_of(body.optional("native_histogram_min_bucket_factor", 0.0)),
         labels: if honors_labels { LabelPolicy::Page } else { LabelPolicy::Target },
         timestamps: if honors_timestamps { TimestampPolicy::Page } else { TimestampPolicy::Slot },
         names,
