@@ -21,7 +21,7 @@ pub mod messages;
 pub mod process;
 mod receiver;
 mod recorded;
-mod server;
+pub mod server;
 mod targets;
 
 pub use receiver::{Answer, Receiver};
