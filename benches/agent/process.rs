@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 use alloy_bin::testing::process::Process;
 use anyhow::Context as _;
 
+/// Of the kernel's figures for user space, on every architecture that the agent runs on.
+const TICKS_PER_SECOND: f64 = 100.0;
+
 /// What a process has used up to now.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Usage {
@@ -30,7 +33,7 @@ impl Usage {
             Some(line.trim().trim_end_matches(" kB").parse::<f64>().ok()? / 1024.0)
         };
         Ok(Usage {
-            cpu_s: ticks / rustix::param::clock_ticks_per_second() as f64,
+            cpu_s: ticks / TICKS_PER_SECOND,
             rss_mib: mib("VmRSS:").context("no VmRSS")?,
             peak_mib: mib("VmHWM:").context("no VmHWM")?,
         })
