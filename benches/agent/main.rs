@@ -43,7 +43,7 @@ struct Options {
     /// logs-idle, soak.
     #[arg(required = true)]
     scenarios: Vec<String>,
-    /// KIND=PROGRAM; the kinds are ours, prometheus, vmagent, promtail. The first one is what the others are compared with.
+    /// KIND=PROGRAM; the kinds are ours, ours2 (remote write 2.0), prometheus, vmagent, promtail. The first one is what the others are compared with.
     #[arg(long = "agent", required = true)]
     agents: Vec<Rival>,
     /// Seconds that are measured.

@@ -6,13 +6,19 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use alloy_bin::telemetry::STALE_NAN;
-use alloy_bin::testing::messages::{PushRequest, WriteRequest};
+use alloy_bin::testing::messages::{PushRequest, Sample, WriteRequest, WriteRequest2};
 use alloy_bin::testing::server::{Body, Handler, HangUp, Server, answer};
 use anyhow::Context as _;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use prost::Message as _;
+
+const WRITTEN: [&str; 3] = [
+    "x-prometheus-remote-write-samples-written",
+    "x-prometheus-remote-write-histograms-written",
+    "x-prometheus-remote-write-exemplars-written",
+];
 
 /// A running endpoint.
 pub(crate) struct Receiver {
@@ -115,13 +121,20 @@ impl Handler for Endpoint {
         let mut books = self.0.lock().expect("no code panics while holding it");
         let taken = match head.uri.path() {
             "/api/v1/write" => books.take_samples(&head.headers, &body),
-            "/loki/api/v1/push" => books.take_lines(&body),
+            "/loki/api/v1/push" => books.take_lines(&body).map(|()| 0),
             other => Err(anyhow::anyhow!("there is no endpoint {other}")),
         };
         books.requests += 1;
         books.body_bytes += body.len() as u64;
         Ok(match taken {
-            Ok(()) => answer(204, ""),
+            Ok(samples) => {
+                // Protocol 2.0 asks for all three.
+                let mut response = answer(204, "");
+                for (name, count) in [(WRITTEN[0], samples), (WRITTEN[1], 0), (WRITTEN[2], 0)] {
+                    response.headers_mut().insert(name, HeaderValue::from(count));
+                }
+                response
+            }
             Err(error) => {
                 books.refused += 1;
                 books.complaint.get_or_insert(format!("{error:#}"));
@@ -132,25 +145,39 @@ impl Handler for Endpoint {
 }
 
 impl Books {
-    fn take_samples(&mut self, headers: &HeaderMap, body: &[u8]) -> anyhow::Result<()> {
+    /// Says how many samples there were.
+    fn take_samples(&mut self, headers: &HeaderMap, body: &[u8]) -> anyhow::Result<u64> {
         let content = headers.get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
-        anyhow::ensure!(!content.contains("io.prometheus.write.v2"), "only protocol 1.0 is read here");
-        let request = WriteRequest::decode(plain(body)?.as_slice())?;
-        for series in request.timeseries {
-            let name = series.labels.iter().find(|label| label.name == "__name__");
-            let name = name.context("a series has no name")?.value.as_str();
-            let is_page = name != "up" && !name.starts_with("scrape_");
-            // Agents sort labels, or don't.
-            let mut labels: Vec<(&str, &str)> =
-                series.labels.iter().map(|label| (label.name.as_str(), label.value.as_str())).collect();
-            labels.sort_unstable();
-            let instance = labels.iter().find(|(name, _)| *name == "instance");
-            let target = instance.and_then(|(_, value)| value.strip_prefix("host-")?.parse().ok());
-            let new = Series { is_page, target: target.unwrap_or(usize::MAX), ..Series::default() };
-            let key = hash(&labels);
-            for sample in &series.samples {
-                self.take_sample(key, &new, (sample.timestamp, sample.value.to_bits()));
+        let (plain, before) = (plain(body)?, self.all_samples);
+        if content.contains("io.prometheus.write.v2") {
+            let request = WriteRequest2::decode(plain.as_slice())?;
+            let symbol = |place: &u32| request.symbols.get(*place as usize).map(String::as_str);
+            for series in &request.timeseries {
+                let texts = series.labels_refs.iter().map(symbol).collect::<Option<Vec<&str>>>();
+                let texts = texts.context("a reference leads to no symbol")?;
+                let labels = texts.chunks_exact(2).map(|pair| (pair[0], pair[1]));
+                self.take_series(labels.collect(), &series.samples)?;
             }
+        } else {
+            for series in &WriteRequest::decode(plain.as_slice())?.timeseries {
+                let labels = series.labels.iter().map(|label| (label.name.as_str(), label.value.as_str()));
+                self.take_series(labels.collect(), &series.samples)?;
+            }
+        }
+        Ok(self.all_samples - before)
+    }
+
+    fn take_series(&mut self, mut labels: Vec<(&str, &str)>, samples: &[Sample]) -> anyhow::Result<()> {
+        let value = |wanted: &str| labels.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
+        let name = value("__name__").context("a series has no name")?;
+        let is_page = name != "up" && !name.starts_with("scrape_");
+        let target = value("instance").and_then(|instance| instance.strip_prefix("host-")?.parse().ok());
+        let new = Series { is_page, target: target.unwrap_or(usize::MAX), ..Series::default() };
+        // Agents sort labels, or don't.
+        labels.sort_unstable();
+        let key = hash(&labels);
+        for sample in samples {
+            self.take_sample(key, &new, (sample.timestamp, sample.value.to_bits()));
         }
         Ok(())
     }

@@ -20,14 +20,17 @@ pub(crate) struct Rival {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Ours,
+    /// Ours, with remote write 2.0.
+    Ours2,
     Prometheus,
     Vmagent,
     Promtail,
 }
 
 impl Kind {
-    const ALL: [(&'static str, Kind); 4] = [
+    const ALL: [(&'static str, Kind); 5] = [
         ("ours", Kind::Ours),
+        ("ours2", Kind::Ours2),
         ("prometheus", Kind::Prometheus),
         ("vmagent", Kind::Vmagent),
         ("promtail", Kind::Promtail),
@@ -37,6 +40,7 @@ impl Kind {
     pub(crate) fn can(self, scenario: &str) -> bool {
         match self {
             Kind::Ours => true,
+            Kind::Ours2 => !scenario.starts_with("logs-") && scenario != "soak",
             Kind::Promtail => scenario.starts_with("logs-"),
             Kind::Prometheus | Kind::Vmagent => !scenario.starts_with("logs-") && scenario != "soak",
         }
@@ -79,7 +83,8 @@ impl Rival {
         let address = free_addresses(1)?[0];
         let storage = folder.join("storage");
         let arguments = match self.kind {
-            Kind::Ours => ours(folder, address, &alloy_scrapes(work))?,
+            Kind::Ours => ours(folder, address, &alloy_scrapes(work, "prometheus.WriteRequest"))?,
+            Kind::Ours2 => ours(folder, address, &alloy_scrapes(work, "io.prometheus.write.v2.Request"))?,
             Kind::Prometheus => {
                 let write = format!("remote_write:\n- url: {}\n", work.write_url);
                 let config = write_file(folder, "scrape.yml", &(yaml_scrapes(work) + &write))?;
@@ -112,7 +117,9 @@ impl Rival {
                 let config = write_file(folder, "promtail.yml", &promtail(folder, address, work))?;
                 vec![format!("-config.file={config}")]
             }
-            Kind::Prometheus | Kind::Vmagent => anyhow::bail!("{} follows no files", self.name()),
+            Kind::Ours2 | Kind::Prometheus | Kind::Vmagent => {
+                anyhow::bail!("{} follows no files", self.name())
+            }
         };
         self.start(folder, address, arguments)
     }
@@ -156,7 +163,7 @@ fn write_file(folder: &Path, name: &str, text: &str) -> anyhow::Result<String> {
     Ok(path.display().to_string())
 }
 
-fn alloy_scrapes(work: &Scrapes<'_>) -> String {
+fn alloy_scrapes(work: &Scrapes<'_>, message: &str) -> String {
     let mut targets = String::new();
     for index in 0..work.count {
         writeln!(
@@ -176,7 +183,8 @@ fn alloy_scrapes(work: &Scrapes<'_>) -> String {
 }}
 prometheus.remote_write "bench" {{
 	endpoint {{
-		url = "{2}"
+		url              = "{2}"
+		protobuf_message = "{message}"
 	}}
 }}
 "#,
