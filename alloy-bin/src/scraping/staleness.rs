@@ -5,7 +5,7 @@
 
 use super::fetch::Packed;
 use super::page::Reading;
-use crate::formats::Format;
+use crate::formats::{Format, TextFormat};
 use crate::telemetry::{STALE_NAN, Sample, SampleBatch};
 
 /// What the last page had.
@@ -15,6 +15,8 @@ pub(super) struct Staleness {
     /// order, because a page mostly has the same series again, in the same order.
     fingerprints: Vec<u64>,
     page: Option<(Packed, Format)>,
+    /// The page is from the owner before, and its series are not counted yet.
+    is_inherited: bool,
 }
 
 impl Staleness {
@@ -27,9 +29,11 @@ impl Staleness {
         page: Option<(Packed, Format)>,
         reading: Reading<'_>,
     ) -> usize {
-        let all = reading.policy.tracks_timestamps;
-        let own = batch.iter().filter(|sample| all || sample.timestamp_ms == reading.slot_ms);
-        let fingerprints: Vec<u64> = own.map(|sample| sample.labels.fingerprint()).collect();
+        if self.is_inherited {
+            let fingerprints = fingerprints(&self.last(reading), reading);
+            *self = Staleness { fingerprints, page: self.page.take(), is_inherited: false };
+        }
+        let fingerprints = fingerprints(batch, reading);
         let mut added = 0;
         if fingerprints != self.fingerprints {
             let (before, now) = (sorted(&self.fingerprints), sorted(&fingerprints));
@@ -52,8 +56,31 @@ impl Staleness {
                 }
             }
         }
-        *self = Staleness { fingerprints, page };
+        *self = Staleness { fingerprints, page, is_inherited: false };
         added
+    }
+
+    /// What the next owner needs to know which series are gone: the last page as it came, if it is not longer than that.
+    pub(super) fn hand_over(&self, bytes_max: usize) -> Option<Vec<u8>> {
+        let (packed, format) = self.page.as_ref()?;
+        let (packing, bytes) = match packed {
+            Packed::Gzip(bytes) => (GZIP, bytes),
+            Packed::Snappy(bytes) => (SNAPPY, bytes),
+        };
+        let code = FORMATS.iter().position(|known| known == format)?;
+        (bytes.len() < bytes_max).then(|| [&[packing, code as u8], bytes.as_slice()].concat())
+    }
+
+    /// From the owner before. What cannot be read is none: its series end unmarked.
+    pub(super) fn inherit(handed: &[u8]) -> Self {
+        let [packing, code, bytes @ ..] = handed else { return Staleness::default() };
+        let packed = match *packing {
+            GZIP => Packed::Gzip(bytes.to_vec()),
+            SNAPPY => Packed::Snappy(bytes.to_vec()),
+            _ => return Staleness::default(),
+        };
+        let page = FORMATS.get(usize::from(*code)).map(|format| (packed, *format));
+        Staleness { is_inherited: page.is_some(), page, fingerprints: Vec::new() }
     }
 
     /// The last page, read again.
@@ -65,6 +92,19 @@ impl Staleness {
         // A page that was read once can be read again, so the default is for the first scrape.
         page.unwrap_or_default()
     }
+}
+
+/// How pages are marked on their way to the next owner. IMPORTANT: members of different versions read each other's.
+const FORMATS: [Format; 3] =
+    [Format::Text(TextFormat::Prometheus), Format::Text(TextFormat::OpenMetrics), Format::Protobuf];
+const GZIP: u8 = 0;
+const SNAPPY: u8 = 1;
+
+/// Of the series that count, in the page's order.
+fn fingerprints(batch: &SampleBatch, reading: Reading<'_>) -> Vec<u64> {
+    let all = reading.policy.tracks_timestamps;
+    let own = batch.iter().filter(|sample| all || sample.timestamp_ms == reading.slot_ms);
+    own.map(|sample| sample.labels.fingerprint()).collect()
 }
 
 /// Each once, to be searched.
@@ -113,6 +153,35 @@ mod tests {
         assert_eq!(follow(Some("b{x=\"1\"} 3\n")), (0, none.clone()), "and is left alone");
         assert_eq!(follow(None), (0, vec!["b".to_owned()]), "a failed scrape ends all series");
         assert_eq!(follow(None), (0, none));
+    }
+
+    #[test]
+    fn the_next_owner_ends_what_was_on_the_last_page_of_the_one_before_and_nothing_else() {
+        let target = TargetLabels::new([("job".to_owned(), "j".to_owned())]);
+        let format = Format::Text(TextFormat::Prometheus);
+        let reading =
+            |slot_ms| Reading { target: &target, format, policy: Policy::default(), lane: 0, slot_ms };
+        let page = |text: &str| Some((Packed::plain(text.as_bytes()), format));
+        let mut first = Staleness::default();
+        let text = "a 1\nb{x=\"1\"} 1\nc 1 77\n";
+        first.follow(&mut reading(10).read(text.as_bytes()).unwrap(), page(text), reading(10));
+        let handed = first.hand_over(1000).expect("it is short enough");
+        assert_eq!(first.hand_over(handed.len() - 2), None, "too long");
+
+        let mut second = Staleness::inherit(&handed);
+        let text = "b{x=\"1\"} 2\nd 1\n";
+        let mut batch = reading(20).read(text.as_bytes()).unwrap();
+        let added = second.follow(&mut batch, page(text), reading(20));
+        let markers: Vec<_> =
+            batch.iter().filter(|sample| sample.value.to_bits() == STALE_NAN.to_bits()).collect();
+        assert_eq!((added, markers.len()), (1, 1));
+        assert_eq!((markers[0].labels.get("__name__"), markers[0].timestamp_ms), (Some("a"), 20));
+
+        for broken in [&handed[..1], &[], &[9, 0, 1], &[0, 9, 1], &[0, 0, 1]] {
+            let mut batch = reading(20).read(text.as_bytes()).unwrap();
+            assert_eq!(Staleness::inherit(broken).follow(&mut batch, page(text), reading(20)), 2);
+            assert_eq!(batch.len(), 2, "no marker of what is not known");
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod receiver;
 mod recorded;
 mod server;
 pub mod stages;
+pub mod server;
 mod targets;
 
 pub use receiver::{Answer, Newer, Receiver};

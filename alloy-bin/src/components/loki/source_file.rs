@@ -259,6 +259,8 @@ impl Driver {
             Turn::Stop { key } if self.targets.contains_key(&key) => self.pool.stop(key),
             // It is no target any more: what was written until now still counts.
             Turn::Stop { key } => self.pool.finish(key),
+            // No owner of a file asks others for it.
+            Turn::Try { .. } => {}
         }
     }
 

@@ -17,6 +17,7 @@ pub struct Arguments {
     pub(super) forward_to: Vec<MetricsReceiver>,
     pub(super) sharing: Sharing,
     pub(super) excluded_labels: Vec<String>,
+    pub(super) falls_back: bool,
     pub(super) job_name: Option<String>,
     pub(super) interval: Duration,
     pub(super) timeout: Duration,
@@ -50,6 +51,7 @@ impl Decode for Arguments {
             forward_to: body.required("forward_to"),
             sharing: clustering.sharing,
             excluded_labels: clustering.excluded_labels,
+            falls_back: clustering.falls_back,
             job_name: body.optional("job_name", None),
             interval: body.optional("scrape_interval", Duration::from_secs(60)),
             timeout: body.optional("scrape_timeout", Duration::from_secs(10)),
@@ -169,12 +171,17 @@ fn policy(body: &mut Body<'_>) -> Policy {
 struct Clustering {
     sharing: Sharing,
     excluded_labels: Vec<String>,
+    falls_back: bool,
 }
 
 impl Decode for Clustering {
     fn decode(body: &mut Body<'_>) -> Self {
         let sharing = Sharing::decode(body);
-        Clustering { sharing, excluded_labels: body.optional("excluded_labels", Vec::new()) }
+        let falls_back = body.optional("fallback", false);
+        if falls_back && sharing == Sharing::Alone {
+            body.error_at("fallback", "needs enabled = true: there is nobody to fall back on");
+        }
+        Clustering { sharing, excluded_labels: body.optional("excluded_labels", Vec::new()), falls_back }
     }
 }
 
