@@ -24,9 +24,8 @@ pub mod messages;
 pub mod process;
 mod receiver;
 mod recorded;
-mod server;
-pub mod stages;
 pub mod server;
+pub mod stages;
 mod targets;
 
 pub use receiver::{Answer, Newer, Receiver};
