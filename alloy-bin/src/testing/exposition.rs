@@ -55,11 +55,17 @@ fn parsed(page: &[u8], format: TextFormat) -> Result<Vec<String>, String> {
             Item::Series(series) => {
                 let labels = series.labels.iter().map(|(name, value)| (name.to_string(), value.to_string()));
                 let extras = series.extras.iter().flat_map(|extras| &extras.exemplars);
-                let exemplar = extras.map(|one| {
+                let mut exemplar = extras.map(|one| {
                     let labels = one.labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
                     (labels.collect(), one.value, one.timestamp_ms)
                 });
-                sample(series.name, &labels.collect(), series.value, series.timestamp_ms, exemplar.last())
+                sample(
+                    series.name,
+                    &labels.collect(),
+                    series.value,
+                    series.timestamp_ms,
+                    exemplar.next_back(),
+                )
             }
         });
     };
@@ -173,9 +179,9 @@ impl<'t> Reader<'t> {
     fn page(mut self) -> Option<Vec<String>> {
         loop {
             let grammar = self.grammar;
-            if self.format == TextFormat::Prometheus && self.rest.trim_matches([' ', '\t']).is_empty() {
-                return Some(self.found);
-            } else if grammar.eof.is_match(self.rest) {
+            let is_read =
+                self.format == TextFormat::Prometheus && self.rest.trim_matches([' ', '\t']).is_empty();
+            if is_read || grammar.eof.is_match(self.rest) {
                 return Some(self.found);
             } else if let Some(line) = grammar.empty.find(self.rest) {
                 self.rest = &self.rest[line.end()..];
@@ -319,19 +325,16 @@ fn unescaped(text: &str) -> String {
     let mut characters = text.chars().peekable();
     let mut plain = String::new();
     while let Some(character) = characters.next() {
-        let escaped = match characters.peek() {
-            Some('n') => '\n',
-            Some('"') => '"',
-            Some('\\') => '\\',
-            _ => character,
+        let escaped = match (character, characters.peek()) {
+            ('\\', Some('n')) => Some('\n'),
+            ('\\', Some('"')) => Some('"'),
+            ('\\', Some('\\')) => Some('\\'),
+            _ => None,
         };
-        if character == '\\' && escaped != character || character == '\\' && characters.peek() == Some(&'\\')
-        {
+        if escaped.is_some() {
             characters.next();
-            plain.push(escaped);
-        } else {
-            plain.push(character);
         }
+        plain.push(escaped.unwrap_or(character));
     }
     plain
 }

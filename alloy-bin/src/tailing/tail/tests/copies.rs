@@ -72,7 +72,7 @@ fn a_copy_is_not_read_besides_its_original() {
     fs::copy(world.path("app.log"), world.path("app.log.1")).unwrap();
     world.follow(Begin::At(position));
     let now = world.now;
-    let error = world.tail().step(now, 1_000).unwrap_err();
+    let error = world.tail().step(now, 1_000, None).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
     fs::write(world.path("app.log"), "3\n").unwrap();
     assert_eq!(world.lines(), ["2", "3"]);
@@ -131,13 +131,13 @@ fn a_first_line_without_end_is_found_again_after_compression() {
 fn a_batch_that_was_under_way_is_repeated_from_the_compressed_file() {
     let mut world = World::with("1\n2\n");
     let now = world.now;
-    let Ok(Step::Batch(first)) = world.tail().step(now, 1_000) else { panic!("two lines") };
+    let Ok(Step::Batch(first)) = world.tail().step(now, 1_000, None) else { panic!("two lines") };
     world.restart(|world| {
         world.append("app.log", "3\n");
         world.compress("app.log", "app.log.1.gz");
         world.append("app.log", "4\n");
     });
-    let Ok(Step::Batch(second)) = world.tail().step(now, 9_000) else { panic!("two lines") };
+    let Ok(Step::Batch(second)) = world.tail().step(now, 9_000, None) else { panic!("two lines") };
     assert_eq!(first, second);
     world.tail().handle_accepted(&second);
     assert_eq!(world.lines(), ["3", "4"]);
