@@ -180,7 +180,7 @@ mod tests {
     fn encode(external: &[(&str, &str)], streams: Vec<LogStream>) -> Vec<u8> {
         let mut piece = Vec::new();
         let encoder = LokiPushEncoder::new(&Labels::new(external.iter().copied()));
-        encoder.encode(&LogBatch { streams, lane: 0 }, &mut piece);
+        encoder.encode(&LogBatch { streams, ..LogBatch::default() }, &mut piece);
         piece
     }
 

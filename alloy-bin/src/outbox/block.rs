@@ -157,6 +157,7 @@ impl EndpointBlock {
             retry,
             batching,
             log: log.limits,
+            clearance: None,
         })
     }
 }

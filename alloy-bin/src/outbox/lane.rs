@@ -14,7 +14,7 @@ use super::client::{Client, Outcome};
 use super::custody::{Custody, now_ms};
 use super::figures::add;
 use super::options::{Options, Retry};
-use super::{Piece, Rejection};
+use super::{Clear, Clearance, Piece, Rejection};
 
 /// A record on its way.
 pub(super) struct Pending {
@@ -54,8 +54,45 @@ impl Lane {
         closing: &CancellationToken,
     ) {
         while let Some(batch) = closing.run_until_cancelled(self.next_batch(options, hurrying)).await {
-            deliver(batch, custody, client, options).await;
+            let Some(clearance) = options.clearance.as_deref() else {
+                deliver(batch, custody, client, options).await;
+                continue;
+            };
+            // Cut off here, the records stay in the log.
+            let cleared = closing.run_until_cancelled(self.clear(batch, clearance, custody)).await;
+            deliver(cleared.unwrap_or_default(), custody, client, options).await;
         }
+    }
+
+    /// Waits until the first record may be sent. Of the others, those up to the first that may not be sent yet go with it, the
+    /// rest goes back. What another node sends is done with here.
+    async fn clear(
+        &self,
+        batch: Vec<Pending>,
+        clearance: &dyn Clearance,
+        custody: &Custody,
+    ) -> Vec<Pending> {
+        // All at once, so that the answers come together.
+        let origins = batch.iter().filter_map(|pending| pending.piece.origin.as_ref());
+        origins.for_each(|origin| clearance.waits(origin));
+        let mut rest = VecDeque::from(batch);
+        let mut cleared = Vec::with_capacity(rest.len());
+        while let Some(pending) = rest.front() {
+            let clear = match &pending.piece.origin {
+                None => Some(Clear::Send),
+                Some(origin) if cleared.is_empty() => Some(clearance.clear(origin).await),
+                Some(origin) => clearance.try_clear(origin),
+            };
+            let Some(clear) = clear else { break };
+            let Some(pending) = rest.pop_front() else { break };
+            match clear {
+                Clear::Send => cleared.push(pending),
+                Clear::Drop => done(&pending, custody, Some(clearance)),
+            }
+        }
+        let mut queue = self.queue.lock().expect("no code panics while holding it");
+        rest.into_iter().rev().for_each(|pending| queue.push_front(pending));
+        cleared
     }
 
     /// Waits until there is a full request, or the oldest record has waited long enough.
@@ -96,6 +133,14 @@ impl Lane {
     }
 }
 
+/// Nothing more is to be done for the record.
+fn done(pending: &Pending, custody: &Custody, clearance: Option<&dyn Clearance>) {
+    custody.acknowledge(pending.position);
+    if let (Some(clearance), Some(origin)) = (clearance, &pending.piece.origin) {
+        clearance.delivered(origin);
+    }
+}
+
 enum Taken {
     Batch(Vec<Pending>),
     Until(Option<Instant>),
@@ -104,6 +149,9 @@ enum Taken {
 /// Sends the records until the endpoint has taken or refused each. A request that is refused for what is in it is taken
 /// apart and sent record by record, so that a bad record costs only itself.
 async fn deliver(mut batch: Vec<Pending>, custody: &Custody, client: &Client, options: &Options) {
+    if batch.is_empty() {
+        return;
+    }
     let Err(refused) = send(&mut batch, custody, client, options).await else { return };
     if batch.len() == 1 || !refused.reason.is_about_content() {
         return give_up(&batch, &refused, custody, options);
@@ -136,7 +184,7 @@ fn give_up(batch: &[Pending], refused: &Refused, custody: &Custody, options: &Op
             "dropped data that the endpoint refused for good"
         );
     }
-    batch.iter().for_each(|pending| custody.acknowledge(pending.position));
+    batch.iter().for_each(|pending| done(pending, custody, options.clearance.as_deref()));
 }
 
 fn items(batch: &[Pending]) -> u64 {
@@ -144,14 +192,14 @@ fn items(batch: &[Pending]) -> u64 {
 }
 
 /// Takes out what has become too old to be sent.
-fn expire(batch: &mut Vec<Pending>, custody: &Custody, limit: Option<Duration>) {
-    let Some(limit) = limit else { return };
+fn expire(batch: &mut Vec<Pending>, custody: &Custody, options: &Options) {
+    let Some(limit) = options.retry.age_limit else { return };
     let oldest_ms = (now_ms() as i64).saturating_sub(i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
     batch.retain(|pending| {
         let is_fresh = pending.piece.newest_ms >= oldest_ms;
         if !is_fresh {
             add(&custody.figures().expired_items, pending.piece.items.into());
-            custody.acknowledge(pending.position);
+            done(pending, custody, options.clearance.as_deref());
         }
         is_fresh
     });
@@ -168,7 +216,7 @@ async fn send(
     let mut backoff = Backoff::new(options.retry);
     let mut joined: Option<(usize, Bytes)> = None;
     loop {
-        expire(batch, custody, options.retry.age_limit);
+        expire(batch, custody, options);
         if batch.is_empty() {
             return Ok(());
         }
@@ -193,7 +241,7 @@ async fn send(
                 add(&figures.sent_bytes, body.len() as u64);
                 for pending in &*batch {
                     figures.newest_sent_ms.fetch_max(pending.piece.newest_ms, Ordering::Relaxed);
-                    custody.acknowledge(pending.position);
+                    done(pending, custody, options.clearance.as_deref());
                 }
                 custody.note().await;
                 return Ok(());

@@ -61,6 +61,8 @@ pub enum Event {
         key: u64,
         /// How far it is delivered, and what is under way.
         position: Position,
+        /// The number of the batch that is offered now, or next.
+        sequence: u64,
     },
     /// The file is no longer followed.
     Stopped {
@@ -91,6 +93,8 @@ type Looks = Vec<(u64, io::Result<Seen>)>;
 struct File {
     path: PathBuf,
     labels: Labels,
+    /// Which time of ownership this is, if the file is shared.
+    tenure: Option<u64>,
     /// Absent while a reader has it.
     tail: Option<Tail>,
     is_ready: bool,
@@ -143,6 +147,19 @@ impl Pool {
 
     /// Follows a file from there. A key that is followed already goes on as it is.
     pub fn start(&mut self, key: u64, source: Source, begin: Begin) {
+        self.start_shared(key, source, begin, Vec::new(), None);
+    }
+
+    /// As [`Pool::start`]; after the batch at its beginning, the file's next batches are these. `tenure` goes into the batches'
+    /// origin: others may have to read the file again.
+    pub fn start_shared(
+        &mut self,
+        key: u64,
+        source: Source,
+        begin: Begin,
+        repeats: Vec<Position>,
+        tenure: Option<u64>,
+    ) {
         if let Some(file) = self.files.get_mut(&key) {
             file.leaving = Leaving::No;
             file.labels = source.labels;
@@ -155,10 +172,12 @@ impl Pool {
         let now = Instant::now();
         let Shared { options, metrics, .. } = &*self.shared;
         let claims = Claims::new(Arc::clone(&self.ledger), &source.labels, &source.path);
-        let tail = Tail::new(source.path.clone(), begin, options.limits, now, claims, Arc::clone(metrics));
+        let mut tail = Tail::new(source.path.clone(), begin, options.limits, now, claims, Arc::clone(metrics));
+        tail.repeat(repeats);
         let file = File {
             path: source.path,
             labels: source.labels,
+            tenure,
             tail: Some(tail),
             is_ready: false,
             wait: options.poll_min,
@@ -258,6 +277,7 @@ impl Pool {
                 key,
                 shared: Arc::clone(&self.shared),
                 labels: file.labels.clone(),
+                tenure: file.tenure,
                 stop: file.stop.clone(),
                 is_finishing: matches!(file.leaving, Leaving::WhenRead(_)),
             };

@@ -58,6 +58,10 @@ pub struct Tail {
     /// Files to read after the open one, oldest first.
     waiting: VecDeque<Waiting>,
     quiet_since: Instant,
+    /// Batches that another may have sent already, to be given as they were: each from a position with its intent.
+    repeats: VecDeque<Position>,
+    /// How many batches were accepted.
+    accepted: u64,
     claims: Claims,
     metrics: Arc<Metrics>,
     file_metrics: Arc<FileMetrics>,
@@ -90,8 +94,29 @@ impl Tail {
         metrics: Arc<Metrics>,
     ) -> Self {
         let file_metrics = metrics.open(&path.to_string_lossy());
-        let (open, waiting) = (None, VecDeque::new());
-        Tail { path, limits, begin, open, waiting, quiet_since: now, claims, metrics, file_metrics }
+        Tail {
+            path,
+            limits,
+            begin,
+            open: None,
+            waiting: VecDeque::new(),
+            quiet_since: now,
+            repeats: VecDeque::new(),
+            accepted: 0,
+            claims,
+            metrics,
+            file_metrics,
+        }
+    }
+
+    /// After the batch at its beginning it gives these as they were given before.
+    pub(super) fn repeat(&mut self, batches: Vec<Position>) {
+        self.repeats = batches.into();
+    }
+
+    /// The number of the batch that is given now, or next, from 0.
+    pub fn sequence(&self) -> u64 {
+        self.accepted
     }
 
     /// The path.
@@ -147,6 +172,7 @@ impl Tail {
 
     fn try_step(&mut self, now: Instant, now_ns: i64) -> io::Result<Step> {
         loop {
+            self.begin_repeat();
             if self.open.is_none() {
                 self.open_next()?;
                 self.quiet_since = now;
@@ -168,6 +194,32 @@ impl Tail {
         }
     }
 
+    /// Goes to the next batch that is to be given as it was, once the one before is accepted.
+    fn begin_repeat(&mut self) {
+        let Some(next) = self.repeats.front().copied() else { return };
+        let Some(open) = self.open.as_mut() else { return };
+        let position = open.follower.position();
+        if position.intent.is_some() {
+            return;
+        }
+        if position.identity.inode != next.identity.inode && self.accepted > 0 {
+            // The last owner had finished this file.
+            self.claims.leave(position);
+            self.repeats.pop_front();
+            self.open = None;
+            self.waiting.clear();
+            self.begin = Begin::At(next);
+        } else if position.offset == next.offset
+            && let Some(intent) = next.intent
+        {
+            self.repeats.pop_front();
+            open.follower.handle_intent(intent);
+        } else {
+            // The file is not what it was: nothing can be given as it was.
+            self.repeats.clear();
+        }
+    }
+
     /// What is left when nothing more will be followed: the last line of a file that is gone from its path.
     ///
     /// # Errors
@@ -183,6 +235,7 @@ impl Tail {
     pub fn handle_accepted(&mut self, chunk: &Chunk) {
         let open = self.open.as_mut().expect("a chunk comes from an open file, which stays open");
         open.follower.handle_accepted(chunk, &open.head);
+        self.accepted += 1;
         self.metrics.cut_lines.fetch_add(chunk.cut as u64, Relaxed);
         self.file_metrics.read_bytes.fetch_add(chunk.to - chunk.from, Relaxed);
         self.file_metrics.read_lines.fetch_add(chunk.lines.len() as u64, Relaxed);

@@ -32,5 +32,5 @@ mod wire;
 
 pub use machine::Handover;
 pub use types::{
-    Activity, Event, HandoverOptions, HandoverStats, KeyStatus, Origin, STATE_BYTES_MAX, Version,
+    Activity, Event, HandoverOptions, HandoverStats, KeyStatus, Origin, STATE_BYTES_MAX, Trust, Version,
 };

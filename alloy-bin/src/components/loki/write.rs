@@ -17,6 +17,8 @@ use crate::outbox::{
 };
 use crate::telemetry::{Labels, LogBatch, Page};
 
+mod clearance;
+
 /// What the block says.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Arguments {
@@ -125,7 +127,10 @@ impl Write {
             deadline: arguments.batch_wait,
             splice: join,
         };
-        let options = arguments.common.options(&fixed, retry, batching, wal, &context.storage)?;
+        let options = outbox::Options {
+            clearance: Some(Arc::new(context.ownership.tenures())),
+            ..arguments.common.options(&fixed, retry, batching, wal, &context.storage)?
+        };
         Ok((Outbox::open(options)?, tenant))
     }
 }
@@ -214,6 +219,7 @@ impl Consumer<LogBatch> for Endpoints {
             lane: batch.lane,
             items: batch.len() as u32,
             newest_ms: newest_ns.map_or(i64::MIN, |newest| newest / 1_000_000),
+            origin: batch.origin.clone(),
             body: Bytes::from(compress(&plain)),
         };
         for (taken, (outbox, _)) in self.all.iter().enumerate() {

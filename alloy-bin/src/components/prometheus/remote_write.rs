@@ -210,6 +210,7 @@ impl Shaping {
                 lane: batch.lane(),
                 items: chunk.len() as u32,
                 newest_ms: chunk.iter().map(|sample| sample.timestamp_ms).max().unwrap_or(i64::MIN),
+                origin: None,
                 body: Bytes::from(compress(&plain)),
             }
         });

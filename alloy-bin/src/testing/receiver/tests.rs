@@ -46,8 +46,8 @@ fn lines(pairs: &[(i64, &'static str)]) -> Bytes {
         line: Bytes::from_static(line.as_bytes()),
     };
     let entries = pairs.iter().map(entry).collect();
-    let batch =
-        LogBatch { streams: vec![LogStream { labels: Labels::new([("job", "a")]), entries }], lane: 0 };
+    let streams = vec![LogStream { labels: Labels::new([("job", "a")]), entries }];
+    let batch = LogBatch { streams, ..LogBatch::default() };
     let mut piece = Vec::new();
     LokiPushEncoder::new(&Labels::new::<&str, &str>([])).encode(&batch, &mut piece);
     compress(&piece).into()
