@@ -207,7 +207,8 @@ impl Run {
     }
 
     fn last_words(&self) -> String {
-        let words = NAMES.iter().zip(&self.agents).map(|(name, agent)| format!("{name}: {}", agent.last_words(15)));
+        let words =
+            NAMES.iter().zip(&self.agents).map(|(name, agent)| format!("{name}: {}", agent.last_words(15)));
         words.collect::<Vec<_>>().join("\n")
     }
 }

@@ -66,12 +66,7 @@ impl Lane {
 
     /// Waits until the first record may be sent. Of the others, those up to the first that may not be sent yet go with it, the
     /// rest goes back. What another node sends is done with here.
-    async fn clear(
-        &self,
-        batch: Vec<Pending>,
-        clearance: &dyn Clearance,
-        custody: &Custody,
-    ) -> Vec<Pending> {
+    async fn clear(&self, batch: Vec<Pending>, clearance: &dyn Clearance, custody: &Custody) -> Vec<Pending> {
         // All at once, so that the answers come together.
         let origins = batch.iter().filter_map(|pending| pending.piece.origin.as_ref());
         origins.for_each(|origin| clearance.waits(origin));

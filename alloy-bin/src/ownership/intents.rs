@@ -388,7 +388,11 @@ impl Acting {
     /// The batches that the successor is told of: up to the first gap.
     fn announced(&self) -> impl Iterator<Item = &Batch> {
         let first = self.batches.keys().next().copied().unwrap_or_default();
-        self.batches.iter().zip(first..).take_while(|((is, _), wanted)| *is == wanted).map(|((_, batch), _)| batch)
+        self.batches
+            .iter()
+            .zip(first..)
+            .take_while(|((is, _), wanted)| *is == wanted)
+            .map(|((_, batch), _)| batch)
     }
 
     /// Takes away what is delivered to all. The last of them stays as the place where the next begins.
@@ -463,9 +467,7 @@ fn put_tenures(out: &mut BytesMut, tenures: &[Tenure]) {
 
 fn take_tenures(bytes: &mut impl Buf) -> Option<Vec<Tenure>> {
     let count = bytes.try_get_u8().ok()?;
-    let one = |_| {
-        Some(Tenure { id: bytes.try_get_u64_le().ok()?, from_ns: bytes.try_get_i64_le().ok()? })
-    };
+    let one = |_| Some(Tenure { id: bytes.try_get_u64_le().ok()?, from_ns: bytes.try_get_i64_le().ok()? });
     (0..count).map(one).collect()
 }
 

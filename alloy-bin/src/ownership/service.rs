@@ -386,8 +386,8 @@ impl Ownership {
     /// Who has taken over which file, asked or told.
     fn deliver_tenures(&self, component: &str, message: &Incoming) {
         let shard = self.shards().get(component).cloned();
-        let answer = shard
-            .and_then(|core| core.change_both(|_, intents, _| intents.handle_message(&message.payload)));
+        let answer =
+            shard.and_then(|core| core.change_both(|_, intents, _| intents.handle_message(&message.payload)));
         if let (Some(answer), Some(peers)) = (answer, &self.inner.peers) {
             peers.cluster.send(&message.from, &message.channel, answer);
         }

@@ -104,10 +104,7 @@ impl Core {
     }
 
     /// As [`Core::change`], with what is on its way.
-    pub(super) fn change_both<T>(
-        &self,
-        change: impl FnOnce(&mut Handover, &mut Intents, Instant) -> T,
-    ) -> T {
+    pub(super) fn change_both<T>(&self, change: impl FnOnce(&mut Handover, &mut Intents, Instant) -> T) -> T {
         let result = self.look(change);
         self.changed.notify_waiters();
         result

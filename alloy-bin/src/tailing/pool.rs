@@ -172,7 +172,8 @@ impl Pool {
         let now = Instant::now();
         let Shared { options, metrics, .. } = &*self.shared;
         let claims = Claims::new(Arc::clone(&self.ledger), &source.labels, &source.path);
-        let mut tail = Tail::new(source.path.clone(), begin, options.limits, now, claims, Arc::clone(metrics));
+        let mut tail =
+            Tail::new(source.path.clone(), begin, options.limits, now, claims, Arc::clone(metrics));
         tail.repeat(repeats);
         let file = File {
             path: source.path,

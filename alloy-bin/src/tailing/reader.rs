@@ -127,7 +127,11 @@ impl Reader {
     async fn tell(&self, tail: &Tail) {
         if let Some(position) = tail.position() {
             // The pool may be gone already, and with it all interest in progress.
-            let _ = self.shared.events.send(Event::Progress { key: self.key, position, sequence: tail.sequence() }).await;
+            let _ = self
+                .shared
+                .events
+                .send(Event::Progress { key: self.key, position, sequence: tail.sequence() })
+                .await;
         }
     }
 

@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -363,11 +362,7 @@ impl Driver {
         }
     }
 
-    fn handle_flushed(
-        &mut self,
-        flushed: Result<(u64, Option<Position>), JoinError>,
-        turns: &impl Turns,
-    ) {
+    fn handle_flushed(&mut self, flushed: Result<(u64, Option<Position>), JoinError>, turns: &impl Turns) {
         let (key, position) = finished(flushed);
         turns.stopped(key, position.map(|position| position.encode()));
     }
