@@ -119,8 +119,9 @@ mod tests {
             assert_eq!((back.lane, back.items, back.newest_ms), (piece.lane, 7, -5));
             assert_eq!((&back.origin, &back.body), (&piece.origin, &piece.body));
             assert!(Piece::decode(&record.slice(..20)).is_none());
-            let cut = Piece::decode(&record.slice(..30));
-            assert!(cut.is_none_or(|cut| piece.origin.is_none() && cut.origin.is_none()));
+            if piece.origin.is_some() {
+                assert!(Piece::decode(&record.slice(..30)).is_none(), "cut in its origin");
+            }
         }
         assert!(Piece::decode(&Bytes::from_static(&[9; 40])).is_none());
     }
