@@ -18,6 +18,7 @@ pub fn registrations() -> Vec<Registration> {
         Registration::of::<discovery::relabel::Relabel>(),
         Registration::of::<local::file_match::FileMatch>(),
         Registration::of::<loki::source_file::SourceFile>(),
+        Registration::of::<loki::source_journal::SourceJournal>(),
         Registration::of::<loki::write::Write>(),
         Registration::of::<prometheus::echo::Echo>(),
         Registration::of::<prometheus::exporter_self::ExporterSelf>(),

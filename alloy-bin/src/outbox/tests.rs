@@ -1,7 +1,9 @@
 //! An outbox against a real endpoint that answers by script.
 
+mod apart;
 mod chaos;
 mod killed;
+mod newer;
 mod rejected;
 
 use std::future::Future;
@@ -15,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::formats::{REMOTE_WRITE_HEADERS, RemoteWriteEncoder, compress, join};
+use crate::formats::{REMOTE_WRITE_HEADERS, RemoteWriteEncoder, compress, join, split};
 use crate::telemetry::{Labels, SampleBatch};
 use crate::testing::{Answer, Counts, Receiver};
 
@@ -52,12 +54,14 @@ impl World {
 fn options(folder: &Path, receiver: &Receiver) -> Options {
     let headers = REMOTE_WRITE_HEADERS
         .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+    let sync_interval = Duration::from_millis(20);
     Options {
         directory: folder.join("log"),
         endpoint: Endpoint {
             name: "test".to_owned(),
             url: receiver.write_url().parse().unwrap(),
             headers: HeaderMap::from_iter(headers),
+            newer_headers: None,
             http: Default::default(),
             timeout: Duration::from_secs(10),
         },
@@ -67,13 +71,14 @@ fn options(folder: &Path, receiver: &Receiver) -> Options {
             on_too_many_requests: OnTooManyRequests::Retry,
             age_limit: None,
         },
-        batching: Batching { lanes: 1, max_items: 10, max_bytes: 1 << 20, deadline: LONG, splice: join },
-        log: LogLimits {
-            max_bytes: 64 << 20,
-            segment_bytes: 1 << 20,
-            sync_interval: Duration::from_millis(20),
-            max_age: None,
+        batching: Batching {
+            lanes: 1,
+            max_items: 10,
+            max_bytes: 1 << 20,
+            deadline: LONG,
+            form: Form { splice: join, split, newer: None },
         },
+        log: LogLimits { max_bytes: 64 << 20, segment_bytes: 1 << 20, sync_interval, max_age: None },
         clearance: None,
     }
 }
@@ -101,13 +106,8 @@ fn large_record(number: i64) -> Piece {
 fn piece(batch: &SampleBatch, number: i64) -> Piece {
     let mut plain = Vec::new();
     RemoteWriteEncoder::new(&Labels::new::<&str, &str>([])).encode(batch.iter(), &mut plain);
-    Piece {
-        lane: batch.lane(),
-        items: 1,
-        newest_ms: number,
-        origin: None,
-        body: Bytes::from(compress(&plain)),
-    }
+    let (lane, body) = (batch.lane(), Bytes::from(compress(&plain)));
+    Piece { lane, items: 1, newest_ms: number, origin: None, body }
 }
 
 async fn accept(outbox: &Outbox, numbers: std::ops::Range<i64>) {
@@ -218,8 +218,8 @@ async fn a_record_that_is_refused_for_good_costs_only_itself() {
     accept(&outbox, 5..20).await;
     let sending = send(&outbox);
     let counts = world.counts(|counts| counts.samples == 19).await;
-    assert_eq!(counts.malformed_requests, 2, "the ten together, and the bad one alone");
-    assert_eq!(counts.requests, 1 + 10 + 1);
+    assert_eq!(counts.malformed_requests, 5, "ten, five, three, two, and the bad one alone");
+    assert_eq!(counts.requests, 9 + 1);
     assert_eq!(arrived(&world.receiver, 7), Vec::from_iter((0..20).filter(|number| *number != 4)));
     sending.stop().await;
     assert_eq!(count(&outbox.figures().rejected_items), 1);

@@ -5,14 +5,18 @@
 //! | `slots.rs` | when: a pure function of the target's key |
 //! | `slot_file.rs` | the last slot of each target, for a restart |
 //! | `fetch.rs` | one GET with limits |
+//! | `inflate.rs` | gzip -> page, in one go |
 //! | `page.rs` | page -> samples with the target's labels |
+//! | `shape.rs` | the order of a series' labels, worked out once for many series |
 //! | `staleness.rs` | markers for series that are gone |
 //! | `target.rs` | a target's life: slot after slot |
 //!
 //! Invariant: knows no configuration and no cluster; `prometheus.scrape` decides which targets live here.
 
 mod fetch;
+mod inflate;
 mod page;
+mod shape;
 mod slot_file;
 mod slots;
 mod staleness;

@@ -6,12 +6,13 @@
 use super::fetch::Packed;
 use super::page::Reading;
 use crate::formats::Format;
-use crate::telemetry::{STALE_NAN, SampleBatch};
+use crate::telemetry::{STALE_NAN, Sample, SampleBatch};
 
 /// What the last page had.
 #[derive(Default)]
 pub(super) struct Staleness {
-    /// Of the series without a time of their own, as Prometheus counts them, unless it is told to count all; sorted.
+    /// Of the series without a time of their own, as Prometheus counts them, unless it is told to count all; in the page's
+    /// order, because a page mostly has the same series again, in the same order.
     fingerprints: Vec<u64>,
     page: Option<(Packed, Format)>,
 }
@@ -28,17 +29,26 @@ impl Staleness {
     ) -> usize {
         let all = reading.policy.tracks_timestamps;
         let own = batch.iter().filter(|sample| all || sample.timestamp_ms == reading.slot_ms);
-        let mut fingerprints: Vec<u64> = own.map(|sample| sample.labels.fingerprint()).collect();
-        fingerprints.sort_unstable();
-        fingerprints.dedup();
-        let known = |series: &[u64], fingerprint: u64| series.binary_search(&fingerprint).is_ok();
-        let added = fingerprints.iter().filter(|new| !known(&self.fingerprints, **new)).count();
-        let kept = fingerprints.len() - added;
-        if kept < self.fingerprints.len() {
-            for sample in self.last(reading).iter() {
-                let fingerprint = sample.labels.fingerprint();
-                if known(&self.fingerprints, fingerprint) && !known(&fingerprints, fingerprint) {
-                    batch.push(sample.labels.iter(), reading.slot_ms, STALE_NAN);
+        let fingerprints: Vec<u64> = own.map(|sample| sample.labels.fingerprint()).collect();
+        let mut added = 0;
+        if fingerprints != self.fingerprints {
+            let (before, now) = (sorted(&self.fingerprints), sorted(&fingerprints));
+            let has = |series: &[u64], fingerprint: u64| series.binary_search(&fingerprint).is_ok();
+            added = now.iter().filter(|new| !has(&before, **new)).count();
+            if now.len() - added < before.len() {
+                for sample in self.last(reading).iter() {
+                    let fingerprint = sample.labels.fingerprint();
+                    if has(&before, fingerprint) && !has(&now, fingerprint) {
+                        batch.push_as(
+                            sample.labels,
+                            &Sample {
+                                timestamp_ms: reading.slot_ms,
+                                value: STALE_NAN,
+                                extras: None,
+                                ..sample
+                            },
+                        );
+                    }
                 }
             }
         }
@@ -50,11 +60,19 @@ impl Staleness {
     fn last(&self, reading: Reading<'_>) -> SampleBatch {
         let page = self.page.as_ref().and_then(|(packed, format)| {
             let reading = Reading { format: *format, ..reading };
-            reading.read(&packed.unpack().ok()?).ok()
+            packed.with_page(|page| reading.read(page)).ok()?.ok()
         });
         // A page that was read once can be read again, so the default is for the first scrape.
         page.unwrap_or_default()
     }
+}
+
+/// Each once, to be searched.
+fn sorted(fingerprints: &[u64]) -> Vec<u64> {
+    let mut sorted = fingerprints.to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
+    sorted
 }
 
 #[cfg(test)]

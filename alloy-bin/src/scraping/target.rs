@@ -272,8 +272,9 @@ impl Life {
         let fetched =
             self.fetcher.fetch(&self.spec.url, &self.settings.accept, &self.settings.limits).await?;
         let format = Format::from_content_type(fetched.content_type.as_deref(), self.settings.fallback)?;
-        let batch = Reading { format, ..reading(&self.spec, &self.settings, slot_ms) }.read(&fetched.body)?;
-        let body_bytes = fetched.body.len();
+        let reading = Reading { format, ..reading(&self.spec, &self.settings, slot_ms) };
+        let (batch, body_bytes) = fetched.with_page(|page| (reading.read(page), page.len()))?;
+        let batch = batch?;
         Ok((batch, (fetched.pack(), format), body_bytes))
     }
 

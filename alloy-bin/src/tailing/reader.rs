@@ -147,6 +147,11 @@ impl Reader {
                     "lines wait, the receiver has no room");
             }
         };
+        let waiting = Waiting(&self.shared.metrics, AtomicBool::new(false));
+        let refused = |error: &crate::graph::ConsumeError| {
+            waiting.begin();
+            refused(error);
+        };
         let give_up = async {
             self.stop.cancelled().await;
             tokio::time::sleep(STOP_GRACE).await;
@@ -160,7 +165,7 @@ impl Reader {
 
     /// Where the batch is from, if others may have to read it again.
     fn origin(&self, tail: &Tail, chunk: &Chunk) -> Option<Origin> {
-        let (tenure, position) = (self.tenure?, tail.position()?);
+        let (tenure, position) = (self.tenure?, tail.offered()?);
         Some(Origin {
             component: Arc::clone(&self.shared.id),
             key: self.key,
@@ -169,6 +174,25 @@ impl Reader {
             base_ns: chunk.base_ns,
             batch: position.encode(),
         })
+    }
+}
+
+/// Counts a file that waits for room, until it is dropped.
+struct Waiting<'a>(&'a Metrics, AtomicBool);
+
+impl Waiting<'_> {
+    fn begin(&self) {
+        if !self.1.swap(true, Relaxed) {
+            self.0.files_waiting.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if *self.1.get_mut() {
+            self.0.files_waiting.fetch_sub(1, Relaxed);
+        }
     }
 }
 

@@ -20,7 +20,7 @@ mod native_histogram;
 mod samples;
 mod target;
 
-pub use labels::{Labels, LabelsRef};
+pub use labels::{LabelName, Labels, LabelsRef};
 pub use logs::{LogBatch, LogEntry, LogStream, Origin};
 pub use metadata::{Metadata, MetricType};
 pub use metrics::{Collect, Histogram, Page};

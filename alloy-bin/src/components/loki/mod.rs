@@ -1,4 +1,5 @@
 //! Components of the namespace `loki`.
 
 pub mod source_file;
+pub mod source_journal;
 pub mod write;

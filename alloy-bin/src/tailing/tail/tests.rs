@@ -7,7 +7,10 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::tailing::ledger::Ledger;
+use crate::tailing::packed::pack;
 use crate::telemetry::Labels;
+
+mod copies;
 
 /// A folder with `app.log`, and what follows it. Its clock is moved by hand.
 struct World {
@@ -44,9 +47,10 @@ impl World {
     }
 
     fn another(&self, name: &str, begin: Begin) -> Tail {
-        let (path, limits, metrics) = (self.path(name), Limits::new(64, 64), self.metrics.clone());
+        let reading = Reading { limits: Limits::new(64, 64), ..Reading::default() };
+        let (path, metrics) = (self.path(name), self.metrics.clone());
         let claims = Claims::new(self.ledger.clone(), &Labels::new([("filename", name)]), &path);
-        Tail::new(path, begin, limits, self.now, claims, metrics)
+        Tail::new(path, begin, reading, self.now, claims, metrics)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -66,6 +70,12 @@ impl World {
         self.tail.as_mut().expect("followed")
     }
 
+    /// Compresses a file, as rotation does: it is gone then.
+    fn compress(&self, from: &str, to: &str) {
+        pack(&self.path(to), &fs::read(self.path(from)).unwrap());
+        fs::remove_file(self.path(from)).unwrap();
+    }
+
     /// Everything that can be read now, also after all grace periods.
     fn lines(&mut self) -> Vec<String> {
         let mut lines = self.lines_now();
@@ -74,6 +84,15 @@ impl World {
             lines.extend(self.lines_now());
         }
         lines
+    }
+
+    /// Files as they are some time after they were written.
+    fn age(&self) {
+        for entry in fs::read_dir(self.folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            let time = std::time::SystemTime::now() - Duration::from_secs(60);
+            fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
+        }
     }
 
     /// Everything that can be read without letting time pass.
@@ -220,6 +239,29 @@ fn what_was_rotated_while_nobody_looked_is_found() {
     check(
         "renamed and compressed",
         |world| {
+            world.append("app.log", "3\n");
+            world.compress("app.log", "app.log.1.gz");
+            world.append("app.log", "4\n");
+        },
+        &["3", "4"],
+    );
+    check(
+        "several times, and compressed in different ways",
+        |world| {
+            world.append("app.log", "3\n");
+            world.compress("app.log", "app.log.3.zst");
+            world.append("4", "4\n");
+            world.compress("4", "app.log.2.bz2");
+            world.append("older", "older\n");
+            world.compress("older", "app.log.4.gz");
+            world.append("app.log.1", "5\n");
+            world.append("app.log", "6\n");
+        },
+        &["3", "4", "5", "6"],
+    );
+    check(
+        "renamed to what is no compressed file",
+        |world| {
             world.rename("app.log", "app.log.1.gz");
             world.append("app.log", "4\n");
         },
@@ -251,7 +293,7 @@ fn quiet_files_are_closed_and_found_again() {
     assert_eq!(world.lines(), ["1"]);
     world.now += CLOSE_AFTER;
     let now = world.now;
-    world.tail().close_if_quiet(now);
+    world.tail().close_if_quiet(now, CLOSE_AFTER);
     assert!(world.tail().open.is_none());
     let seen = disk::look(&world.path("app.log")).unwrap();
     assert!(world.tail().is_caught_up(&seen), "an idle closed file costs no more than a look");
@@ -313,7 +355,7 @@ impl World {
                 let now = self.now;
                 self.tail().step(now, now_ns).unwrap()
             } {
-                let position = self.tail().position().expect("a file is open");
+                let position = self.tail().offered().expect("a file is open");
                 batches.push((position, chunk.base_ns, chunk.lines.clone()));
                 self.tail().handle_accepted(&chunk);
             }
@@ -346,7 +388,11 @@ fn batches_on_their_way_are_given_again_as_they_were_over_a_rotation() {
     assert_eq!(batches.len(), 5, "{batches:?}");
     for first in 0..batches.len() {
         world.take_over(&batches[first..]);
-        assert_eq!(world.batches(9000), batches[first..], "from {first}");
+        let again = world.batches(9000);
+        let place = |(position, base_ns, lines): &(Position, i64, Vec<Bytes>)| {
+            (position.identity, position.offset, position.intent, *base_ns, lines.clone())
+        };
+        assert!(again.iter().map(place).eq(batches[first..].iter().map(place)), "from {first}: {again:?}");
     }
     world.append("app.log", "7\n");
     let next = world.batches(9001);
