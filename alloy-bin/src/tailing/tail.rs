@@ -209,7 +209,7 @@ impl Tail {
             let is_finished = is_complete
                 || self.waiting.len() > 1
                 || now.duration_since(self.quiet_since) >= ROTATION_GRACE;
-            if !is_complete && !(is_superseded && is_finished) {
+            if !(is_complete || is_superseded && is_finished) {
                 return Ok(self.idle());
             }
             if !open.content.is_torn()
