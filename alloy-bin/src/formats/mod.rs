@@ -6,6 +6,7 @@
 //! | `page_item.rs` | what a page is made of: samples, and what is said of their families |
 //! | `exposition.rs` | Prometheus text 0.0.4 and OpenMetrics text 1.0 -> items |
 //! | `exposition_protobuf.rs` | Prometheus protobuf, with native histograms -> items |
+//! | `wire.rs` | reading protobuf: fields of a message, in place |
 //! | `protobuf.rs` | the few protobuf writing functions that the encoders need |
 //! | `remote_write.rs` | sample batch -> piece of a Prometheus remote-write 1.0 request, with exemplars, native histograms and metadata |
 //! | `loki_push.rs` | log batch -> piece of a Loki push request |
@@ -28,6 +29,7 @@ mod page_item;
 mod protobuf;
 mod remote_write;
 mod snappy;
+mod wire;
 
 pub use content_type::{ContentTypeError, Escaping, Format, Protocol, accept_header};
 pub use exposition::{ParseError, TextFormat, parse_text};

@@ -2,7 +2,8 @@
 //!
 //! Wire format: <https://protobuf.dev/programming-guides/encoding/>.
 
-use super::Fault;
+/// What was expected, and from where on it was not found.
+pub(super) type Fault<'b> = (&'b [u8], &'static str);
 
 /// The fields of a message, in the order in which they stand.
 pub(super) struct Fields<'b> {
