@@ -11,6 +11,8 @@
 //! | `remote_write.rs` | sample batch -> piece of a Prometheus remote-write 1.0 request, with exemplars, native histograms and metadata |
 //! | `loki_push.rs` | log batch -> piece of a Loki push request |
 //! | `snappy.rs` | one block from a piece, one request body from many blocks |
+//! | `otlp.rs` | OTLP: checked in place, taken apart by items, read from JSON, printed |
+//! | `compression.rs` | compressed bodies -> plain ones, within a limit |
 //!
 //! A *piece* is a complete protobuf message whose only field is repeated, so pieces may be concatenated: that is how
 //! what was encoded once, batch by batch, becomes large requests later.
@@ -21,20 +23,31 @@
 //!
 //! Invariant: knows no async runtime, no file, no socket, no clock.
 
+#[cfg(feature = "otelcol")]
+mod compression;
 mod content_type;
 mod exposition;
 mod exposition_protobuf;
 mod loki_push;
+#[cfg(feature = "otelcol")]
+mod otlp;
 mod page_item;
 mod protobuf;
 mod remote_write;
 mod snappy;
 mod wire;
 
+#[cfg(feature = "otelcol")]
+pub use compression::{Compression, UnpackError, unpack};
 pub use content_type::{ContentTypeError, Escaping, Format, Protocol, accept_header};
 pub use exposition::{ParseError, TextFormat, parse_text};
 pub use exposition_protobuf::{Histograms, ProtobufError, parse_protobuf};
 pub use loki_push::{LOKI_PUSH_HEADERS, LokiPushEncoder};
+#[cfg(feature = "otelcol")]
+pub use otlp::{
+    OtlpError, OtlpJsonError, PackedRequest, Packing, check_otlp, export_response, join_otlp, join_packed,
+    otlp_from_json, otlp_part, packed_plain_bytes, print_otlp, rejected_by_response, retry_delay, status,
+};
 pub use page_item::{Item, LabelPair, Series, Statement};
 pub use remote_write::{REMOTE_WRITE_HEADERS, RemoteWriteEncoder, Sends};
 pub use snappy::{Splice, SpliceError, compress, decompress, join};

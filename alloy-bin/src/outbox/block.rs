@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
-use super::options::{Batching, Endpoint, LogLimits, Options, Retry};
+use super::options::{Batching, Dialect, Endpoint, LogLimits, Options, Retry};
 use crate::config::{Body, ByteSize, Decode, FromValue, Value};
 use crate::http_client::{HttpClientOptions, parse_url};
 
@@ -153,7 +153,14 @@ impl EndpointBlock {
         let url = self.uri().map_err(anyhow::Error::msg)?;
         Ok(Options {
             directory: storage.join("wal").join(folder(&name)),
-            endpoint: Endpoint { name, url, headers, http: self.http.clone(), timeout: self.timeout },
+            endpoint: Endpoint {
+                name,
+                url,
+                headers,
+                http: self.http.clone(),
+                timeout: self.timeout,
+                dialect: Dialect::Push,
+            },
             retry,
             batching,
             log: log.limits,
@@ -162,7 +169,7 @@ impl EndpointBlock {
 }
 
 /// A folder for each endpoint; its name has only characters that every file system takes.
-fn folder(name: &str) -> String {
+pub(super) fn folder(name: &str) -> String {
     let safe = |character: char| {
         if character.is_ascii_alphanumeric() || "-_.".contains(character) { character } else { '_' }
     };

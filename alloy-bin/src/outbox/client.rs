@@ -7,7 +7,7 @@ use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 
 use super::Rejection;
-use super::options::{Endpoint, OnTooManyRequests};
+use super::options::{Dialect, Endpoint, OnTooManyRequests};
 use crate::http_client::HttpClient;
 
 /// As much of an error's body as is read and shown.
@@ -17,7 +17,10 @@ const SHOWN_BYTES: usize = 512;
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// The endpoint has it.
-    Taken,
+    Taken {
+        /// But for so many items, which it will never take, and why.
+        rejected: Option<(u64, String)>,
+    },
     /// It may be taken later: a server error, no answer, too many requests.
     Later {
         /// For the log line.
@@ -52,6 +55,10 @@ impl Client {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.endpoint.url.clone();
         *request.headers_mut() = self.endpoint.headers.clone();
+        #[cfg(feature = "otelcol")]
+        if self.endpoint.dialect != Dialect::Push {
+            super::otlp::prepare(self.endpoint.dialect, &mut request);
+        }
         match tokio::time::timeout(self.endpoint.timeout, self.exchange(request)).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => Outcome::Later { why: describe(&error), after: None },
@@ -63,18 +70,22 @@ impl Client {
 
     async fn exchange(&self, request: Request<Bytes>) -> anyhow::Result<Outcome> {
         let response = self.http.send(request).await?;
+        match self.endpoint.dialect {
+            Dialect::Push => {}
+            #[cfg(feature = "otelcol")]
+            dialect => return Ok(super::otlp::judge(dialect, response).await),
+        }
         let status = response.status();
         let after = retry_after(response.headers(), SystemTime::now());
         // The body is read to its end so that the connection can be kept; a long one costs the connection instead.
         let body = Limited::new(response.into_body(), SHOWN_BYTES * 8).collect().await;
         if status.is_success() {
-            return Ok(Outcome::Taken);
+            return Ok(Outcome::Taken { rejected: None });
         }
         let text = body.map(|body| body.to_bytes()).unwrap_or_default();
         let whole = String::from_utf8_lossy(&text);
         let (reason, is_final) = (Rejection::of(status, &whole), Rejection::is_final(status, &whole));
-        let text = String::from_utf8_lossy(&text[..text.len().min(SHOWN_BYTES)]).trim().to_owned();
-        let why = format!("status {status}: {text}");
+        let why = format!("status {status}: {}", shown(&text));
         let later = status.is_server_error() && !is_final
             || status == StatusCode::TOO_MANY_REQUESTS
                 && self.on_too_many_requests == OnTooManyRequests::Retry;
@@ -82,8 +93,13 @@ impl Client {
     }
 }
 
+/// The beginning of an answer, for people.
+pub(super) fn shown(text: &[u8]) -> String {
+    String::from_utf8_lossy(&text[..text.len().min(SHOWN_BYTES)]).trim().to_owned()
+}
+
 /// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3). A date that has passed is no wait.
-fn retry_after(headers: &http::HeaderMap, now: SystemTime) -> Option<Duration> {
+pub(super) fn retry_after(headers: &http::HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     match text.parse() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),

@@ -82,7 +82,7 @@ impl Lane {
         let (mut count, mut items, mut bytes) = (0, 0, 0);
         for pending in queue.iter() {
             items += pending.piece.items as usize;
-            bytes += pending.piece.body.len();
+            bytes += (batching.weigh)(&pending.piece.body);
             if count > 0 && (items > batching.max_items || bytes > batching.max_bytes) {
                 return Taken::Batch(queue.drain(..count).collect());
             }
@@ -181,7 +181,7 @@ async fn send(
         figures.request_seconds.observe(started.elapsed());
         add(&figures.requests, 1);
         match outcome {
-            Outcome::Taken => {
+            Outcome::Taken { rejected } => {
                 if backoff.failures > 0 {
                     tracing::info!(
                         endpoint = options.endpoint.name,
@@ -189,7 +189,20 @@ async fn send(
                         "endpoint takes data again"
                     );
                 }
-                add(&figures.sent_items, items(batch));
+                let refused = rejected.as_ref().map_or(0, |(count, _)| (*count).min(items(batch)));
+                if let Some((_, why)) = &rejected {
+                    figures.rejected(refused, Rejection::Partial);
+                    if custody.rejection_said.is_due() {
+                        let (items, endpoint) = (refused, &options.endpoint.name);
+                        tracing::warn!(
+                            endpoint,
+                            items,
+                            why,
+                            "the endpoint took a part of the data and refused the rest for good"
+                        );
+                    }
+                }
+                add(&figures.sent_items, items(batch) - refused);
                 add(&figures.sent_bytes, body.len() as u64);
                 for pending in &*batch {
                     figures.newest_sent_ms.fetch_max(pending.piece.newest_ms, Ordering::Relaxed);

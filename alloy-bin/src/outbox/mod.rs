@@ -7,6 +7,7 @@
 //! | `sender.rs` | reads the log, fills lanes, acknowledges |
 //! | `lane.rs` | one request in flight: splices records into a request, retries until it is taken |
 //! | `client.rs` | one POST and what its answer means |
+//! | `otlp.rs` | the same for OTLP, which has its own codes |
 //! | `rejection.rs` | why an endpoint refuses data for good |
 //! | `options.rs` | everything that a component sets |
 //! | `block.rs` | the `endpoint` and `wal` blocks of the configuration |
@@ -27,6 +28,8 @@ mod figures;
 mod group;
 mod lane;
 mod options;
+#[cfg(feature = "otelcol")]
+mod otlp;
 mod record;
 mod rejection;
 mod sender;
@@ -42,7 +45,7 @@ pub use figures::Figures;
 pub use group::Group;
 
 pub use block::{EndpointBlock, WalBlock, check_backoff, meaningless, only};
-pub use options::{Batching, Endpoint, LogLimits, OnTooManyRequests, Options, Retry, Splice};
+pub use options::{Batching, Dialect, Endpoint, LogLimits, OnTooManyRequests, Options, Retry, Splice};
 pub use record::Piece;
 pub use rejection::Rejection;
 

@@ -37,6 +37,22 @@ pub struct Endpoint {
     pub http: HttpClientOptions,
     /// How long one request may take in all.
     pub timeout: Duration,
+    /// What requests and answers are like.
+    pub dialect: Dialect,
+}
+
+/// What requests and answers are like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dialect {
+    /// The status says it all: remote-write, Loki push.
+    #[default]
+    Push,
+    /// OTLP over HTTP.
+    #[cfg(feature = "otelcol")]
+    OtlpHttp,
+    /// OTLP over gRPC.
+    #[cfg(feature = "otelcol")]
+    OtlpGrpc,
 }
 
 /// When and how fast a request is repeated. There is no last try: what is not taken stays in the log, until it is too old.
@@ -71,8 +87,10 @@ pub struct Batching {
     pub lanes: usize,
     /// Items (samples, lines) in a request at the most; a single record may have more.
     pub max_items: usize,
-    /// Bytes of record bodies in a request at the most; a single record may have more.
+    /// Bytes in a request at the most; a single record may have more.
     pub max_bytes: usize,
+    /// What counts as the bytes of a record's body: all of them, or what it holds when it is unpacked.
+    pub weigh: fn(&Bytes) -> usize,
     /// How long a request may wait to fill up.
     pub deadline: Duration,
     /// How bodies are joined.

@@ -19,11 +19,13 @@ pub enum Rejection {
     Invalid,
     /// Any other status: 404, mostly.
     Other,
+    /// The endpoint took the rest of the request.
+    Partial,
 }
 
 impl Rejection {
     /// All, in the order of their numbers.
-    pub const ALL: [Rejection; 7] = [
+    pub const ALL: [Rejection; 8] = [
         Rejection::OutOfOrder,
         Rejection::Duplicate,
         Rejection::TooLarge,
@@ -31,6 +33,7 @@ impl Rejection {
         Rejection::Unauthorized,
         Rejection::Invalid,
         Rejection::Other,
+        Rejection::Partial,
     ];
 
     /// As a label's value.
@@ -43,6 +46,7 @@ impl Rejection {
             Rejection::Unauthorized => "unauthorized",
             Rejection::Invalid => "invalid",
             Rejection::Other => "other",
+            Rejection::Partial => "partial_success",
         }
     }
 
@@ -76,7 +80,9 @@ impl Rejection {
     pub(super) fn is_about_content(self) -> bool {
         match self {
             Rejection::OutOfOrder | Rejection::Duplicate | Rejection::TooLarge | Rejection::Invalid => true,
-            Rejection::TooManyRequests | Rejection::Unauthorized | Rejection::Other => false,
+            Rejection::TooManyRequests | Rejection::Unauthorized | Rejection::Other | Rejection::Partial => {
+                false
+            }
         }
     }
 }

@@ -60,6 +60,7 @@ fn options(folder: &Path, receiver: &Receiver) -> Options {
             headers: HeaderMap::from_iter(headers),
             http: Default::default(),
             timeout: Duration::from_secs(10),
+            dialect: Dialect::Push,
         },
         retry: Retry {
             min_backoff: Duration::from_millis(1),
@@ -67,7 +68,14 @@ fn options(folder: &Path, receiver: &Receiver) -> Options {
             on_too_many_requests: OnTooManyRequests::Retry,
             age_limit: None,
         },
-        batching: Batching { lanes: 1, max_items: 10, max_bytes: 1 << 20, deadline: LONG, splice: join },
+        batching: Batching {
+            lanes: 1,
+            max_items: 10,
+            max_bytes: 1 << 20,
+            weigh: Bytes::len,
+            deadline: LONG,
+            splice: join,
+        },
         log: LogLimits {
             max_bytes: 64 << 20,
             segment_bytes: 1 << 20,

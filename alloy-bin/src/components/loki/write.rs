@@ -123,6 +123,7 @@ impl Write {
             max_items: usize::MAX,
             max_bytes: arguments.batch_size.0 as usize,
             deadline: arguments.batch_wait,
+            weigh: Bytes::len,
             splice: join,
         };
         let options = arguments.common.options(&fixed, retry, batching, wal, &context.storage)?;

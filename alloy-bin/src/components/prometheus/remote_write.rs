@@ -236,6 +236,7 @@ impl RemoteWrite {
             max_items: queue.max_samples_per_send,
             max_bytes: REQUEST_BYTES,
             deadline: queue.batch_send_deadline,
+            weigh: Bytes::len,
             splice: join,
         };
         let options =
