@@ -1,5 +1,7 @@
 //! A receiver's ports as clients see them.
 
+mod exporting;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,10 +15,10 @@ use hyper_util::rt::TokioExecutor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
-use crate::config::{Scope, decode_statements};
+use crate::config::{Scope, decode_block};
 use crate::formats::{print_otlp, rejected_by_response, retry_delay};
 use crate::graph::{ConsumeError, Consumer, OtelConsumer};
-use crate::syntax::{Sources, parse};
+use crate::syntax::{Sources, ast::Statement, parse};
 use crate::telemetry::{OtlpBatch, Signal};
 
 const LOGS: &str = r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"one"}},{"body":{"stringValue":"two"}}]}]}]}"#;
@@ -43,16 +45,13 @@ impl Consumer<OtlpBatch> for Script {
     }
 }
 
+/// The block with that body.
 fn decode<T: crate::config::Decode>(text: &str) -> Result<T, String> {
     let mut sources = Sources::default();
-    let id = sources.add("main.alloy", text.to_owned());
+    let id = sources.add("main.alloy", format!("block {{\n{text}\n}}"));
     let (file, _) = parse(&sources, id);
-    decode_statements(
-        &file.statements,
-        file.statements.first().map_or(Default::default(), |first| first.span()),
-        &Scope::default(),
-    )
-    .map_err(|diagnostics| diagnostics.render(&sources))
+    let Statement::Block(block) = &file.statements[0] else { panic!("it is a block") };
+    decode_block(block, &Scope::default()).map_err(|diagnostics| diagnostics.render(&sources))
 }
 
 struct Receiver {

@@ -10,6 +10,7 @@
 //! | `messages.rs` | the protobuf messages that endpoints decode |
 //! | `client_model.rs` | the protobuf messages that targets expose |
 //! | `language.rs` | what must hold for every text that claims to be a configuration |
+//! | `otlp.rs` | what must hold for any bytes that claim to be OTLP |
 //! | `server.rs` | the HTTP server below both: goes down and comes back on the same port |
 //!
 //! Everything listens on loopback only. Invariant: no other folder of this crate uses this one, except in tests.
@@ -18,6 +19,8 @@ pub mod client_model;
 pub mod language;
 pub mod logs;
 pub mod messages;
+#[cfg(feature = "otelcol")]
+pub mod otlp;
 pub mod process;
 mod receiver;
 mod recorded;

@@ -15,7 +15,7 @@ use crate::formats::{join_otlp, otlp_part};
 use crate::graph::{Component, ConsumeError, Consumer, Context, ExportType, OtelConsumer, export};
 use crate::otlp::{DebugMetrics, Output};
 use crate::outbox;
-use crate::telemetry::{OtlpBatch, Page, Signal};
+use crate::telemetry::{OtlpBatch, Page};
 
 /// What the block says.
 pub struct Arguments {

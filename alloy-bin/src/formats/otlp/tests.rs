@@ -134,7 +134,7 @@ fn parts_have_their_items_and_all_that_these_belong_to() {
         }
     }
     let second = otlp_part(&whole, 1, 2);
-    assert_eq!(lines(&second, "as_"), ["              as_int: -3"]);
+    assert_eq!(lines(&second, "as_"), ["          as_int: -3"]);
     assert!(print_otlp(&second).contains("name: \"g\"") && !print_otlp(&second).contains("name: \"s\""));
     let halves = join_otlp(&[otlp_part(&whole, 0, 3), otlp_part(&whole, 3, 6)]).expect("two");
     assert_eq!(check_otlp(Signal::Metrics, halves.body.clone()).expect("a message").items, 6);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::formats::{check_otlp, otlp_from_json};
-use crate::telemetry::Dropped;
+use crate::telemetry::{Dropped, Signal};
 
 #[derive(Default)]
 struct Script {
