@@ -56,6 +56,8 @@ pub fn unpack(body: Bytes, compression: Compression, bytes_max: usize) -> Result
     match compression {
         Compression::None if body.len() > bytes_max => Err(UnpackError::TooLong(bytes_max)),
         Compression::None => Ok(body),
+        // A stream of frames that holds nothing may have no frame at all.
+        Compression::Snappy if body.is_empty() => Ok(body),
         Compression::Gzip => read(MultiGzDecoder::new(&body[..]), body.len(), bytes_max),
         // The first byte of RFC 1950 says method 8, and the first two are a multiple of 31.
         Compression::Deflate => match body.first_chunk::<2>() {

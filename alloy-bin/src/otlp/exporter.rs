@@ -12,11 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{DebugMetrics, Handler, sensitive};
 use crate::config::{Body, ConversionError, Decode, FromValue, Secret, Value};
-use crate::formats::{Packing, join_packed, otlp_part, packed_plain_bytes};
+use crate::formats::{Packing, join_packed, otlp_part, packed_plain_bytes, split_packed};
 use crate::graph::{ConsumeError, Consumer};
 use crate::http_client::{HttpClientOptions, TlsOptions};
 use crate::outbox::{
-    self, Batching, Dialect, Endpoint, Group, OnTooManyRequests, Options, Outbox, Piece, Retry, WalBlock,
+    self, Batching, Dialect, Endpoint, Form, Group, OnTooManyRequests, Options, Outbox, Piece, Retry,
+    WalBlock,
 };
 use crate::telemetry::{OtlpBatch, Page, Signal};
 
@@ -300,6 +301,7 @@ impl Exporter {
                 name: signal.name().to_owned(),
                 url: destination.urls[signal as usize].clone(),
                 headers: headers.clone(),
+                newer_headers: None,
                 http: http.clone(),
                 timeout: destination.timeout,
                 dialect: destination.dialect,
@@ -314,9 +316,13 @@ impl Exporter {
                 lanes: common.queue.lanes,
                 max_items: common.queue.batch.max_items,
                 max_bytes: REQUEST_BYTES,
-                weigh: packed_plain_bytes,
                 deadline: common.queue.batch.deadline,
-                splice: join_packed,
+                form: Form {
+                    splice: join_packed,
+                    split: split_packed,
+                    newer: None,
+                    weigh: packed_plain_bytes,
+                },
             };
             let directory = storage.join("wal").join(signal.name());
             let log = common.wal.limits;
@@ -350,7 +356,7 @@ impl Exporter {
                     lane: twox_hash::XxHash64::oneshot(0, &part.body[..part.body.len().min(512)]),
                     items: part.items,
                     newest_ms: now_ms(),
-                    body: self.packing.pack(&part.body),
+                    body: self.packing.pack(part.signal, &part.body),
                 });
             }
         }

@@ -31,6 +31,7 @@ const SOON: Duration = Duration::from_secs(1);
 pub struct Ingest {
     output: Mutex<Output>,
     memory: Arc<Semaphore>,
+    memory_bytes: usize,
     /// Messages that are unpacked at a time: what they will need is known only when it is there.
     unpacking: Semaphore,
     /// Nothing new is taken.
@@ -78,10 +79,16 @@ pub(super) enum Refusal {
 impl Ingest {
     /// Hands on to `output`.
     pub fn new(output: Output) -> Self {
+        Ingest::within(MEMORY_BYTES, output)
+    }
+
+    /// The same with another limit of memory.
+    pub(super) fn within(memory_bytes: usize, output: Output) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
         Ingest {
             output: Mutex::new(output),
-            memory: Arc::new(Semaphore::new(MEMORY_BYTES / UNIT_BYTES)),
+            memory: Arc::new(Semaphore::new(memory_bytes / UNIT_BYTES)),
+            memory_bytes,
             unpacking: Semaphore::new(workers),
             draining: CancellationToken::new(),
             figures: Figures::default(),
@@ -266,7 +273,7 @@ impl Ingest {
             "alloy_otelcol_receiver_request_bytes",
             "Memory of requests that are not answered yet.",
             &[],
-            (MEMORY_BYTES - free) as f64,
+            (self.memory_bytes - free) as f64,
         );
     }
 }

@@ -1,6 +1,7 @@
 //! A receiver's ports as clients see them.
 
 mod exporting;
+mod limits;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,12 +26,17 @@ const LOGS: &str = r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"st
 /// The same in protobuf.
 const LOGS_PROTOBUF: &[u8] = b"\x0a\x14\x12\x12\x12\x07\x2a\x05\x0a\x03one\x12\x07\x2a\x05\x0a\x03two";
 
+/// Of all requests together.
+const MEMORY_BYTES: usize = 8 << 20;
+
 /// Keeps what it takes, and answers as it is told.
 #[derive(Default)]
 struct Script {
     taken: Mutex<Vec<OtlpBatch>>,
     refusal: Mutex<Option<ConsumeError>>,
     drops: Mutex<u64>,
+    /// Set: what comes waits until it is cancelled.
+    holds: Mutex<Option<CancellationToken>>,
 }
 
 #[async_trait]
@@ -38,6 +44,10 @@ impl Consumer<OtlpBatch> for Script {
     async fn consume(&self, batch: &OtlpBatch) -> Result<(), ConsumeError> {
         if let Some(refusal) = self.refusal.lock().unwrap().clone() {
             return Err(refusal);
+        }
+        let holds = self.holds.lock().unwrap().clone();
+        if let Some(holds) = holds {
+            holds.cancelled().await;
         }
         batch.dropped.note(*self.drops.lock().unwrap(), "too odd");
         self.taken.lock().unwrap().push(batch.clone());
@@ -66,13 +76,28 @@ struct Receiver {
 /// A receiver with what these bodies of blocks say.
 async fn receiver(grpc: &str, http: &str) -> Receiver {
     let port = "endpoint = \"127.0.0.1:0\"\n";
-    let grpc = Arc::new(decode::<GrpcSettings>(&format!("{port}{grpc}")).expect("valid"));
-    let http = Arc::new(decode::<HttpSettings>(&format!("{port}{http}")).expect("valid"));
+    let grpc = decode::<GrpcSettings>(&format!("{port}{grpc}")).expect("valid");
+    let http = decode::<HttpSettings>(&format!("{port}{http}")).expect("valid");
+    serve(grpc, http)
+}
+
+/// The same with what a test makes of the settings.
+async fn receiver_with(change: impl Fn(&mut GrpcSettings, &mut HttpSettings)) -> Receiver {
+    let port = "endpoint = \"127.0.0.1:0\"";
+    let (mut grpc, mut http) = (decode(port).expect("valid"), decode(port).expect("valid"));
+    change(&mut grpc, &mut http);
+    serve(grpc, http)
+}
+
+fn serve(grpc: GrpcSettings, http: HttpSettings) -> Receiver {
+    let (grpc, http) = (Arc::new(grpc), Arc::new(http));
     let script = Arc::new(Script::default());
-    let ingest = Arc::new(Ingest::new(Output::all(script.clone() as OtelConsumer)));
+    let ingest = Arc::new(Ingest::within(MEMORY_BYTES, Output::all(script.clone() as OtelConsumer)));
     let stop = CancellationToken::new();
     let ports = (grpc.bind().expect("a port"), http.bind().expect("a port"));
-    let addresses = (format!("http://{}", ports.0.address()), format!("http://{}", ports.1.address()));
+    let scheme = if http.tls.is_some() { "https" } else { "http" };
+    let address = |port: &Port| format!("{scheme}://{}", port.address());
+    let addresses = (address(&ports.0), address(&ports.1));
     let (of_grpc, of_http, stopping) = (ingest.clone(), ingest.clone(), stop.clone());
     tokio::spawn(async move {
         tokio::join!(

@@ -45,7 +45,7 @@ pub(super) async fn judge(dialect: Dialect, response: Response<Incoming>) -> Out
         Err(error) if head.status.is_success() && dialect == Dialect::OtlpHttp => {
             // It said that it has the data; what it wanted to add is lost.
             tracing::debug!(error, "an answer was broken off behind its head");
-            return Outcome::Taken { rejected: None };
+            return Outcome::Taken { written: None, rejected: None };
         }
         Err(error) => {
             return Outcome::Later { why: format!("the answer was broken off: {error}"), after: None };
@@ -64,7 +64,7 @@ fn taken(response: &[u8]) -> Outcome {
     if rejected == 0 && !why.is_empty() {
         tracing::warn!(why, "the endpoint took everything and has a warning");
     }
-    Outcome::Taken { rejected: (rejected > 0).then_some((rejected, why)) }
+    Outcome::Taken { written: None, rejected: (rejected > 0).then_some((rejected, why)) }
 }
 
 fn judge_http(head: &http::response::Parts, body: &[u8]) -> Outcome {
@@ -76,7 +76,7 @@ fn judge_http(head: &http::response::Parts, body: &[u8]) -> Outcome {
         429 | 502 | 503 | 504 => {
             Outcome::Later { why, after: retry_after(&head.headers, std::time::SystemTime::now()) }
         }
-        _ => Outcome::Never { why, reason: Rejection::of(head.status, &shown(body)) },
+        _ => Outcome::Never { why, reason: Rejection::of(head.status, &shown(body)), written: 0 },
     }
 }
 
@@ -99,7 +99,7 @@ fn judge_grpc(head: &http::response::Parts, trailers: &HeaderMap, body: &[u8]) -
             200 | 429 | 502..=504 => {
                 Outcome::Later { why, after: retry_after(&head.headers, std::time::SystemTime::now()) }
             }
-            _ => Outcome::Never { why, reason: Rejection::of(head.status, "") },
+            _ => Outcome::Never { why, reason: Rejection::of(head.status, ""), written: 0 },
         };
     };
     let why = format!("gRPC status {code}: {}", shown(message.as_bytes()));
@@ -109,9 +109,9 @@ fn judge_grpc(head: &http::response::Parts, trailers: &HeaderMap, body: &[u8]) -
         1 | 4 | 10 | 11 | 14 | 15 => Outcome::Later { why, after },
         // RESOURCE_EXHAUSTED may pass if it says so.
         8 if after.is_some() => Outcome::Later { why, after },
-        8 => Outcome::Never { why, reason: Rejection::TooLarge },
-        7 | 16 => Outcome::Never { why, reason: Rejection::Unauthorized },
-        3 => Outcome::Never { why, reason: Rejection::Invalid },
-        _ => Outcome::Never { why, reason: Rejection::Other },
+        8 => Outcome::Never { why, reason: Rejection::TooLarge, written: 0 },
+        7 | 16 => Outcome::Never { why, reason: Rejection::Unauthorized, written: 0 },
+        3 => Outcome::Never { why, reason: Rejection::Invalid, written: 0 },
+        _ => Outcome::Never { why, reason: Rejection::Other, written: 0 },
     }
 }

@@ -17,6 +17,8 @@ pub enum Rejection {
     Unauthorized,
     /// Status 400 or 422 for any other reason; or records that can't be joined.
     Invalid,
+    /// The protocol that the endpoint takes has no room for it.
+    Unsupported,
     /// Any other status: 404, mostly.
     Other,
     /// The endpoint took the rest of the request.
@@ -25,13 +27,14 @@ pub enum Rejection {
 
 impl Rejection {
     /// All, in the order of their numbers.
-    pub const ALL: [Rejection; 8] = [
+    pub const ALL: [Rejection; 9] = [
         Rejection::OutOfOrder,
         Rejection::Duplicate,
         Rejection::TooLarge,
         Rejection::TooManyRequests,
         Rejection::Unauthorized,
         Rejection::Invalid,
+        Rejection::Unsupported,
         Rejection::Other,
         Rejection::Partial,
     ];
@@ -45,6 +48,7 @@ impl Rejection {
             Rejection::TooManyRequests => "too_many_requests",
             Rejection::Unauthorized => "unauthorized",
             Rejection::Invalid => "invalid",
+            Rejection::Unsupported => "unsupported",
             Rejection::Other => "other",
             Rejection::Partial => "partial_success",
         }
@@ -80,9 +84,11 @@ impl Rejection {
     pub(super) fn is_about_content(self) -> bool {
         match self {
             Rejection::OutOfOrder | Rejection::Duplicate | Rejection::TooLarge | Rejection::Invalid => true,
-            Rejection::TooManyRequests | Rejection::Unauthorized | Rejection::Other | Rejection::Partial => {
-                false
-            }
+            Rejection::TooManyRequests
+            | Rejection::Unauthorized
+            | Rejection::Unsupported
+            | Rejection::Other
+            | Rejection::Partial => false,
         }
     }
 }

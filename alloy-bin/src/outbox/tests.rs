@@ -1,7 +1,9 @@
 //! An outbox against a real endpoint that answers by script.
 
+mod apart;
 mod chaos;
 mod killed;
+mod newer;
 mod rejected;
 
 use std::future::Future;
@@ -15,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::formats::{REMOTE_WRITE_HEADERS, RemoteWriteEncoder, compress, join};
+use crate::formats::{REMOTE_WRITE_HEADERS, RemoteWriteEncoder, compress, join, split};
 use crate::telemetry::{Labels, SampleBatch};
 use crate::testing::{Answer, Counts, Receiver};
 
@@ -33,8 +35,7 @@ struct World {
 impl World {
     /// One lane; a request is ten records, and none waits for less.
     async fn new() -> World {
-        let folder = tempfile::tempdir().unwrap();
-        let receiver = Receiver::start().await.unwrap();
+        let (folder, receiver) = (tempfile::tempdir().unwrap(), Receiver::start().await.unwrap());
         let options = options(folder.path(), &receiver);
         World { folder, receiver, options }
     }
@@ -58,6 +59,7 @@ fn options(folder: &Path, receiver: &Receiver) -> Options {
             name: "test".to_owned(),
             url: receiver.write_url().parse().unwrap(),
             headers: HeaderMap::from_iter(headers),
+            newer_headers: None,
             http: Default::default(),
             timeout: Duration::from_secs(10),
             dialect: Dialect::Push,
@@ -72,9 +74,8 @@ fn options(folder: &Path, receiver: &Receiver) -> Options {
             lanes: 1,
             max_items: 10,
             max_bytes: 1 << 20,
-            weigh: Bytes::len,
             deadline: LONG,
-            splice: join,
+            form: Form { splice: join, split, newer: None, weigh: Bytes::len },
         },
         log: LogLimits {
             max_bytes: 64 << 20,
@@ -219,8 +220,8 @@ async fn a_record_that_is_refused_for_good_costs_only_itself() {
     accept(&outbox, 5..20).await;
     let sending = send(&outbox);
     let counts = world.counts(|counts| counts.samples == 19).await;
-    assert_eq!(counts.malformed_requests, 2, "the ten together, and the bad one alone");
-    assert_eq!(counts.requests, 1 + 10 + 1);
+    assert_eq!(counts.malformed_requests, 5, "ten, five, three, two, and the bad one alone");
+    assert_eq!(counts.requests, 9 + 1);
     assert_eq!(arrived(&world.receiver, 7), Vec::from_iter((0..20).filter(|number| *number != 4)));
     sending.stop().await;
     assert_eq!(count(&outbox.figures().rejected_items), 1);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::formats::{
     Compression, Packing, check_otlp, join_otlp, join_packed, otlp_from_json, otlp_part, packed_plain_bytes,
-    print_otlp, unpack,
+    print_otlp, split_packed, unpack,
 };
 use crate::telemetry::{OtlpBatch, Signal};
 
@@ -40,6 +40,7 @@ pub fn check_packed(body: &[u8]) {
     }
     // A log may be damaged; what is read from it may be anything.
     let body = Bytes::copy_from_slice(body);
+    split_packed(&body);
     let _ = (packed_plain_bytes(&body), join_packed(&[body.clone(), body]));
 }
 
@@ -53,7 +54,7 @@ fn check_batch(batch: &OtlpBatch) {
     }
     let joined = join_otlp(&parts).expect("two parts");
     assert_eq!(check_otlp(joined.signal, joined.body).expect("a message").items, batch.items);
-    let piece = Packing::Gzip(1).pack(&batch.body);
+    let piece = Packing::Gzip(1).pack(batch.signal, &batch.body);
     let request = join_packed(&[piece.clone(), piece]).expect("both are alike");
     let plain = unpack(request.slice(6..), Compression::Gzip, batch.body.len() * 2).expect("what was packed");
     assert!(plain == [&batch.body[..], &batch.body[..]].concat());

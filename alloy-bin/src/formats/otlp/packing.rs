@@ -1,9 +1,9 @@
 //! A message compressed once, so that several make one request without being compressed again.
 //!
 //! ```text
-//! 0       1       4             8          12
+//! 0       1  0 0  4             8          12
 //! +-------+-------+-------------+----------+------------
-//! | method| 0 0 0 | plain bytes | CRC-32   | compressed       a piece, in the log; little-endian
+//! | method| signal| plain bytes | CRC-32   | compressed       a piece, in the log; little-endian
 //! +-------+-------+-------------+----------+------------
 //! +-------+----------+---------------+------------------
 //! | method| flag u8  | length u32 BE | joined             a request: behind the method it is as gRPC frames it
@@ -17,7 +17,11 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 use flate2::{Compress, Compression as Level, FlushCompress};
 
+use super::{check_otlp, otlp_part};
+use crate::formats::compression::{Compression, unpack};
 use crate::formats::snappy::{Splice, SpliceError, compress};
+use crate::formats::split::Part;
+use crate::telemetry::Signal;
 
 /// How pieces are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,9 +57,9 @@ impl Packing {
     }
 
     /// Compresses one message.
-    pub fn pack(self, message: &[u8]) -> Bytes {
+    pub fn pack(self, signal: Signal, message: &[u8]) -> Bytes {
         let mut out = Vec::with_capacity(PIECE_BYTES + message.len() / 3 + 64);
-        out.extend_from_slice(&[self.method(), 0, 0, 0]);
+        out.extend_from_slice(&[self.method(), signal as u8, 0, 0]);
         out.extend_from_slice(&(message.len() as u32).to_le_bytes());
         let checksum = if let Packing::Gzip(_) = self { crc32fast::hash(message) } else { 0 };
         out.extend_from_slice(&checksum.to_le_bytes());
@@ -94,6 +98,29 @@ fn deflate(message: &[u8], level: u32, out: &mut Vec<u8>) {
 /// How long a piece's message is: what a receiver's limit is about.
 pub fn packed_plain_bytes(piece: &Bytes) -> usize {
     piece.get(4..8).map_or(0, |length| u32::from_le_bytes(length.try_into().expect("four bytes")) as usize)
+}
+
+/// Halves a piece between two of its items. `None`: it has only one, or it is damaged.
+pub fn split_packed(piece: &[u8]) -> Option<[Part; 2]> {
+    let packing = match piece.first()? {
+        0 => Packing::None,
+        1 => Packing::Gzip(1),
+        2 => Packing::Zstd(1),
+        3 => Packing::Snappy,
+        4 => Packing::SnappyFrames,
+        _ => return None,
+    };
+    let signal = *Signal::ALL.get(usize::from(*piece.get(1)?))?;
+    let piece = Bytes::copy_from_slice(piece);
+    let request = PackedRequest::of(&join_packed(std::slice::from_ref(&piece)).ok()?);
+    let compression = Compression::named(request.encoding.unwrap_or_default())?;
+    let plain = unpack(request.http, compression, packed_plain_bytes(&piece)).ok()?;
+    let whole = check_otlp(signal, plain).ok().filter(|whole| whole.items > 1)?;
+    let halves = [(0, whole.items / 2), (whole.items / 2, whole.items)];
+    Some(halves.map(|(from, to)| {
+        let half = otlp_part(&whole, from, to);
+        Part { body: packing.pack(signal, &half.body), items: half.items }
+    }))
 }
 
 /// One request of several pieces. Pieces that were compressed in different ways can't be joined, but each alone can.
@@ -163,7 +190,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::formats::{Compression, unpack};
+    use crate::formats::otlp_from_json;
 
     const ALL: [Packing; 7] = [
         Packing::None,
@@ -176,7 +203,7 @@ mod tests {
     ];
 
     fn check(packing: Packing, messages: &[Vec<u8>]) {
-        let pieces: Vec<Bytes> = messages.iter().map(|message| packing.pack(message)).collect();
+        let pieces: Vec<Bytes> = messages.iter().map(|message| packing.pack(Signal::Logs, message)).collect();
         let plain = messages.concat();
         assert_eq!(pieces.iter().map(packed_plain_bytes).sum::<usize>(), plain.len());
         let request = PackedRequest::of(&join_packed(&pieces).expect("all alike"));
@@ -202,6 +229,7 @@ mod tests {
         let chance: Vec<u8> = (0..100_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         for packing in ALL {
             check(packing, &[b"one".to_vec()]);
+            check(packing, &[vec![]]);
             check(packing, &[vec![], b"one".to_vec(), vec![]]);
             check(packing, &[text.clone(), chance.clone(), text.clone()]);
         }
@@ -209,10 +237,33 @@ mod tests {
 
     #[test]
     fn pieces_of_two_kinds_are_not_joined() {
-        let pieces = [Packing::Gzip(1).pack(b"a"), Packing::Zstd(1).pack(b"b")];
+        let pieces = [Packing::Gzip(1).pack(Signal::Logs, b"a"), Packing::Zstd(1).pack(Signal::Logs, b"b")];
         assert_eq!(join_packed(&pieces), Err(SpliceError::Mixed));
         assert!(join_packed(&pieces[..1]).is_ok());
         assert!(join_packed(&[]).is_err() && join_packed(&[Bytes::from_static(b"\x01")]).is_err());
+    }
+
+    #[test]
+    fn a_piece_is_halved_until_it_is_one_item() {
+        let record = r#"{"body":{"stringValue":"a"}}"#;
+        let text = format!(
+            r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{record},{record},{record}]}}]}}]}}"#
+        );
+        let batch = otlp_from_json(Signal::Logs, text.as_bytes(), 1000).expect("valid");
+        for packing in ALL {
+            let [one, two] = split_packed(&packing.pack(Signal::Logs, &batch.body)).expect("three items");
+            assert_eq!((one.items, two.items), (1, 2), "{packing:?}");
+            assert!(split_packed(&one.body).is_none());
+            let [two, three] = split_packed(&two.body).expect("two items");
+            assert_eq!(two.body, one.body);
+            let whole = PackedRequest::of(&join_packed(&[one.body, two.body, three.body]).expect("alike"));
+            let compression = Compression::named(whole.encoding.unwrap_or_default()).expect("known");
+            let plain = unpack(whole.http, compression, 1000).expect("it unpacks");
+            assert_eq!(check_otlp(Signal::Logs, plain).expect("a message").items, 3);
+        }
+        for damaged in [&b""[..], b"\x01", b"\x09\0\0\0\0\0\0\0\0\0\0\0", b"\x01\x09\0\0\0\0\0\0\0\0\0\0"] {
+            assert!(split_packed(damaged).is_none(), "{damaged:?}");
+        }
     }
 
     proptest! {

@@ -100,7 +100,7 @@ fn count(page: &str, name: &str) -> u64 {
     line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
 }
 
-async fn until(what: &str, is_so: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, is_so: impl Fn() -> bool) {
     let waiting = async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -166,5 +166,47 @@ async fn what_an_endpoint_will_never_take_is_counted() {
         assert_eq!(count(&page, "otelcol_exporter_sent_log_records_total"), 7, "{page}");
         assert_eq!(count(&page, "otelcol_exporter_send_failed_log_records_total"), 3, "{page}");
         running.end().await;
+    }
+}
+
+/// An authority, and a certificate for 127.0.0.1 that it has signed, with its key: of a server or of a client.
+fn identity() -> [String; 3] {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    let mut parameters = CertificateParams::new(Vec::new()).expect("no names");
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority =
+        CertifiedIssuer::self_signed(parameters, KeyPair::generate().expect("a key")).expect("a certificate");
+    let key = KeyPair::generate().expect("a key");
+    let parameters = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("an address");
+    let certificate = parameters.signed_by(&key, &authority).expect("a certificate");
+    [authority.pem(), certificate.pem(), key.serialize_pem()]
+}
+
+#[tokio::test]
+async fn both_ends_know_each_other_by_their_certificates() {
+    let (server, client, stranger) = (identity(), identity(), identity());
+    let tls = format!(
+        "tls {{\ncert_pem = {:?}\nkey_pem = {:?}\nclient_ca_pem = {:?}\n}}",
+        server[1], server[2], client[0]
+    );
+    let of = |[_, certificate, key]: &[String; 3]| {
+        format!("tls {{\nca_pem = {:?}\ncert_pem = {certificate:?}\nkey_pem = {key:?}\n}}", server[0])
+    };
+    for dialect in [Dialect::OtlpHttp, Dialect::OtlpGrpc] {
+        let receiver = receiver(&tls, &tls).await;
+        let (folder, other) =
+            (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let unknown = exporter(&receiver, dialect, &of(&stranger), other.path());
+        unknown.exporter.consume(&logs(10..20)).await.expect("room");
+        until("the stranger is turned away", || {
+            count(&unknown.page(), "alloy_otelcol_exporter_retried_items_total") > 0
+        })
+        .await;
+        let known = exporter(&receiver, dialect, &of(&client), folder.path());
+        known.exporter.consume(&logs(0..10)).await.expect("room");
+        until("the lines", || arrived(&receiver).len() >= 10).await;
+        assert_eq!(arrived(&receiver), expected(0..10), "{dialect:?}");
+        known.end().await;
+        unknown.task.abort();
     }
 }
