@@ -50,9 +50,9 @@ pub use exposition_protobuf::{Histograms, ProtobufError, parse_protobuf};
 pub use loki_push::{LOKI_PUSH_HEADERS, LokiPushEncoder};
 #[cfg(feature = "otelcol")]
 pub use otlp::{
-    OtlpError, OtlpJsonError, PackedRequest, Packing, check_otlp, export_response, join_otlp, join_packed,
-    otlp_from_json, otlp_part, packed_plain_bytes, print_otlp, rejected_by_response, retry_delay,
-    split_packed, status,
+    OtlpError, OtlpJsonError, PackedRequest, Packing, check_otlp, export_response, first_resource, join_otlp,
+    join_packed, otlp_from_json, otlp_part, packed_plain_bytes, print_otlp, rejected_by_response,
+    retry_delay, split_packed, status,
 };
 pub use page_item::{Item, LabelPair, Series, Statement};
 pub use remote_write::{REMOTE_WRITE_HEADERS, RemoteWriteEncoder, Sends};

@@ -18,7 +18,7 @@ use crate::telemetry::{OtlpBatch, Signal};
 
 pub use json::{OtlpJsonError, otlp_from_json};
 pub use packing::{PackedRequest, Packing, join_packed, packed_plain_bytes, split_packed};
-pub use part::{join_otlp, otlp_part};
+pub use part::{first_resource, join_otlp, otlp_part};
 pub use print::print_otlp;
 pub use reply::{export_response, rejected_by_response, retry_delay, status};
 

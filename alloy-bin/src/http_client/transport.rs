@@ -31,8 +31,9 @@ use super::watched::Watched;
 /// The largest read buffer of a kept connection. hyper keeps what it has grown to for as long as the connection
 /// lives: some 80 KiB without this limit, some 34 KiB with it.
 const READ_BUFFER_BYTES: usize = 16 << 10;
-/// Unused connections kept for one host: one for each lane of an endpoint. A target has one request at a time.
-const IDLE_CONNECTIONS: usize = 4;
+/// Unused connections kept for one host: one for each lane of an endpoint, of which OTLP has the most. A target has one
+/// request at a time.
+const IDLE_CONNECTIONS: usize = 10;
 /// A host that does not answer to a connection for so long is not there; the request's own limit is mostly shorter.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// An HTTP/2 connection that was cut without a word would take one request after the other: it is asked after so long,

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{DebugMetrics, Handler, sensitive};
 use crate::config::{Body, ConversionError, Decode, FromValue, Secret, Value};
-use crate::formats::{Packing, join_packed, otlp_part, packed_plain_bytes, split_packed};
+use crate::formats::{Packing, first_resource, join_packed, otlp_part, packed_plain_bytes, split_packed};
 use crate::graph::{ConsumeError, Consumer};
 use crate::http_client::{HttpClientOptions, TlsOptions};
 use crate::outbox::{
@@ -24,6 +24,8 @@ use crate::telemetry::{OtlpBatch, Page, Signal};
 /// Of a request, unpacked: receivers take 4 MiB over gRPC unless they are told otherwise.
 const REQUEST_BYTES: usize = 3 << 20;
 
+/// Messages from this size on are compressed where a thread may be busy for long.
+const LARGE_BYTES: usize = 256 << 10;
 /// What the log adds to a piece, and more.
 const RECORD_BYTES: usize = 1 << 10;
 
@@ -298,7 +300,7 @@ impl Exporter {
         let headers = client.header_map().map_err(anyhow::Error::msg)?;
         let open = |signal: Signal| {
             let endpoint = Endpoint {
-                name: signal.name().to_owned(),
+                name: format!("{id}/{}", signal.name()),
                 url: destination.urls[signal as usize].clone(),
                 headers: headers.clone(),
                 newer_headers: None,
@@ -340,27 +342,15 @@ impl Exporter {
         self.all.run(stop).await;
     }
 
-    /// Compresses the batch, in parts that are small enough for any receiver.
-    fn pieces(&self, batch: &OtlpBatch) -> Vec<Piece> {
-        let mut pieces = Vec::new();
-        let mut rest = vec![batch.clone()];
-        while let Some(part) = rest.pop() {
-            let is_large = part.items > self.max_items || part.body.len() > REQUEST_BYTES;
-            if is_large && part.items > 1 {
-                let half = part.items / 2;
-                rest.push(otlp_part(&part, half, part.items));
-                rest.push(otlp_part(&part, 0, half));
-            } else {
-                pieces.push(Piece {
-                    // What comes from one resource stays in order: the first bytes of a message are its resource.
-                    lane: twox_hash::XxHash64::oneshot(0, &part.body[..part.body.len().min(512)]),
-                    items: part.items,
-                    newest_ms: now_ms(),
-                    body: self.packing.pack(part.signal, &part.body),
-                });
-            }
+    async fn pieces(&self, batch: &OtlpBatch) -> Vec<Piece> {
+        let (packing, max_items) = (self.packing, self.max_items);
+        if batch.body.len() < LARGE_BYTES {
+            return pieces(batch, packing, max_items);
         }
-        pieces
+        let batch = batch.clone();
+        tokio::task::spawn_blocking(move || pieces(&batch, packing, max_items))
+            .await
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
     }
 
     /// Writes the exporter's figures, with Alloy's names where it has them.
@@ -421,6 +411,26 @@ impl Exporter {
     }
 }
 
+/// Compresses the batch, in parts that are small enough for any receiver.
+fn pieces(batch: &OtlpBatch, packing: Packing, max_items: u32) -> Vec<Piece> {
+    // What comes from one resource stays in order.
+    let lane = twox_hash::XxHash64::oneshot(0, first_resource(batch));
+    let mut pieces = Vec::new();
+    let mut rest = vec![batch.clone()];
+    while let Some(part) = rest.pop() {
+        let is_large = part.items > max_items || part.body.len() > REQUEST_BYTES;
+        if is_large && part.items > 1 {
+            let half = part.items / 2;
+            rest.push(otlp_part(&part, half, part.items));
+            rest.push(otlp_part(&part, 0, half));
+        } else {
+            let body = packing.pack(part.signal, &part.body);
+            pieces.push(Piece { lane, items: part.items, newest_ms: now_ms(), body });
+        }
+    }
+    pieces
+}
+
 fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
@@ -434,7 +444,7 @@ impl Consumer<OtlpBatch> for Exporter {
         if batch.items == 0 {
             return Ok(());
         }
-        let mut pieces = self.pieces(batch);
+        let mut pieces = self.pieces(batch).await;
         pieces.retain(|piece| {
             let fits = piece.body.len() <= self.piece_bytes_max;
             if !fits {

@@ -246,7 +246,10 @@ fn total_bytes() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::telemetry::Signal;
 
     #[test]
     fn the_kernel_says_how_much_memory_there_is_and_is_used() {
@@ -256,5 +259,32 @@ mod tests {
         assert!(more > used + (48 << 20), "{used} {more} {}", hoard.len());
         assert!(total_bytes() > more && total_bytes() < 1 << 60);
         assert_eq!(Amount::Percent(80).bytes(1000), 800);
+    }
+
+    #[tokio::test]
+    async fn from_the_soft_limit_on_nothing_is_taken() {
+        let gate = Gate {
+            id: "limiter".into(),
+            output: Mutex::new(Output::all(Arc::new(Taker))),
+            used: AtomicU64::new(99),
+            soft: 100,
+            accepted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        };
+        let batch = OtlpBatch::new(Signal::Logs, Bytes::new(), 3);
+        assert!(gate.consume(&batch).await.is_ok());
+        gate.used.store(100, Ordering::Relaxed);
+        assert!(matches!(gate.consume(&batch).await, Err(ConsumeError::Full { .. })));
+        let counted = (gate.accepted.load(Ordering::Relaxed), gate.refused.load(Ordering::Relaxed));
+        assert_eq!(counted, (3, 3));
+    }
+
+    struct Taker;
+
+    #[async_trait]
+    impl Consumer<OtlpBatch> for Taker {
+        async fn consume(&self, _batch: &OtlpBatch) -> Result<(), ConsumeError> {
+            Ok(())
+        }
     }
 }

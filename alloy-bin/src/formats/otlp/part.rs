@@ -28,6 +28,15 @@ pub fn otlp_part(batch: &OtlpBatch, from: u32, to: u32) -> OtlpBatch {
     OtlpBatch::new(batch.signal, Bytes::from(out), to.min(batch.items).saturating_sub(from))
 }
 
+/// The first resource of a message: who has sent it, mostly.
+pub fn first_resource(batch: &OtlpBatch) -> &[u8] {
+    let first = |message| match Fields::of(message).flatten().find(|(number, _)| *number == 1) {
+        Some((_, Field::Bytes(inside))) => inside,
+        _ => &[],
+    };
+    first(first(&batch.body))
+}
+
 /// Which items are wanted, and how many have been seen.
 struct Window {
     from: u32,

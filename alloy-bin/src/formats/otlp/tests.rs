@@ -133,6 +133,8 @@ fn parts_have_their_items_and_all_that_these_belong_to() {
             assert!(print_otlp(&part).contains("service.name"), "{from}..{to}");
         }
     }
+    let first = otlp_part(&whole, 0, 1);
+    assert!(!first_resource(&whole).is_empty() && first_resource(&whole) == first_resource(&first));
     let second = otlp_part(&whole, 1, 2);
     assert_eq!(lines(&second, "as_"), ["          as_int: -3"]);
     assert!(print_otlp(&second).contains("name: \"g\"") && !print_otlp(&second).contains("name: \"s\""));
