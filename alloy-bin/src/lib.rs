@@ -13,6 +13,7 @@
 //! | `otlp` | OTLP in and out (feature `otelcol`) |
 //! | [`http_client`] | credentials, TLS and proxies of all who make requests |
 //! | [`relabel`] | rules that rewrite labels |
+//! | [`stages`] | what `loki.process` does with lines |
 //! | [`ownership`] | who owns what |
 //! | [`formats`] | wire formats |
 //! | [`telemetry`] | the in-memory model |
@@ -46,6 +47,8 @@ pub mod otlp;
 pub mod http_client;
 
 pub mod relabel;
+
+pub mod stages;
 
 pub mod ownership;
 

@@ -21,7 +21,11 @@ pub fn registrations() -> Vec<Registration> {
         Registration::of::<Refreshed<discovery::http::Http>>(),
         Registration::of::<discovery::relabel::Relabel>(),
         Registration::of::<local::file_match::FileMatch>(),
+        Registration::of::<loki::echo::Echo>(),
+        Registration::of::<loki::process::Process>(),
+        Registration::of::<loki::relabel::Relabel>(),
         Registration::of::<loki::source_file::SourceFile>(),
+        Registration::of::<loki::source_journal::SourceJournal>(),
         Registration::of::<loki::write::Write>(),
         #[cfg(feature = "otelcol")]
         Registration::of::<Authentication<otelcol::auth_basic::Basic>>(),

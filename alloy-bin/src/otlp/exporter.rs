@@ -425,7 +425,7 @@ fn pieces(batch: &OtlpBatch, packing: Packing, max_items: u32) -> Vec<Piece> {
             rest.push(otlp_part(&part, 0, half));
         } else {
             let body = packing.pack(part.signal, &part.body);
-            pieces.push(Piece { lane, items: part.items, newest_ms: now_ms(), body });
+            pieces.push(Piece { lane, items: part.items, newest_ms: now_ms(), tenant: None, body });
         }
     }
     pieces

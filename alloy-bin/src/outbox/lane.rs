@@ -94,7 +94,8 @@ impl Lane {
         for pending in queue.iter() {
             items += pending.piece.items as usize;
             bytes += (batching.form.weigh)(&pending.piece.body);
-            if count > 0 && (items > batching.max_items || bytes > batching.max_bytes) {
+            let is_anothers = pending.piece.tenant != oldest.piece.tenant;
+            if count > 0 && (is_anothers || items > batching.max_items || bytes > batching.max_bytes) {
                 return Taken::Batch(queue.drain(..count).collect());
             }
             count += 1;
@@ -215,8 +216,9 @@ async fn send(
             Some((records, request)) if records == batch.len() => request,
             _ => join(batch, custody, options)?,
         };
+        let tenant = batch[0].piece.tenant.clone();
         let started = Instant::now();
-        let outcome = client.post(request.body.clone(), request.newer.as_ref()).await;
+        let outcome = client.post(request.body.clone(), request.newer.as_ref(), tenant.as_deref()).await;
         figures.request_seconds.observe(started.elapsed());
         add(&figures.requests, 1);
         match outcome {

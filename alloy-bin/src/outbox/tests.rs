@@ -109,7 +109,7 @@ fn large_record(number: i64) -> Piece {
 fn piece(batch: &SampleBatch, number: i64) -> Piece {
     let mut plain = Vec::new();
     RemoteWriteEncoder::new(&Labels::new::<&str, &str>([])).encode(batch.iter(), &mut plain);
-    Piece { lane: batch.lane(), items: 1, newest_ms: number, body: Bytes::from(compress(&plain)) }
+    Piece { lane: batch.lane(), items: 1, newest_ms: number, tenant: None, body: compress(&plain).into() }
 }
 
 async fn accept(outbox: &Outbox, numbers: std::ops::Range<i64>) {

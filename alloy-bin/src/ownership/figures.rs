@@ -100,6 +100,12 @@ fn shard(page: &mut Page, stats: &HandoverStats) {
             "Keys that this node works on though another owns them.",
             stats.misplaced,
         ),
+        ("alloy_ownership_lent", "Keys of this node on which others work because it cannot.", stats.lent),
+        (
+            "alloy_ownership_borrowed",
+            "Keys on which this node works because their owners cannot.",
+            stats.borrowed,
+        ),
         ("alloy_ownership_unclaimed", "Of those, the ones that nobody has claimed in time.", stats.unclaimed),
     ];
     for (name, help, value) in gauges {

@@ -23,7 +23,7 @@ mod shard;
 pub use cluster::{Joined, Links, start};
 pub use flags::{ClusterFlags, Profile};
 pub use service::{Owned, Ownership, Peer, Sharing};
-pub use shard::{Origin, Shard, Turn};
+pub use shard::{Keeper, Origin, Shard, Turn};
 
 #[cfg(test)]
 mod tests;

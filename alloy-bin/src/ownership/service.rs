@@ -96,6 +96,8 @@ pub struct Owned {
     pub owner: Option<String>,
     /// Who comes next.
     pub successor: Option<String>,
+    /// Whose key it is, if this node works on it because its owner cannot.
+    pub stands_in_for: Option<String>,
     /// What this node does about it: `idle`, `claiming`, `acting`, `stopping`.
     pub here: &'static str,
     /// For how long it has done that.
@@ -275,6 +277,7 @@ impl Ownership {
                     key: format!("{:016x}", status.key),
                     owner: status.owner.as_ref().map(ToString::to_string),
                     successor: status.successor.as_ref().map(ToString::to_string),
+                    stands_in_for: status.stands_in_for.as_ref().map(ToString::to_string),
                     here: status.activity.as_str(),
                     here_seconds: status.since.elapsed().as_secs(),
                 });

@@ -23,6 +23,11 @@ pub enum Turn {
         /// Where the state is from.
         origin: Origin,
     },
+    /// The owner of this key cannot work on it: see whether this node can, and say so by [`Shard::can`].
+    Try {
+        /// The key.
+        key: u64,
+    },
     /// Stop this key, flush, and answer with [`Shard::stopped`].
     Stop {
         /// The key.
@@ -116,6 +121,9 @@ impl Inner {
             };
             self.turns.push_back(turn);
         }
+        while let Some(key) = self.handover.poll_asked() {
+            self.turns.push_back(Turn::Try { key });
+        }
         while let Some(message) = self.handover.poll_message() {
             self.outgoing.push(message);
         }
@@ -173,6 +181,16 @@ impl Shard {
         self.keeper().update_state(key, state);
     }
 
+    /// This node has tried a key that it does not act on, its own or another's, and can work on it. True: it takes the key over.
+    pub fn can(&self, key: u64) -> bool {
+        self.core.change(|handover, now| handover.can(now, key))
+    }
+
+    /// The keys of this node on which others act for it.
+    pub fn lent(&self) -> Vec<u64> {
+        self.core.lock().handover.lent().collect()
+    }
+
     /// A handle for a key's own task.
     pub fn keeper(&self) -> Keeper {
         Keeper { core: self.core.clone() }
@@ -189,5 +207,12 @@ impl Keeper {
     /// The newest state of a key that is running here, for its successor.
     pub fn update_state(&self, key: u64, state: Bytes) {
         self.core.change(|handover, now| handover.update_state(now, key, state));
+    }
+
+    /// This node works on the key and gets nowhere: for the so-manieth time another member is asked whether it can; a key that is
+    /// another's is given back. Says who is asked.
+    pub fn cannot(&self, key: u64, attempt: usize) -> Option<String> {
+        let asked = self.core.change(|handover, now| handover.cannot(now, key, attempt));
+        asked.map(|name| name.to_string())
     }
 }

@@ -9,7 +9,7 @@ use super::{Fingerprint, Identity};
 pub struct Position {
     /// The file, whatever its name is now.
     pub identity: Identity,
-    /// Its first bytes, of those that are delivered.
+    /// Its first bytes: of those that are delivered, or of all while none is.
     pub fingerprint: Fingerprint,
     /// All before this byte is in custody. It is where a line begins, or the next piece of a very long one.
     pub offset: u64,
@@ -89,11 +89,11 @@ impl Position {
         (self.offset, self.intent.is_some()) > (other.offset, other.intent.is_some())
     }
 
-    /// Whether the parts fit each other: the fingerprint is of delivered bytes, the intent lies behind them.
+    /// Whether the parts fit each other: the fingerprint is of delivered bytes if there are any, the intent lies behind them.
     pub(super) fn is_sound(&self) -> bool {
         let covered = self.fingerprint.bytes as usize;
         covered <= Fingerprint::BYTES_MAX
-            && covered as u64 <= self.offset
+            && (covered as u64 <= self.offset || self.offset == 0)
             && self.intent.is_none_or(|intent| intent.to > self.offset)
     }
 }
@@ -151,6 +151,9 @@ mod tests {
         check(&good.encode()[1..]);
         check(&[b"\x02", &good.encode()[1..]].concat());
         check(&Position { fingerprint: Fingerprint { hash: 1, bytes: 21 }, ..good }.encode());
+        check(
+            &Position { fingerprint: Fingerprint { hash: 1, bytes: 1025 }, ..Position::default() }.encode(),
+        );
         check(&Position { intent: Some(Intent { to: 20, base_ns: 1 }), ..good }.encode());
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::follower::Chunk;
 use super::journal::path_hash;
 use super::pool::{Event, PoolOptions};
-use super::tail::{Step, Tail};
+use super::tail::{Ask, Step, Tail};
 use super::{Journal, Metrics, Noted};
 use crate::graph::Fanout;
 use crate::telemetry::{Labels, LogBatch, LogEntry, LogStream};
@@ -99,9 +99,15 @@ impl Reader {
     /// A step on a blocking thread; `None` if the runtime is shutting down.
     async fn step(&self, mut tail: Tail) -> Option<(Tail, io::Result<Step>)> {
         let (now, is_finishing) = (Instant::now(), self.is_finishing);
-        let (key, shared) = (self.key, Arc::clone(&self.shared));
+        let (key, shared, labels) = (self.key, Arc::clone(&self.shared), self.labels.clone());
         blocking(move || {
-            let step = match tail.step(now, now_ns()) {
+            // Most receivers take each line for itself: then no batch is made just to ask them.
+            let unfinished = |chunk: &Chunk| {
+                let batch = shared.fanout.joins().then(|| batch(key, &labels, chunk))?;
+                shared.fanout.unfinished(&batch)
+            };
+            let ask: Option<Ask<'_>> = if is_finishing { None } else { Some(&unfinished) };
+            let step = match tail.step(now, now_ns(), ask) {
                 Ok(Step::Idle) if is_finishing => tail.last_step(now_ns()),
                 step => step,
             };
@@ -141,6 +147,11 @@ impl Reader {
                     "lines wait, the receiver has no room");
             }
         };
+        let waiting = Waiting(&self.shared.metrics, AtomicBool::new(false));
+        let refused = |error: &crate::graph::ConsumeError| {
+            waiting.begin();
+            refused(error);
+        };
         let give_up = async {
             self.stop.cancelled().await;
             tokio::time::sleep(STOP_GRACE).await;
@@ -149,6 +160,25 @@ impl Reader {
             biased;
             () = self.shared.fanout.deliver(&batch, refused) => true,
             () = give_up => false,
+        }
+    }
+}
+
+/// Counts a file that waits for room, until it is dropped.
+struct Waiting<'a>(&'a Metrics, AtomicBool);
+
+impl Waiting<'_> {
+    fn begin(&self) {
+        if !self.1.swap(true, Relaxed) {
+            self.0.files_waiting.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if *self.1.get_mut() {
+            self.0.files_waiting.fetch_sub(1, Relaxed);
         }
     }
 }
@@ -177,9 +207,10 @@ async fn blocking<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) 
 }
 
 fn batch(key: u64, labels: &Labels, chunk: &Chunk) -> LogBatch {
-    let entry = |(line, timestamp_ns)| LogEntry { timestamp_ns, line };
+    let entry = |(line, timestamp_ns)| LogEntry::new(timestamp_ns, line);
     let entries = chunk.lines.iter().cloned().zip(chunk.base_ns..).map(entry).collect();
-    LogBatch { streams: vec![LogStream { labels: labels.clone(), entries }], lane: key }
+    let streams = vec![LogStream { labels: labels.clone(), entries }];
+    LogBatch { streams, lane: key, taken_ns: chunk.base_ns }
 }
 
 fn now_ns() -> i64 {

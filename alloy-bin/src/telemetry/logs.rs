@@ -11,6 +11,9 @@ pub struct LogBatch {
     pub streams: Vec<LogStream>,
     /// What keeps order among batches: the key of the file or target that the lines came from.
     pub lane: u64,
+    /// When the source had the lines, in nanoseconds since the Unix epoch: what counts as now for whoever works on them. A batch that is
+    /// read again after a crash has the same, and comes out the same.
+    pub taken_ns: i64,
 }
 
 /// The lines of one label set, oldest first.
@@ -22,6 +25,9 @@ pub struct LogStream {
     pub entries: Vec<LogEntry>,
 }
 
+/// The label that says whose a stream is: it is not sent, but makes a header of the request.
+pub const TENANT_LABEL: &str = "__tenant_id__";
+
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogEntry {
@@ -29,6 +35,15 @@ pub struct LogEntry {
     pub timestamp_ns: i64,
     /// The line without its end, UTF-8. A slice of the buffer it was read into.
     pub line: Bytes,
+    /// What is said of this line alone: Loki's structured metadata.
+    pub metadata: Option<Labels>,
+}
+
+impl LogEntry {
+    /// A line without metadata.
+    pub fn new(timestamp_ns: i64, line: impl Into<Bytes>) -> Self {
+        LogEntry { timestamp_ns, line: line.into(), metadata: None }
+    }
 }
 
 impl LogBatch {

@@ -22,8 +22,8 @@ mod otlp;
 mod samples;
 mod target;
 
-pub use labels::{Labels, LabelsRef};
-pub use logs::{LogBatch, LogEntry, LogStream};
+pub use labels::{LabelName, Labels, LabelsRef};
+pub use logs::{LogBatch, LogEntry, LogStream, TENANT_LABEL};
 pub use metadata::{Metadata, MetricType};
 pub use metrics::{Collect, Histogram, Page};
 pub use native_histogram::{CUSTOM_BUCKETS_SCHEMA, HistogramCounts, NativeHistogram, ResetHint, Span};

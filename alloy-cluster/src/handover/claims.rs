@@ -42,7 +42,7 @@ enum Knowledge {
 impl Handover {
     /// Looks at one key under the current view and set of keys.
     pub(super) fn place(&mut self, now: Instant, key: Key) {
-        let (owner, successor) = self.ranked(key);
+        let (owner, successor) = self.placed(key);
         let phase = self.phase();
         let me = self.me.clone();
         let entry = self.entry(now, key);
@@ -267,6 +267,7 @@ impl Handover {
     }
 
     pub(super) fn handle_claim(&mut self, now: Instant, from: &NodeName, key: Key) {
+        self.loan_claimed(now, from, key);
         let Some(entry) = self.entries.get_mut(&key) else {
             self.outbox.answer(from, key, AnswerKind::Idle, None);
             return;
@@ -291,6 +292,7 @@ impl Handover {
 
     /// Another node acts on a key that this one owns: ask it to stop, whatever we thought who did.
     pub(super) fn handle_acting(&mut self, now: Instant, from: &NodeName, key: Key) {
+        self.loan_returned(now, from, key);
         let is_active = self.phase() == Phase::Active;
         let me = self.me.clone();
         let Some(entry) = self.entries.get_mut(&key) else { return };

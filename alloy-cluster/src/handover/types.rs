@@ -131,6 +131,8 @@ pub struct KeyStatus {
     pub successor: Option<NodeName>,
     /// What this node does about it.
     pub activity: Activity,
+    /// Whose key it is, if this node acts on it because its owner cannot.
+    pub stands_in_for: Option<NodeName>,
     /// Since when it does that.
     pub since: Instant,
     /// Since when this node acts on it though another owns it, if so.
@@ -158,6 +160,10 @@ pub struct HandoverStats {
     pub misplaced: usize,
     /// Of those, the ones that nobody claimed within `unclaimed_after`.
     pub unclaimed: usize,
+    /// Keys of this node on which others act for it.
+    pub lent: usize,
+    /// Keys of others on which this node acts for them.
+    pub borrowed: usize,
     /// Starts with a state that was handed over.
     pub started_handed: u64,
     /// Starts with a copy.

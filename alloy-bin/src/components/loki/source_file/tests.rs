@@ -12,6 +12,9 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::graph::{ConsumeError, Consumer};
+use crate::ownership::Sharing;
+use crate::tailing::Encoding;
+use crate::telemetry::Target;
 
 mod arguments;
 mod crashes;
@@ -233,6 +236,10 @@ impl World {
             forward_to: vec![receiver.clone()],
             tail_from_end: false,
             on_positions_file_error: OnPositionsFileError::default(),
+            legacy_positions_file: None,
+            encoding: Encoding::default(),
+            decompression: None,
+            file_match: None,
             file_watch: FileWatch::default(),
             sharing: Sharing::Alone,
         }));
@@ -326,7 +333,7 @@ async fn every_line_comes_once_over_rotations_and_restarts() {
 async fn the_stream_has_public_labels_and_the_file_name() {
     let world = World::new(&["app.log"]);
     let arguments = world.arguments.borrow().clone();
-    let sources = sources(&world.base, &arguments);
+    let sources = sources(&world.base, &arguments).await;
     let source = sources.values().next().unwrap();
     let labels: Vec<_> = source.labels.iter().collect();
     assert_eq!(labels, [("filename", source.path.to_str().unwrap()), ("job", "test")]);
@@ -341,9 +348,11 @@ async fn a_receiver_without_room_stops_reading_and_loses_nothing() {
     let running = world.run();
     world.receiver.wait(|receiver| receiver.refusals.load(Relaxed)).await;
     assert_eq!(world.base.metrics.files()[0].1.read_lines.load(Relaxed), 0);
+    assert_eq!(world.base.metrics.files_waiting.load(Relaxed), 1);
     world.receiver.is_full.store(false, Relaxed);
     world.receiver.wait_for(200_000).await;
     running.stop().await;
+    assert_eq!(world.base.metrics.files_waiting.load(Relaxed), 0);
     world.assert_lines(0..200_000);
 }
 

@@ -95,6 +95,7 @@ impl Shaping {
                 lane: batch.lane(),
                 items,
                 newest_ms: chunk.iter().map(|sample| sample.timestamp_ms).max().unwrap_or(i64::MIN),
+                tenant: None,
                 body: Bytes::from(compress(&plain)),
             })
         });
