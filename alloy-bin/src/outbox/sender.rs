@@ -17,9 +17,6 @@ use super::{Options, Piece};
 
 /// Bytes of records on their way, over all lanes. Two full requests of 1 MiB for each of four lanes.
 const IN_FLIGHT_BYTES: usize = 8 << 20;
-/// How long the reader lets records gather, at most: a tenth of what requests wait to fill up. Each look at the log wakes a
-/// thread, and records that come one by one would each have one.
-const GATHER_MAX: Duration = Duration::from_millis(20);
 /// What each record counts at least: bounds the records on their way to 8,192, inside the log's window.
 const RECORD_BYTES_MIN: usize = 1 << 10;
 
@@ -74,8 +71,7 @@ impl Sender {
             });
         }
         let (lanes, custody) = (self.lanes.clone(), self.custody.clone());
-        let gather = (self.options.batching.deadline / 10).min(GATHER_MAX);
-        reading.spawn(async move { read(&custody, &lanes.all, gather).await });
+        reading.spawn(async move { read(&custody, &lanes.all).await });
         stop.cancelled().await;
         let deadline = Instant::now() + patience;
         self.flush(patience).await;
@@ -96,7 +92,7 @@ impl Sender {
 }
 
 /// Reads the log into the lanes, for ever; waits while too much is on its way.
-async fn read(custody: &Custody, lanes: &[Lane], gather: Duration) {
+async fn read(custody: &Custody, lanes: &[Lane]) {
     let room = Arc::new(Semaphore::new(IN_FLIGHT_BYTES));
     let mut next: Position = 0;
     loop {
@@ -104,7 +100,6 @@ async fn read(custody: &Custody, lanes: &[Lane], gather: Duration) {
         let items = custody.read(next).await;
         if items.is_empty() {
             custody.written_behind(next).await;
-            tokio::time::sleep(gather).await;
         }
         for item in items {
             next = item.next();
