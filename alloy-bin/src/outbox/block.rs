@@ -166,7 +166,7 @@ impl EndpointBlock {
 }
 
 /// A folder for each endpoint; its name has only characters that every file system takes.
-pub(super) fn folder(name: &str) -> String {
+fn folder(name: &str) -> String {
     let safe = |character: char| {
         if character.is_ascii_alphanumeric() || "-_.".contains(character) { character } else { '_' }
     };
