@@ -10,6 +10,7 @@
 //! | [`components`] | the components, by their names |
 //! | [`scraping`], [`tailing`] | what `prometheus.scrape` and `loki.source.file` do with one target and one file |
 //! | [`outbox`] | delivery: logs on disk, and sending from them |
+//! | `otlp` | OTLP in and out (feature `otelcol`) |
 //! | [`http_client`] | credentials, TLS and proxies of all who make requests |
 //! | [`relabel`] | rules that rewrite labels |
 //! | [`stages`] | what `loki.process` does with lines |
@@ -39,6 +40,9 @@ pub mod scraping;
 pub mod tailing;
 
 pub mod outbox;
+
+#[cfg(feature = "otelcol")]
+pub mod otlp;
 
 pub mod http_client;
 

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use alloy_bin::testing::exposition::{check_protobuf, check_text};
 use alloy_bin::testing::language::{check_evaluation, check_syntax};
+#[cfg(feature = "otelcol")]
+use alloy_bin::testing::otlp::{check_json, check_message, check_packed};
 use alloy_bin::testing::stages::check_stages;
 
 #[path = "../../fuzz/checks/follower.rs"]
@@ -79,4 +81,14 @@ fn seeds_of_the_stages_hold() {
 fn seeds_of_pages_hold() {
     replay_bytes("exposition_text", |seed| check_text(&seed));
     replay_bytes("exposition_protobuf", |seed| check_protobuf(&seed));
+}
+
+#[cfg(feature = "otelcol")]
+#[test]
+fn seeds_of_otlp_hold() {
+    replay_bytes("otlp_message", |seed| {
+        check_message(&seed);
+        check_packed(&seed);
+    });
+    replay_bytes("otlp_json", |seed| check_json(&seed));
 }

@@ -4,9 +4,13 @@
 pub mod discovery;
 pub mod local;
 pub mod loki;
+#[cfg(feature = "otelcol")]
+pub mod otelcol;
 pub mod prometheus;
 
 use self::discovery::Refreshed;
+#[cfg(feature = "otelcol")]
+use self::otelcol::Authentication;
 use crate::graph::Registration;
 
 /// Everything that a configuration may use.
@@ -23,6 +27,24 @@ pub fn registrations() -> Vec<Registration> {
         Registration::of::<loki::source_file::SourceFile>(),
         Registration::of::<loki::source_journal::SourceJournal>(),
         Registration::of::<loki::write::Write>(),
+        #[cfg(feature = "otelcol")]
+        Registration::of::<Authentication<otelcol::auth_basic::Basic>>(),
+        #[cfg(feature = "otelcol")]
+        Registration::of::<Authentication<otelcol::auth_bearer::Bearer>>(),
+        #[cfg(feature = "otelcol")]
+        Registration::of::<Authentication<otelcol::auth_headers::Headers>>(),
+        #[cfg(feature = "otelcol")]
+        Registration::of::<otelcol::exporter_debug::ExporterDebug>(),
+        #[cfg(feature = "otelcol")]
+        Registration::of::<otelcol::exporter_otlp::ExporterOtlp>(),
+        #[cfg(feature = "otelcol")]
+        Registration::of::<otelcol::exporter_otlphttp::ExporterOtlphttp>(),
+        #[cfg(feature = "otelcol")]
+        Registration::of::<otelcol::processor_batch::ProcessorBatch>(),
+        #[cfg(feature = "otelcol")]
+        Registration::of::<otelcol::processor_memory_limiter::ProcessorMemoryLimiter>(),
+        #[cfg(feature = "otelcol")]
+        Registration::of::<otelcol::receiver_otlp::ReceiverOtlp>(),
         Registration::of::<prometheus::echo::Echo>(),
         Registration::of::<prometheus::exporter_self::ExporterSelf>(),
         Registration::of::<prometheus::relabel::Relabel>(),

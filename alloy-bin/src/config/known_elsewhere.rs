@@ -66,6 +66,12 @@ pub fn unknown_component(name: &str, ours: &[&str]) -> (String, String) {
         let near = did_you_mean(name, ours.iter().copied());
         return (message, near.unwrap_or_else(|| format!("components here: {}", listed(ours))));
     }
+    if name.starts_with("otelcol.") && !cfg!(feature = "otelcol") {
+        let message = format!(
+            "component \"{name}\" is not in this build, which was made without the feature \"otelcol\""
+        );
+        return (message, format!("components here: {}", listed(ours)));
+    }
     let message = format!("component \"{name}\" is known to Alloy but not supported here");
     // A neighbour has the namespace and perhaps more in common: `loki.source` before `loki`.
     let shared = |other: &&str| name.split('.').zip(other.split('.')).take_while(|(a, b)| a == b).count();

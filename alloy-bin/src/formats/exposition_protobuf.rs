@@ -11,15 +11,14 @@
 //! allocated for a sample but for exemplars and native histograms.
 
 mod histogram;
-mod wire;
 
 use std::borrow::Cow;
 
 use self::histogram::Histogram;
-use self::wire::{Field, Fields, delimited_message};
 use super::exposition::is_unit_of;
 use super::label_float::write_float;
 use super::page_item::{Item, LabelPair, NORMAL_NAN, Series, Statement};
+use super::wire::{Fault, Field, Fields, delimited_message};
 use crate::telemetry::{Exemplar, Extras, Labels, MetricType};
 
 /// Which of its forms a histogram is read in, if it has both.
@@ -43,9 +42,6 @@ pub struct ProtobufError {
     /// What could have stood there.
     pub expected: &'static str,
 }
-
-/// What was expected, and from where on the page it was not found.
-type Fault<'b> = (&'b [u8], &'static str);
 
 /// Gives everything on the page to `sink`, in order.
 ///

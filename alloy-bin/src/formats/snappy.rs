@@ -135,6 +135,9 @@ pub enum SpliceError {
     /// The block promises content and has none, or the other way round. It is damaged; leave it out.
     #[error("the block's length does not fit its content")]
     Length,
+    /// The pieces are compressed in different ways. Each alone can be sent.
+    #[error("the pieces are compressed in different ways")]
+    Mixed,
     /// The joined block would decode to more than 4 GiB. Send what there is and begin another.
     #[error("the blocks together exceed 4 GiB")]
     TooLarge,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::telemetry::{LogBatch, SampleBatch};
+use crate::telemetry::{LogBatch, OtlpBatch, SampleBatch};
 
 /// Refusals are rare and last long (a full log): the wait doubles from the first to the last of these.
 const WAIT: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_secs(2);
@@ -49,6 +49,9 @@ pub type MetricsReceiver = Arc<dyn Consumer<SampleBatch>>;
 
 /// Where logs go.
 pub type LogsReceiver = Arc<dyn Consumer<LogBatch>>;
+
+/// Where OTLP goes: the value behind `output` and `input`.
+pub type OtelConsumer = Arc<dyn Consumer<OtlpBatch>>;
 
 /// Why a batch was not taken.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -103,6 +106,11 @@ impl<B: Sync + 'static> Fanout<B> {
     /// A fan-out to these receivers, in this order.
     pub fn new(receivers: Vec<Arc<dyn Consumer<B>>>) -> Self {
         Fanout { receivers: receivers.into() }
+    }
+
+    /// Whether there is nobody to send to.
+    pub fn is_empty(&self) -> bool {
+        self.receivers.is_empty()
     }
 
     /// Waits until everything that the receivers have taken so far is durable: only then may a source save how far it is.

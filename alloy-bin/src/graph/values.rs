@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::{ConsumeError, Consumer, LogsReceiver, MetricsReceiver, Unfinished};
+use super::{ConsumeError, Consumer, LogsReceiver, MetricsReceiver, OtelConsumer, Unfinished};
 use crate::config::{Capsule, CapsuleType, ConversionError, FromValue, Value};
-use crate::telemetry::{LogBatch, SampleBatch, Target};
+use crate::telemetry::{LogBatch, OtlpBatch, SampleBatch, Target};
 
 /// How long a batch waits for a component that is being made anew. It has the log's last requests to send and a file to
 /// open: seconds.
@@ -95,6 +95,10 @@ impl CapsuleType for Gate<SampleBatch> {
     const NAME: &'static str = "MetricsReceiver";
 }
 
+impl CapsuleType for Gate<OtlpBatch> {
+    const NAME: &'static str = "otelcol.Consumer";
+}
+
 fn gate<B: Sync>(receiver: Arc<dyn Consumer<B>>) -> Value
 where
     Gate<B>: CapsuleType,
@@ -114,6 +118,12 @@ impl From<MetricsReceiver> for Value {
     }
 }
 
+impl From<OtelConsumer> for Value {
+    fn from(consumer: OtelConsumer) -> Self {
+        gate(consumer)
+    }
+}
+
 impl FromValue for LogsReceiver {
     fn from_value(value: &Value) -> Result<Self, ConversionError> {
         Arc::<Gate<LogBatch>>::from_value(value).map(|gate| gate as LogsReceiver)
@@ -123,6 +133,12 @@ impl FromValue for LogsReceiver {
 impl FromValue for MetricsReceiver {
     fn from_value(value: &Value) -> Result<Self, ConversionError> {
         Arc::<Gate<SampleBatch>>::from_value(value).map(|gate| gate as MetricsReceiver)
+    }
+}
+
+impl FromValue for OtelConsumer {
+    fn from_value(value: &Value) -> Result<Self, ConversionError> {
+        Arc::<Gate<OtlpBatch>>::from_value(value).map(|gate| gate as OtelConsumer)
     }
 }
 
@@ -150,8 +166,13 @@ where
 
 fn as_gate(value: &Value) -> Option<Arc<dyn AnyGate>> {
     let Value::Capsule(capsule) = value else { return None };
-    let logs = capsule.downcast::<Gate<LogBatch>>().map(|gate| gate as Arc<dyn AnyGate>);
-    logs.or_else(|| capsule.downcast::<Gate<SampleBatch>>().map(|gate| gate as Arc<dyn AnyGate>))
+    fn is<B: Sync + 'static>(capsule: &Capsule) -> Option<Arc<dyn AnyGate>>
+    where
+        Gate<B>: CapsuleType,
+    {
+        capsule.downcast::<Gate<B>>().map(|gate| gate as Arc<dyn AnyGate>)
+    }
+    is::<LogBatch>(capsule).or_else(|| is::<SampleBatch>(capsule)).or_else(|| is::<OtlpBatch>(capsule))
 }
 
 /// Closes a receiver until another one is put in its place; the answer says whether all have let go of the old one.
@@ -187,6 +208,11 @@ pub mod export {
     /// What `forward_to` of logs takes.
     pub fn logs_receiver() -> Value {
         gate::<LogBatch>(Arc::new(Nobody))
+    }
+
+    /// What `output` takes.
+    pub fn otel_consumer() -> Value {
+        gate::<OtlpBatch>(Arc::new(Nobody))
     }
 
     /// Any type.

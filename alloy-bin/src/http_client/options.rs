@@ -52,6 +52,8 @@ pub(super) struct ConnectionOptions {
     pub(super) tls: TlsOptions,
     pub(super) proxy: ProxyOptions,
     pub(super) http2: bool,
+    /// HTTP/2 alone, and without asking where there is no TLS: gRPC.
+    pub(super) only_http2: bool,
 }
 
 /// By which proxy.
@@ -126,10 +128,20 @@ impl HttpClientOptions {
     }
 }
 
+#[cfg(feature = "otelcol")]
+impl HttpClientOptions {
+    /// A client for OTLP: credentials come as headers.
+    pub fn otel(tls: TlsOptions, proxy_url: Option<Secret>, is_grpc: bool) -> Self {
+        let proxy = ProxyOptions { url: proxy_url, ..ProxyOptions::default() };
+        let connection = ConnectionOptions { tls, proxy, http2: true, only_http2: is_grpc };
+        HttpClientOptions { connection, ..HttpClientOptions::default() }
+    }
+}
+
 impl ConnectionOptions {
     fn read(body: &mut Body<'_>) -> Self {
         let tls = body.block("tls_config").unwrap_or_default();
-        ConnectionOptions { tls, proxy: ProxyOptions::read(body), http2: true }
+        ConnectionOptions { tls, proxy: ProxyOptions::read(body), http2: true, only_http2: false }
     }
 }
 
@@ -268,8 +280,16 @@ impl Decode for TlsOptions {
 
 impl FromValue for MinVersion {
     fn from_value(value: &Value) -> Result<Self, ConversionError> {
-        let choices = [("TLS12", MinVersion::Tls12), ("TLS13", MinVersion::Tls13)];
-        let old = matches!(value, Value::String(text) if matches!(&**text, "TLS10" | "TLS11"));
+        let choices = [
+            ("TLS12", MinVersion::Tls12),
+            ("TLS13", MinVersion::Tls13),
+            ("1.2", MinVersion::Tls12),
+            ("1.3", MinVersion::Tls13),
+            ("TLS 1.2", MinVersion::Tls12),
+            ("TLS 1.3", MinVersion::Tls13),
+        ];
+        let old =
+            matches!(value, Value::String(text) if matches!(&**text, "TLS10" | "TLS11" | "1.0" | "1.1"));
         if old {
             return Err(ConversionError::new(
                 "TLS 1.0 and 1.1 are not spoken here; \"TLS12\" and \"TLS13\" are",

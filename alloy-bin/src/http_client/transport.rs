@@ -31,8 +31,9 @@ use super::watched::Watched;
 /// The largest read buffer of a kept connection. hyper keeps what it has grown to for as long as the connection
 /// lives: some 80 KiB without this limit, some 34 KiB with it.
 const READ_BUFFER_BYTES: usize = 16 << 10;
-/// Unused connections kept for one host: one for each lane of an endpoint. A target has one request at a time.
-const IDLE_CONNECTIONS: usize = 4;
+/// Unused connections kept for one host: one for each lane of an endpoint, of which OTLP has the most. A target has one
+/// request at a time.
+const IDLE_CONNECTIONS: usize = 10;
 /// A host that does not answer to a connection for so long is not there; the request's own limit is mostly shorter.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// An HTTP/2 connection that was cut without a word would take one request after the other: it is asked after so long,
@@ -56,7 +57,7 @@ impl Transport {
     pub(super) fn new(options: &ConnectionOptions) -> Self {
         let proxy = Proxy::new(&options.proxy).map(Arc::new);
         Transport {
-            plain: pool(Connector { tcp: tcp(), tls: None, proxy: proxy.clone() }),
+            plain: pool(Connector { tcp: tcp(), tls: None, proxy: proxy.clone() }, options.only_http2),
             secure: Watched::new(options.tls.files()),
             options: options.clone(),
             proxy,
@@ -83,7 +84,9 @@ impl Transport {
     fn secure_pool(&self, files: &[Vec<u8>]) -> anyhow::Result<Pool> {
         let to_proxy = tls::config(&self.options.tls, files)?;
         let mut to_server = to_proxy.clone();
-        if self.options.http2 {
+        if self.options.only_http2 {
+            to_server.alpn_protocols = vec![b"h2".to_vec()];
+        } else if self.options.http2 {
             to_server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         }
         let names: Arc<dyn ResolveServerName + Send + Sync> = match &self.options.tls.server_name {
@@ -95,16 +98,18 @@ impl Transport {
             }
         };
         let tls = Tls { to_server: Arc::new(to_server), to_proxy: Arc::new(to_proxy), names };
-        Ok(pool(Connector { tcp: tcp(), tls: Some(Arc::new(tls)), proxy: self.proxy.clone() }))
+        let connector = Connector { tcp: tcp(), tls: Some(Arc::new(tls)), proxy: self.proxy.clone() };
+        Ok(pool(connector, self.options.only_http2))
     }
 }
 
-fn pool(connector: Connector) -> Pool {
+fn pool(connector: Connector, only_http2: bool) -> Pool {
     Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .pool_max_idle_per_host(IDLE_CONNECTIONS)
         .http1_max_buf_size(READ_BUFFER_BYTES)
+        .http2_only(only_http2)
         .http2_keep_alive_interval(HTTP2_PING.0)
         .http2_keep_alive_timeout(HTTP2_PING.1)
         .build(connector)

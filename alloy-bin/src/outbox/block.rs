@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
-use super::options::{Batching, Endpoint, LogLimits, Options, Retry};
+use super::options::{Batching, Dialect, Endpoint, LogLimits, Options, Retry};
 use crate::config::{Body, ByteSize, Decode, FromValue, Value};
 use crate::http_client::{HttpClientOptions, checked_url, parse_url};
 
@@ -156,6 +156,7 @@ impl EndpointBlock {
                 newer_headers: None,
                 http: self.http.clone(),
                 timeout: self.timeout,
+                dialect: Dialect::Push,
             },
             retry,
             batching,

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 
 use super::Rejection;
-use super::options::{Endpoint, NewerForm, OnTooManyRequests};
+use super::options::{Dialect, Endpoint, NewerForm, OnTooManyRequests};
 use crate::http_client::HttpClient;
 
 /// Whose the data is.
@@ -23,6 +23,8 @@ pub(super) enum Outcome {
     Taken {
         /// How many items it has written, if it says so.
         written: Option<u64>,
+        /// But for so many items, which it will never take, and why.
+        rejected: Option<(u64, String)>,
     },
     /// It may be taken later: a server error, no answer, too many requests.
     Later {
@@ -66,6 +68,10 @@ impl Client {
         *request.uri_mut() = self.endpoint.url.clone();
         let headers = newer.and(self.endpoint.newer_headers.as_ref()).unwrap_or(&self.endpoint.headers);
         *request.headers_mut() = headers.clone();
+        #[cfg(feature = "otelcol")]
+        if self.endpoint.dialect != Dialect::Push {
+            super::otlp::prepare(self.endpoint.dialect, &mut request);
+        }
         if let Some(tenant) = tenant.and_then(|tenant| HeaderValue::from_str(tenant).ok()) {
             request.headers_mut().insert(TENANT, tenant);
         }
@@ -80,6 +86,11 @@ impl Client {
 
     async fn exchange(&self, request: Request<Bytes>, newer: Option<&NewerForm>) -> anyhow::Result<Outcome> {
         let response = self.http.send(request).await?;
+        match self.endpoint.dialect {
+            Dialect::Push => {}
+            #[cfg(feature = "otelcol")]
+            dialect => return Ok(super::otlp::judge(dialect, response).await),
+        }
         let status = response.status();
         let after = retry_after(response.headers(), SystemTime::now());
         let written = newer.and_then(|newer| written(response.headers(), newer));
@@ -91,14 +102,13 @@ impl Client {
                 (Some(_), None) => {
                     Outcome::NotUnderstood { why: format!("status {status}, nothing written") }
                 }
-                _ => Outcome::Taken { written },
+                _ => Outcome::Taken { written, rejected: None },
             });
         }
         let text = body.map(|body| body.to_bytes()).unwrap_or_default();
         let whole = String::from_utf8_lossy(&text);
         let (reason, is_final) = (Rejection::of(status, &whole), Rejection::is_final(status, &whole));
-        let text = String::from_utf8_lossy(&text[..text.len().min(SHOWN_BYTES)]).trim().to_owned();
-        let why = format!("status {status}: {text}");
+        let why = format!("status {status}: {}", shown(&text));
         let later = status.is_server_error() && !is_final
             || status == StatusCode::TOO_MANY_REQUESTS
                 && self.on_too_many_requests == OnTooManyRequests::Retry;
@@ -111,6 +121,11 @@ impl Client {
     }
 }
 
+/// The beginning of an answer, for people.
+pub(super) fn shown(text: &[u8]) -> String {
+    String::from_utf8_lossy(&text[..text.len().min(SHOWN_BYTES)]).trim().to_owned()
+}
+
 /// How many items the endpoint says that it has written. `None`: it says nothing of it.
 fn written(headers: &http::HeaderMap, newer: &NewerForm) -> Option<u64> {
     let number = |name: &&str| headers.get(*name)?.to_str().ok()?.trim().parse::<u64>().ok();
@@ -119,7 +134,7 @@ fn written(headers: &http::HeaderMap, newer: &NewerForm) -> Option<u64> {
 }
 
 /// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3). A date that has passed is no wait.
-fn retry_after(headers: &http::HeaderMap, now: SystemTime) -> Option<Duration> {
+pub(super) fn retry_after(headers: &http::HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     match text.parse() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),

@@ -117,7 +117,7 @@ impl Lane {
         let (mut count, mut items, mut bytes) = (0, 0, 0);
         for pending in queue.iter() {
             items += pending.piece.items as usize;
-            bytes += pending.piece.body.len();
+            bytes += (batching.form.weigh)(&pending.piece.body);
             let is_anothers = pending.piece.tenant != oldest.piece.tenant;
             if count > 0 && (is_anothers || items > batching.max_items || bytes > batching.max_bytes) {
                 return Taken::Batch(queue.drain(..count).collect());
@@ -258,7 +258,7 @@ async fn send(
         figures.request_seconds.observe(started.elapsed());
         add(&figures.requests, 1);
         match outcome {
-            Outcome::Taken { written } => {
+            Outcome::Taken { written, rejected } => {
                 if backoff.failures > 0 {
                     tracing::info!(
                         endpoint = options.endpoint.name,
@@ -267,9 +267,21 @@ async fn send(
                     );
                 }
                 let items = items(batch);
-                let written = written.unwrap_or(items).min(items);
+                let partial = rejected.as_ref().map_or(0, |(count, _)| (*count).min(items));
+                let written = written.unwrap_or(items - partial).min(items);
+                let reason = if partial > 0 { Rejection::Partial } else { Rejection::Other };
+                if let Some((_, why)) = &rejected
+                    && custody.rejection_said.is_due()
+                {
+                    tracing::warn!(
+                        endpoint = options.endpoint.name,
+                        items = partial,
+                        why,
+                        "the endpoint took a part of the data and refused the rest for good"
+                    );
+                }
                 add(&figures.sent_items, written);
-                figures.rejected(items - written, Rejection::Other);
+                figures.rejected(items - written, reason);
                 add(&figures.sent_bytes, request.body.len() as u64);
                 for pending in &*batch {
                     figures.newest_sent_ms.fetch_max(pending.piece.newest_ms, Ordering::Relaxed);

@@ -9,6 +9,7 @@
 //! | `clearance.rs` | whether lines of a shared file are this node's to send |
 //! | `apart.rs` | a request that is refused for what is in it: which parts of it are sent by themselves, and how many |
 //! | `client.rs` | one POST and what its answer means |
+//! | `otlp.rs` | the same for OTLP, which has its own codes |
 //! | `rejection.rs` | why an endpoint refuses data for good |
 //! | `options.rs` | everything that a component sets |
 //! | `block.rs` | the `endpoint` and `wal` blocks of the configuration |
@@ -31,6 +32,8 @@ mod figures;
 mod group;
 mod lane;
 mod options;
+#[cfg(feature = "otelcol")]
+mod otlp;
 mod record;
 mod rejection;
 mod sender;
@@ -49,7 +52,7 @@ pub use clearance::{Clear, Clearance};
 
 pub use block::{EndpointBlock, WalBlock, check_backoff, meaningless, only};
 pub use options::{
-    Batching, Endpoint, Form, LogLimits, NewerForm, OnTooManyRequests, Options, Retry, Splice,
+    Batching, Dialect, Endpoint, Form, LogLimits, NewerForm, OnTooManyRequests, Options, Retry, Splice,
 };
 pub use record::Piece;
 pub use rejection::Rejection;

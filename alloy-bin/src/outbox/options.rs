@@ -43,6 +43,22 @@ pub struct Endpoint {
     pub http: HttpClientOptions,
     /// How long one request may take in all.
     pub timeout: Duration,
+    /// What requests and answers are like.
+    pub dialect: Dialect,
+}
+
+/// What requests and answers are like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dialect {
+    /// The status says it all: remote-write, Loki push.
+    #[default]
+    Push,
+    /// OTLP over HTTP.
+    #[cfg(feature = "otelcol")]
+    OtlpHttp,
+    /// OTLP over gRPC.
+    #[cfg(feature = "otelcol")]
+    OtlpGrpc,
 }
 
 /// When and how fast a request is repeated. There is no last try: what is not taken stays in the log, until it is too old.
@@ -80,6 +96,8 @@ pub struct Form {
     pub split: fn(&[u8]) -> Option<[Part; 2]>,
     /// Bodies can be in a newer form, too.
     pub newer: Option<NewerForm>,
+    /// What counts as its bytes: all of them, or what it holds when it is unpacked.
+    pub weigh: fn(&Bytes) -> usize,
 }
 
 /// A form that not every endpoint takes.
@@ -103,7 +121,7 @@ pub struct Batching {
     pub lanes: usize,
     /// Items (samples, lines) in a request at the most; a single record may have more.
     pub max_items: usize,
-    /// Bytes of record bodies in a request at the most; a single record may have more.
+    /// Bytes in a request at the most; a single record may have more.
     pub max_bytes: usize,
     /// How long a request may wait to fill up.
     pub deadline: Duration,

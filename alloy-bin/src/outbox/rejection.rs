@@ -21,11 +21,13 @@ pub enum Rejection {
     Unsupported,
     /// Any other status: 404, mostly.
     Other,
+    /// The endpoint took the rest of the request.
+    Partial,
 }
 
 impl Rejection {
     /// All, in the order of their numbers.
-    pub const ALL: [Rejection; 8] = [
+    pub const ALL: [Rejection; 9] = [
         Rejection::OutOfOrder,
         Rejection::Duplicate,
         Rejection::TooLarge,
@@ -34,6 +36,7 @@ impl Rejection {
         Rejection::Invalid,
         Rejection::Unsupported,
         Rejection::Other,
+        Rejection::Partial,
     ];
 
     /// As a label's value.
@@ -47,6 +50,7 @@ impl Rejection {
             Rejection::Invalid => "invalid",
             Rejection::Unsupported => "unsupported",
             Rejection::Other => "other",
+            Rejection::Partial => "partial_success",
         }
     }
 
@@ -83,7 +87,8 @@ impl Rejection {
             Rejection::TooManyRequests
             | Rejection::Unauthorized
             | Rejection::Unsupported
-            | Rejection::Other => false,
+            | Rejection::Other
+            | Rejection::Partial => false,
         }
     }
 }

@@ -35,8 +35,7 @@ struct World {
 impl World {
     /// One lane; a request is ten records, and none waits for less.
     async fn new() -> World {
-        let folder = tempfile::tempdir().unwrap();
-        let receiver = Receiver::start().await.unwrap();
+        let (folder, receiver) = (tempfile::tempdir().unwrap(), Receiver::start().await.unwrap());
         let options = options(folder.path(), &receiver);
         World { folder, receiver, options }
     }
@@ -64,6 +63,7 @@ fn options(folder: &Path, receiver: &Receiver) -> Options {
             newer_headers: None,
             http: Default::default(),
             timeout: Duration::from_secs(10),
+            dialect: Dialect::Push,
         },
         retry: Retry {
             min_backoff: Duration::from_millis(1),
@@ -76,7 +76,7 @@ fn options(folder: &Path, receiver: &Receiver) -> Options {
             max_items: 10,
             max_bytes: 1 << 20,
             deadline: LONG,
-            form: Form { splice: join, split, newer: None },
+            form: Form { splice: join, split, newer: None, weigh: Bytes::len },
         },
         log: LogLimits { max_bytes: 64 << 20, segment_bytes: 1 << 20, sync_interval, max_age: None },
         clearance: None,

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, RwLock};
 
+use anyhow::Context as _;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
@@ -28,7 +29,8 @@ pub struct Protection {
 impl Protection {
     /// Reads certificates and keys. Whoever reloads does this first, so that nothing has changed when it fails.
     pub fn new(block: HttpBlock) -> anyhow::Result<Protection> {
-        let tls = block.tls.map(Tls::new).transpose()?.map(Arc::new);
+        let tls = block.tls.map(|tls| Tls::new(tls, &[b"http/1.1"])).transpose();
+        let tls = tls.context("http block")?.map(Arc::new);
         Ok(Protection { tls, auth: block.auth.map(Arc::new) })
     }
 }

@@ -17,7 +17,8 @@ mod tls;
 pub use front::{Front, Protection};
 pub use listener::{Divert, Listener};
 pub use routes::{Health, Reload, State, router};
-pub use settings::HttpBlock;
+pub use settings::{HttpBlock, TlsBlock};
+pub use tls::Tls;
 
 #[cfg(test)]
 mod tests;

@@ -9,8 +9,9 @@ pub struct HttpBlock {
     pub(super) auth: Option<AuthBlock>,
 }
 
+/// A `tls` block.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct TlsBlock {
+pub struct TlsBlock {
     pub(super) certificate: Pem,
     pub(super) key: Pem,
     pub(super) client_ca: Option<Pem>,
@@ -70,13 +71,19 @@ impl Decode for HttpBlock {
 impl Decode for TlsBlock {
     fn decode(body: &mut Body<'_>) -> Self {
         body.unsupported(&["windows_certificate_filter"]);
+        TlsBlock::read(body, ClientAuth::None)
+    }
+}
+
+impl TlsBlock {
+    fn read(body: &mut Body<'_>, client_auth: ClientAuth) -> Self {
         let certificate = required_pem(body, "cert");
         let key = required_pem(body, "key");
         let block = TlsBlock {
             certificate,
             key,
             client_ca: pem(body, "client_ca"),
-            client_auth: body.optional("client_auth_type", ClientAuth::None),
+            client_auth: body.optional("client_auth_type", client_auth),
             min_version: body.optional("min_version", Version::Tls12),
             max_version: body.optional("max_version", Version::Tls13),
             cipher_suites: body.optional("cipher_suites", Vec::new()),
@@ -104,6 +111,20 @@ impl Decode for TlsBlock {
             }
         }
         block
+    }
+}
+
+#[cfg(feature = "otelcol")]
+impl TlsBlock {
+    /// The `tls` block of a port for OTLP: a client CA alone asks every client for a certificate.
+    pub fn read_otel(body: &mut Body<'_>) -> Self {
+        body.unsupported(&["include_insecure_cipher_suites", "include_system_ca_certs_pool", "tpm"]);
+        // For a client's certificate a port has `client_ca_file`; these are for those who connect.
+        body.unsupported(&["ca_file", "ca_pem"]);
+        // Changed files are seen within seconds whatever it says.
+        let _: std::time::Duration = body.optional("reload_interval", std::time::Duration::ZERO);
+        let is_mutual = body.has("client_ca_file") || body.has("client_ca_pem");
+        TlsBlock::read(body, if is_mutual { ClientAuth::Required } else { ClientAuth::None })
     }
 }
 
@@ -188,6 +209,10 @@ impl FromValue for Version {
         let choices = [
             ("TLS12", Some(Version::Tls12)),
             ("TLS13", Some(Version::Tls13)),
+            ("1.2", Some(Version::Tls12)),
+            ("1.3", Some(Version::Tls13)),
+            ("TLS 1.2", Some(Version::Tls12)),
+            ("TLS 1.3", Some(Version::Tls13)),
             ("TLS10", None),
             ("TLS11", None),
         ];

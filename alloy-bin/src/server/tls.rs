@@ -22,8 +22,9 @@ fn suite_name(suite: rustls::SupportedCipherSuite) -> String {
 }
 
 /// What connections are met with now.
-pub(super) struct Tls {
+pub struct Tls {
     block: TlsBlock,
+    protocols: Vec<Vec<u8>>,
     config: RwLock<Arc<ServerConfig>>,
     /// What was read last, whether it could be used or not: a broken file is reported once.
     read: Mutex<Material>,
@@ -38,19 +39,21 @@ struct Material {
 }
 
 impl Tls {
-    /// Reads the files.
-    pub(super) fn new(block: TlsBlock) -> anyhow::Result<Tls> {
+    /// Reads the files. `protocols` are offered to clients (ALPN), the best first.
+    pub fn new(block: TlsBlock, protocols: &[&[u8]]) -> anyhow::Result<Tls> {
+        let protocols: Vec<Vec<u8>> = protocols.iter().map(|name| name.to_vec()).collect();
         let material = Material::read(&block)?;
-        let config = RwLock::new(Arc::new(configure(&block, &material)?));
-        Ok(Tls { block, config, read: Mutex::new(material) })
+        let config = RwLock::new(Arc::new(configure(&block, &protocols, &material)?));
+        Ok(Tls { block, protocols, config, read: Mutex::new(material) })
     }
 
-    pub(super) fn config(&self) -> Arc<ServerConfig> {
+    /// What the next connection is met with.
+    pub fn config(&self) -> Arc<ServerConfig> {
         self.config.read().expect("no code panics while holding it").clone()
     }
 
     /// Reads the files again. If they have changed and are usable, new connections are met with them.
-    pub(super) fn refresh(&self) {
+    pub fn refresh(&self) {
         let material = match Material::read(&self.block) {
             Ok(material) => material,
             Err(error) => {
@@ -66,7 +69,7 @@ impl Tls {
         if *read == material {
             return;
         }
-        match configure(&self.block, &material) {
+        match configure(&self.block, &self.protocols, &material) {
             Ok(config) => {
                 *self.config.write().expect("no code panics while holding it") = Arc::new(config);
                 tracing::info!("the server's certificates have changed and are used from now on");
@@ -86,7 +89,7 @@ impl Material {
     fn read(block: &TlsBlock) -> anyhow::Result<Material> {
         let bytes = |pem: &Pem| match pem {
             Pem::Text(text) => Ok(text.expose().as_bytes().to_vec()),
-            Pem::File(path) => std::fs::read(path).with_context(|| format!("http block: cannot read {path}")),
+            Pem::File(path) => std::fs::read(path).with_context(|| format!("cannot read {path}")),
         };
         Ok(Material {
             certificate: bytes(&block.certificate)?,
@@ -96,7 +99,7 @@ impl Material {
     }
 }
 
-fn configure(block: &TlsBlock, material: &Material) -> anyhow::Result<ServerConfig> {
+fn configure(block: &TlsBlock, protocols: &[Vec<u8>], material: &Material) -> anyhow::Result<ServerConfig> {
     let chain =
         certificates(&material.certificate).with_context(|| of(&block.certificate, "the certificate"))?;
     let key = PrivateKeyDer::from_pem_slice(&material.key).with_context(|| of(&block.key, "the key"))?;
@@ -109,7 +112,7 @@ fn configure(block: &TlsBlock, material: &Material) -> anyhow::Result<ServerConf
             .collect();
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&versions)
-        .context("http block: the TLS versions, cipher suites and curves do not go together")?;
+        .context("the TLS versions, cipher suites and curves do not go together")?;
     let builder = match (block.client_auth, &block.client_ca, &material.client_ca) {
         (ClientAuth::None, ..) | (_, None, _) | (_, _, None) => builder.with_no_client_auth(),
         (auth, Some(pem), Some(bytes)) => {
@@ -126,7 +129,7 @@ fn configure(block: &TlsBlock, material: &Material) -> anyhow::Result<ServerConf
     let mut config = builder
         .with_single_cert(chain, key)
         .with_context(|| of(&block.certificate, "certificate and key"))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = protocols.to_vec();
     Ok(config)
 }
 
@@ -152,7 +155,7 @@ fn provider(block: &TlsBlock) -> CryptoProvider {
 
 fn of(pem: &Pem, what: &str) -> String {
     match pem {
-        Pem::Text(_) => format!("http block: {what} cannot be used"),
-        Pem::File(path) => format!("http block: {what} cannot be used ({path})"),
+        Pem::Text(_) => format!("{what} cannot be used"),
+        Pem::File(path) => format!("{what} cannot be used ({path})"),
     }
 }

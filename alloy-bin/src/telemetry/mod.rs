@@ -8,6 +8,7 @@
 //! | `native_histogram.rs` | a sample that is a whole histogram |
 //! | `metadata.rs` | type, help and unit of a family of metrics |
 //! | `logs.rs` | a batch of log lines, grouped by stream |
+//! | `otlp.rs` | a message of OTLP as it came |
 //! | `metrics.rs` | the agent's own figures, collected when asked for |
 //!
 //! Invariant: knows no wire format, no file, no async runtime.
@@ -17,6 +18,7 @@ mod logs;
 mod metadata;
 mod metrics;
 mod native_histogram;
+mod otlp;
 mod samples;
 mod target;
 
@@ -25,5 +27,6 @@ pub use logs::{LogBatch, LogEntry, LogStream, Origin, TENANT_LABEL};
 pub use metadata::{Metadata, MetricType};
 pub use metrics::{Collect, Histogram, Page};
 pub use native_histogram::{CUSTOM_BUCKETS_SCHEMA, HistogramCounts, NativeHistogram, ResetHint, Span};
+pub use otlp::{Dropped, OtlpBatch, Signal};
 pub use samples::{Exemplar, Extras, STALE_NAN, Sample, SampleBatch};
 pub use target::Target;

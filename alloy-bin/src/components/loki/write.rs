@@ -125,7 +125,7 @@ impl Write {
             max_items: usize::MAX,
             max_bytes: arguments.batch_size.0 as usize,
             deadline: arguments.batch_wait,
-            form: Form { splice: join, split, newer: None },
+            form: Form { splice: join, split, newer: None, weigh: Bytes::len },
         };
         let options = outbox::Options {
             clearance: Some(Arc::new(context.ownership.tenures())),

@@ -46,6 +46,7 @@ const FORM: Form = Form {
             "x-prometheus-remote-write-histograms-written",
         ],
     }),
+    weigh: bytes::Bytes::len,
 };
 
 /// The component.

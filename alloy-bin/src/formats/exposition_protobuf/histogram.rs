@@ -1,7 +1,7 @@
 //! Histograms of the protobuf exposition, classic and native in one message.
 
-use super::wire::{Field, Fields, unzigzag};
-use super::{Fault, exemplar};
+use super::super::wire::{Fault, Field, Fields, unzigzag};
+use super::exemplar;
 use crate::telemetry::{Extras, HistogramCounts, NativeHistogram, ResetHint, Span};
 
 /// What is needed of a histogram to know how to read it.

@@ -2,7 +2,8 @@
 //!
 //! Wire format: <https://protobuf.dev/programming-guides/encoding/>.
 
-use super::Fault;
+/// What was expected, and from where on it was not found.
+pub(super) type Fault<'b> = (&'b [u8], &'static str);
 
 /// The fields of a message, in the order in which they stand.
 pub(super) struct Fields<'b> {
@@ -15,13 +16,19 @@ pub(super) enum Field<'b> {
     Varint(u64),
     Fixed64(u64),
     Bytes(&'b [u8]),
-    /// No field that is read has it.
-    Fixed32,
+    #[cfg_attr(not(feature = "otelcol"), allow(dead_code))]
+    Fixed32(u32),
 }
 
 impl<'b> Fields<'b> {
     pub(super) fn of(message: &'b [u8]) -> Self {
         Fields { rest: message }
+    }
+
+    /// What has not been read yet.
+    #[cfg(feature = "otelcol")]
+    pub(super) fn rest(&self) -> &'b [u8] {
+        self.rest
     }
 
     fn field(&mut self) -> Result<(u64, Field<'b>), Fault<'b>> {
@@ -31,7 +38,7 @@ impl<'b> Fields<'b> {
             0 => Field::Varint(varint(&mut self.rest)?),
             1 => Field::Fixed64(u64::from_le_bytes(fixed(&mut self.rest)?)),
             2 => Field::Bytes(delimited_message(&mut self.rest)?),
-            5 => fixed::<4>(&mut self.rest).map(|_| Field::Fixed32)?,
+            5 => Field::Fixed32(u32::from_le_bytes(fixed(&mut self.rest)?)),
             _ => return Err((start, "a field's tag")),
         };
         if tag >> 3 == 0 { Err((start, "a field's number")) } else { Ok((tag >> 3, field)) }
@@ -109,6 +116,18 @@ impl<'b> Field<'b> {
 /// Signed numbers of small size in few bytes: 0, -1, 1, -2 as 0, 1, 2, 3.
 pub(super) fn unzigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
+}
+
+/// The numbers of a packed field.
+#[cfg(feature = "otelcol")]
+pub(super) fn packed_varints(mut packed: &[u8]) -> impl Iterator<Item = Result<u64, Fault<'_>>> {
+    std::iter::from_fn(move || {
+        let next = (!packed.is_empty()).then(|| varint(&mut packed));
+        if matches!(next, Some(Err(_))) {
+            packed = &[];
+        }
+        next
+    })
 }
 
 /// A length and what follows it.
