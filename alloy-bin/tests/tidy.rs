@@ -16,8 +16,21 @@ const CRATES: [&str; 3] = ["alloy-cluster", "alloy-wal", "alloy-bin"];
 const IMPORTS: &[(&str, &[&str])] = &[
     ("lib", &[]),
     ("main", &[]),
-    ("cli", &["components", "graph", "ownership", "run", "syntax", "tools"]),
-    ("run", &["cli", "components", "graph", "http_client", "logging", "ownership", "server", "telemetry"]),
+    ("cli", &["components", "graph", "outbox", "ownership", "run", "syntax", "tools"]),
+    (
+        "run",
+        &[
+            "cli",
+            "components",
+            "graph",
+            "http_client",
+            "logging",
+            "outbox",
+            "ownership",
+            "server",
+            "telemetry",
+        ],
+    ),
     ("tools", &[]),
     ("logging", &["config"]),
     ("syntax", &[]),

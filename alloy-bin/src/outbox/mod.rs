@@ -8,6 +8,7 @@
 //! | `lane.rs` | one request in flight: splices records into a request, retries until it is taken |
 //! | `client.rs` | one POST and what its answer means |
 //! | `rejection.rs` | why an endpoint refuses data for good |
+//! | `budget.rs` | what all logs may take together |
 //! | `options.rs` | everything that a component sets |
 //! | `block.rs` | the `endpoint` and `wal` blocks of the configuration |
 //! | `figures.rs` | what is counted |
@@ -21,6 +22,7 @@
 //! Invariant: alone in the agent in naming `alloy_wal`.
 
 mod block;
+mod budget;
 mod client;
 mod custody;
 mod figures;
@@ -42,6 +44,7 @@ pub use figures::Figures;
 pub use group::Group;
 
 pub use block::{EndpointBlock, WalBlock, check_backoff, meaningless, only};
+pub use budget::{MaxSize, limit_logs};
 pub use options::{Batching, Endpoint, LogLimits, OnTooManyRequests, Options, Retry, Splice};
 pub use record::Piece;
 pub use rejection::Rejection;

@@ -69,7 +69,7 @@ fn options(folder: &Path, receiver: &Receiver) -> Options {
         },
         batching: Batching { lanes: 1, max_items: 10, max_bytes: 1 << 20, deadline: LONG, splice: join },
         log: LogLimits {
-            max_bytes: 64 << 20,
+            max_bytes: Some(64 << 20),
             segment_bytes: 1 << 20,
             sync_interval: Duration::from_millis(20),
             max_age: None,
