@@ -186,10 +186,10 @@ def selectors_match(release):
 def ports_exist(release):
     known = release.ports()
     for thing in release.of_kind("Service"):
-        names = [port["name"] for port in thing["spec"]["ports"]]
+        names = [port["name"] for port in thing["spec"].get("ports", [])]
         if len(set(names)) != len(names):
             yield f"two ports of the Service {thing['metadata']['name']} have one name"
-        for port in thing["spec"]["ports"]:
+        for port in thing["spec"].get("ports", []):
             if (port["targetPort"], port.get("protocol", "TCP")) not in known:
                 yield f"the Service {thing['metadata']['name']} leads to {port['targetPort']}/{port.get('protocol')}, which no container has"
             if not PORT_NAME.fullmatch(port["name"]) or len(port["name"]) > 63:
@@ -210,7 +210,7 @@ def ports_exist(release):
                 if (port["port"], port.get("protocol", "TCP")) not in known:
                     yield f"the NetworkPolicy opens {port['port']}/{port.get('protocol')}, which no container has"
     for thing in release.of_kind("Ingress"):
-        services = {(service["metadata"]["name"], port["port"]) for service in release.of_kind("Service") for port in service["spec"]["ports"]}
+        services = {(service["metadata"]["name"], port["port"]) for service in release.of_kind("Service") for port in service["spec"].get("ports", [])}
         for rule in thing["spec"]["rules"]:
             for path in rule["http"]["paths"]:
                 backend = path["backend"]["service"]

@@ -94,6 +94,10 @@ def main():
         print(f"NOT RUN: needs root and {', '.join(missing) or 'nothing else'}")
         return 0
     if "ALLOY_PODS" not in os.environ:
+        can_isolate = subprocess.run(["unshare", "--net", "--mount", "ip", "link", "add", "bridge", "type", "bridge"], capture_output=True, text=True)
+        if can_isolate.returncode:
+            print(f"NOT RUN: this machine gives no network namespaces: {can_isolate.stderr.strip()}")
+            return 0
         # A network namespace of our own: what is in it ends with us.
         chart.CACHE.mkdir(parents=True, exist_ok=True)
         python = chart.into_our_python()[0]

@@ -16,7 +16,6 @@ use crate::components::registrations;
 use crate::graph::{Checked, Hints, Host, LOOK_EVERY, Settings, watch};
 use crate::http_client;
 use crate::logging;
-use crate::outbox;
 use crate::ownership::{self, Joined, Links};
 use crate::server::{self, Divert, Listener};
 use crate::telemetry::{Collect, Page};
@@ -50,9 +49,7 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
     let listener = Listener::bind(&flags.listen).await?;
     let address = listener.address()?;
     let _locked = open_storage(&flags.storage)?;
-    if let Some(size) = flags.max_size {
-        outbox::limit_logs(size, &flags.storage)?;
-    }
+    flags.limit_logs()?;
     let cluster = flags.cluster.clone().with_storage(&flags.storage);
     let Joined { ownership, member, links } = ownership::start(&cluster, &hostname, address).await?;
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::outbox::MaxSize;
+use crate::outbox::{self, MaxSize};
 use crate::ownership::ClusterFlags;
 
 pub(super) const AFTER_HELP: &str = "\
@@ -43,4 +43,11 @@ pub struct RunFlags {
     /// The cluster.
     #[command(flatten)]
     pub cluster: ClusterFlags,
+}
+
+impl RunFlags {
+    /// From now on logs share what `--storage.max-size` says, of the storage that is there by now.
+    pub(crate) fn limit_logs(&self) -> anyhow::Result<()> {
+        self.max_size.map_or(Ok(()), |size| outbox::limit_logs(size, &self.storage))
+    }
 }

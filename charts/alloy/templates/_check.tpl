@@ -19,7 +19,7 @@
   {{- fail "controller.podDisruptionBudget has minAvailable and maxUnavailable: Kubernetes takes one of them" -}}
 {{- end -}}
 {{- if $horizontal.enabled -}}
-  {{- if and $horizontal.externalHPA -}}
+  {{- if $horizontal.externalHPA -}}
     {{- fail "controller.autoscaling.horizontal: `enabled` makes an autoscaler, `externalHPA` says that another one is there; set one of them" -}}
   {{- end -}}
   {{- if not (or $horizontal.targetCPUUtilizationPercentage $horizontal.targetMemoryUtilizationPercentage) -}}
@@ -34,6 +34,9 @@
       {{- fail (printf "controller.autoscaling.horizontal looks at %s in percent of the request: set alloy.resources.requests.%s" $name $name) -}}
     {{- end -}}
   {{- end -}}
+{{- end -}}
+{{- if hasSuffix "grafana/alloy" .Values.image.repository -}}
+  {{- fail "image.repository=grafana/alloy is Grafana Alloy's image, another program with other arguments: leave it out, or name your own" -}}
 {{- end -}}
 {{- if and (not $alloy.configMap.create) (not $alloy.configMap.name) -}}
   {{- fail "alloy.configMap.create=false needs alloy.configMap.name: the ConfigMap that is there" -}}
@@ -58,9 +61,6 @@
 {{- end -}}
 {{- if and .Values.podMonitor.enabled (not $alloy.enableHttpServerPort) -}}
   {{- fail "podMonitor needs alloy.enableHttpServerPort" -}}
-{{- end -}}
-{{- if and .Values.service.enabled (not (or $alloy.enableHttpServerPort $alloy.extraPorts)) -}}
-  {{- fail "a Service needs a port: set alloy.enableHttpServerPort or alloy.extraPorts, or service.enabled=false" -}}
 {{- end -}}
 {{- if .Values.ingress.enabled -}}
   {{- $ports := $alloy.enableHttpServerPort | ternary (list (int $alloy.listenPort)) list -}}

@@ -56,7 +56,7 @@
 
 {{- define "alloy.ports" -}}
 {{- $alloy := .Values.alloy -}}
-{{- if $alloy.enableHttpServerPort }}
+{{- if or $alloy.enableHttpServerPort $alloy.clustering.enabled }}
 - name: http-metrics
   containerPort: {{ $alloy.listenPort }}
   protocol: TCP

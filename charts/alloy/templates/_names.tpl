@@ -57,7 +57,11 @@ metadata:
 {{- define "alloy.image" -}}
 {{- with .Values.global.image.registry | default .Values.image.registry }}{{ . }}/{{ end -}}
 {{- .Values.image.repository }}
-{{- with .Values.image.digest }}@{{ . }}{{ else }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end -}}
+{{- with .Values.image.digest }}@sha256:{{ trimPrefix "sha256:" . }}{{ else }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end -}}
+{{- end }}
+
+{{- define "alloy.hasService" -}}
+{{- if and .Values.service.enabled (or .Values.alloy.enableHttpServerPort .Values.alloy.extraPorts) }}true{{ end -}}
 {{- end }}
 
 {{- define "alloy.autoscaling" -}}

@@ -71,7 +71,7 @@ spec:
   dnsPolicy: {{ and $controller.hostNetwork (eq $controller.dnsPolicy "ClusterFirst") | ternary "ClusterFirstWithHostNet" $controller.dnsPolicy }}
   {{- /* A Service `alloy-...` would make variables ALLOY_..., which are the agent's flags. */}}
   enableServiceLinks: false
-  terminationGracePeriodSeconds: {{ $controller.terminationGracePeriodSeconds }}
+  terminationGracePeriodSeconds: {{ $controller.terminationGracePeriodSeconds | default 90 }}
   {{- with .Values.alloy.hostAliases }}
   hostAliases: {{- toYaml . | nindent 4 }}
   {{- end }}
