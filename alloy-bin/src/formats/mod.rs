@@ -6,13 +6,16 @@
 //! | `page_item.rs` | what a page is made of: samples, and what is said of their families |
 //! | `exposition.rs` | Prometheus text 0.0.4 and OpenMetrics text 1.0 -> items |
 //! | `exposition_protobuf.rs` | Prometheus protobuf, with native histograms -> items |
-//! | `protobuf.rs` | the few protobuf writing functions that the encoders need |
+//! | `protobuf.rs` | the few protobuf functions that the encoders need |
 //! | `remote_write.rs` | sample batch -> piece of a Prometheus remote-write 1.0 request, with exemplars, native histograms and metadata |
+//! | `remote_write_2.rs` | sample batch -> remote-write 2.0 request; joining them, and turning one into 1.0 |
 //! | `loki_push.rs` | log batch -> piece of a Loki push request |
 //! | `snappy.rs` | one block from a piece, one request body from many blocks |
+//! | `split.rs` | a request body that is taken apart, for endpoints that refuse all of it because of a part |
 //!
 //! A *piece* is a complete protobuf message whose only field is repeated, so pieces may be concatenated: that is how
-//! what was encoded once, batch by batch, becomes large requests later.
+//! what was encoded once, batch by batch, becomes large requests later. A request of remote-write 2.0 has a table of texts
+//! beside what is repeated: several are joined by reading them.
 //!
 //! ```text
 //! SampleBatch --encode--> piece --compress--> block --(log)--> block block block --splice--> request body
@@ -27,7 +30,9 @@ mod loki_push;
 mod page_item;
 mod protobuf;
 mod remote_write;
+mod remote_write_2;
 mod snappy;
+mod split;
 
 pub use content_type::{ContentTypeError, Escaping, Format, Protocol, accept_header};
 pub use exposition::{ParseError, TextFormat, parse_text};
@@ -35,4 +40,8 @@ pub use exposition_protobuf::{Histograms, ProtobufError, parse_protobuf};
 pub use loki_push::{LOKI_PUSH_HEADERS, LokiPushEncoder};
 pub use page_item::{Item, LabelPair, Series, Statement};
 pub use remote_write::{REMOTE_WRITE_HEADERS, RemoteWriteEncoder, Sends};
+pub use remote_write_2::{
+    REMOTE_WRITE_2_HEADERS, RemoteWrite2Encoder, is_remote_write_2, join_remote_write_2, older_remote_write,
+};
 pub use snappy::{Splice, SpliceError, compress, decompress, join};
+pub use split::{Part, split};

@@ -13,7 +13,7 @@
 //! Specification: <https://prometheus.io/docs/specs/prw/remote_write_spec/>, and Prometheus' `types.proto` for what it does not
 //! have: exemplars, histograms, metadata. Histograms with listed bounds are deliberately absent: it says not to send them.
 
-mod histogram;
+pub(super) mod histogram;
 
 use super::protobuf::{
     bytes_field_len, delimited, double_field_len, fixed64, integer_field_len, put_bytes, put_double,
@@ -21,15 +21,15 @@ use super::protobuf::{
 };
 use crate::telemetry::{CUSTOM_BUCKETS_SCHEMA, Exemplar, Labels, Metadata, Sample};
 
-const REQUEST_TIMESERIES: u8 = delimited(1);
+pub(super) const REQUEST_TIMESERIES: u8 = delimited(1);
 const SERIES_LABELS: u8 = delimited(1);
 const SERIES_SAMPLES: u8 = delimited(2);
 const LABEL_NAME: u8 = delimited(1);
 const LABEL_VALUE: u8 = delimited(2);
-const SERIES_EXEMPLARS: u8 = delimited(3);
+pub(super) const SERIES_EXEMPLARS: u8 = delimited(3);
 const EXEMPLAR_VALUE: u8 = fixed64(2);
 const EXEMPLAR_TIMESTAMP: u8 = varint(3);
-const SERIES_HISTOGRAMS: u8 = delimited(4);
+pub(super) const SERIES_HISTOGRAMS: u8 = delimited(4);
 const REQUEST_METADATA: u8 = delimited(3);
 const METADATA_TYPE: u8 = varint(1);
 const METADATA_FAMILY: u8 = delimited(2);
@@ -94,7 +94,7 @@ impl RemoteWriteEncoder {
             .iter()
             .map(|(name, value)| {
                 let mut encoded = Vec::new();
-                put_label(&mut encoded, name, value);
+                put_label(&mut encoded, name.as_bytes(), value.as_bytes());
                 ExternalLabel { name: name.to_owned(), encoded }
             })
             .collect();
@@ -107,27 +107,31 @@ impl RemoteWriteEncoder {
     }
 
     /// Appends the samples to `piece`: one time series with one sample for each, in order, labels sorted by name. Histograms that
-    /// the endpoint does not want, and those that the protocol has no room for, are left out.
-    pub fn encode<'a>(&self, samples: impl IntoIterator<Item = Sample<'a>>, piece: &mut Vec<u8>) {
+    /// the endpoint does not want, and those that the protocol has no room for, are left out. Returns how many samples went in.
+    pub fn encode<'a>(&self, samples: impl IntoIterator<Item = Sample<'a>>, piece: &mut Vec<u8>) -> u32 {
+        let mut items = 0;
         // Series of one batch are of similar length, so the last one's is the best guess of the next one's.
         let mut expected_len = 128;
         for sample in samples {
             if sample.extras.is_some() {
-                self.encode_with_extras(&sample, piece);
+                items += u32::from(self.encode_with_extras(&sample, piece));
                 continue;
             }
+            items += 1;
             expected_len = put_message(piece, REQUEST_TIMESERIES, expected_len, |out| {
                 self.put_labels(out, &sample);
                 put_sample(out, &sample);
             });
         }
+        items
     }
 
-    fn encode_with_extras(&self, sample: &Sample<'_>, piece: &mut Vec<u8>) {
+    /// False: it was left out.
+    fn encode_with_extras(&self, sample: &Sample<'_>, piece: &mut Vec<u8>) -> bool {
         let histogram = sample.histogram();
         let sendable = |schema| self.sends.native_histograms && schema != CUSTOM_BUCKETS_SCHEMA;
         if histogram.is_some_and(|histogram| !sendable(histogram.schema)) {
-            return;
+            return false;
         }
         put_message(piece, REQUEST_TIMESERIES, 512, |out| {
             self.put_labels(out, sample);
@@ -146,6 +150,7 @@ impl RemoteWriteEncoder {
                 });
             }
         });
+        true
     }
 
     /// Appends what is said of families. It changes seldom, so an endpoint needs it far less often than samples
@@ -166,11 +171,11 @@ impl RemoteWriteEncoder {
     /// Merges two sorted lists; the series' own label wins.
     fn put_labels(&self, out: &mut Vec<u8>, sample: &Sample<'_>) {
         let mut external = self.external.iter().peekable();
-        for (name, value) in sample.labels.iter() {
-            while let Some(label) = external.next_if(|label| label.name.as_str() < name) {
+        for (name, value) in sample.labels.iter_bytes() {
+            while let Some(label) = external.next_if(|label| label.name.as_bytes() < name) {
                 out.extend_from_slice(&label.encoded);
             }
-            external.next_if(|label| label.name == name);
+            external.next_if(|label| label.name.as_bytes() == name);
             put_label(out, name, value);
         }
         for label in external {
@@ -179,22 +184,27 @@ impl RemoteWriteEncoder {
     }
 }
 
-fn put_label(out: &mut Vec<u8>, name: &str, value: &str) {
+pub(super) fn put_label(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.push(SERIES_LABELS);
     put_varint(out, (bytes_field_len(name.len()) + bytes_field_len(value.len())) as u64);
-    put_bytes(out, LABEL_NAME, name.as_bytes());
-    put_bytes(out, LABEL_VALUE, value.as_bytes());
+    put_bytes(out, LABEL_NAME, name);
+    put_bytes(out, LABEL_VALUE, value);
 }
 
 fn put_exemplar(out: &mut Vec<u8>, exemplar: &Exemplar, sample_ms: i64) {
-    for (name, value) in exemplar.labels.iter() {
+    for (name, value) in exemplar.labels.as_ref().iter_bytes() {
         put_label(out, name, value);
     }
     put_double(out, EXEMPLAR_VALUE, exemplar.value);
     put_integer(out, EXEMPLAR_TIMESTAMP, exemplar.timestamp_ms.unwrap_or(sample_ms));
 }
 
-fn put_sample(out: &mut Vec<u8>, sample: &Sample<'_>) {
+/// How many bytes [`put_sample`] writes.
+pub(super) fn sample_field_len(sample: &Sample<'_>) -> usize {
+    bytes_field_len(double_field_len(sample.value) + integer_field_len(sample.timestamp_ms))
+}
+
+pub(super) fn put_sample(out: &mut Vec<u8>, sample: &Sample<'_>) {
     out.push(SERIES_SAMPLES);
     put_varint(out, (double_field_len(sample.value) + integer_field_len(sample.timestamp_ms)) as u64);
     put_double(out, SAMPLE_VALUE, sample.value);

@@ -28,6 +28,16 @@ pub fn decompress(block: &[u8]) -> Option<Vec<u8>> {
     snap::raw::Decoder::new().decompress_vec(block).ok()
 }
 
+/// The first byte of what is in a block: a block begins with a literal, which has it as it is.
+pub(super) fn first_byte(block: &[u8]) -> Option<u8> {
+    let (_, prefix_bytes) = read_prefix(block).ok()?;
+    let tag = block.get(prefix_bytes)?;
+    // A literal's length, less one, stands in the tag up to 59; from 60 on the tag says in how many bytes behind it.
+    let length_bytes = usize::from(tag >> 2).saturating_sub(59);
+    let first = block.get(prefix_bytes + 1 + length_bytes)?;
+    (tag & 3 == 0).then_some(*first)
+}
+
 /// Joins the blocks into one; see [`Splice`].
 pub fn join(blocks: &[Bytes]) -> Result<Bytes, SpliceError> {
     let mut splice = Splice::new();
@@ -111,6 +121,9 @@ pub enum SpliceError {
     /// The joined block would decode to more than 4 GiB. Send what there is and begin another.
     #[error("the blocks together exceed 4 GiB")]
     TooLarge,
+    /// A block is not a message that can be joined. It is damaged; leave it out.
+    #[error("a block is no message of its protocol")]
+    Message,
 }
 
 /// The plain length, and how many bytes say it.
@@ -148,6 +161,9 @@ mod tests {
         assert_eq!(splice.plain_bytes() as usize, plain.len());
         assert_eq!(splice.compressed_bytes(), body.len());
         assert!(splice.into_parts().concat() == body);
+        for piece in pieces {
+            assert_eq!(first_byte(&compress(piece)), piece.first().copied());
+        }
     }
 
     #[test]

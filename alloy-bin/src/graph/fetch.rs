@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::config::{Body, Decode};
-use crate::http_client::{HttpClient, HttpClientOptions, parse_url, read};
+use crate::http_client::{HttpClient, HttpClientOptions, checked_url, parse_url, read};
 
 /// Larger modules are refused.
 const BODY_BYTES_MAX: usize = 8 << 20;
@@ -28,11 +28,7 @@ pub(super) struct Request {
 impl Decode for Request {
     fn decode(body: &mut Body<'_>) -> Self {
         let url: String = body.required("url");
-        if let Err(reason) = parse_url(&url)
-            && body.has("url")
-        {
-            body.error_at("url", reason);
-        }
+        checked_url(body, "url", &url);
         let method = body.optional("method", "GET".to_owned());
         let method = Method::from_bytes(method.as_bytes()).unwrap_or_else(|_| {
             body.error_at("method", format!("{method:?} is not a method"));

@@ -299,8 +299,9 @@ fn secret(body: &mut Body<'_>, name: &str) -> Option<Secret> {
     body.optional(name, None).filter(|secret: &Secret| !secret.is_empty())
 }
 
-/// A URL of something to ask; after an error, another one that nobody sees.
-fn checked_url(body: &mut Body<'_>, name: &str, url: &str) -> Uri {
+/// A URL of something to ask; after an error, another one that nobody sees. An attribute that is missing, or not known yet, is
+/// empty and has had its error.
+pub fn checked_url(body: &mut Body<'_>, name: &str, url: &str) -> Uri {
     parse_url(url).unwrap_or_else(|reason| {
         if !url.is_empty() {
             body.error_at(name, reason);

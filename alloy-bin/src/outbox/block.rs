@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use super::options::{Batching, Endpoint, LogLimits, Options, Retry};
 use crate::config::{Body, ByteSize, Decode, FromValue, Value};
-use crate::http_client::{HttpClientOptions, parse_url};
+use crate::http_client::{HttpClientOptions, checked_url, parse_url};
 
 /// Attributes of an `endpoint` block that are the same for every kind of endpoint.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,11 +81,7 @@ impl EndpointBlock {
             timeout: body.optional("remote_timeout", timeout),
             http: HttpClientOptions::read(body, http2),
         };
-        if !block.url.is_empty()
-            && let Err(reason) = block.uri()
-        {
-            body.error_at("url", reason);
-        }
+        checked_url(body, "url", &block.url);
         if let Err(reason) = block.header_map() {
             body.error_at("headers", reason);
         }
@@ -153,7 +149,14 @@ impl EndpointBlock {
         let url = self.uri().map_err(anyhow::Error::msg)?;
         Ok(Options {
             directory: storage.join("wal").join(folder(&name)),
-            endpoint: Endpoint { name, url, headers, http: self.http.clone(), timeout: self.timeout },
+            endpoint: Endpoint {
+                name,
+                url,
+                headers,
+                newer_headers: None,
+                http: self.http.clone(),
+                timeout: self.timeout,
+            },
             retry,
             batching,
             log: log.limits,

@@ -7,7 +7,7 @@ use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 
 use super::Rejection;
-use super::options::{Endpoint, OnTooManyRequests};
+use super::options::{Endpoint, NewerForm, OnTooManyRequests};
 use crate::http_client::HttpClient;
 
 /// As much of an error's body as is read and shown.
@@ -17,7 +17,10 @@ const SHOWN_BYTES: usize = 512;
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// The endpoint has it.
-    Taken,
+    Taken {
+        /// How many items it has written, if it says so.
+        written: Option<u64>,
+    },
     /// It may be taken later: a server error, no answer, too many requests.
     Later {
         /// For the log line.
@@ -31,6 +34,13 @@ pub(super) enum Outcome {
         why: String,
         /// For counters.
         reason: Rejection,
+        /// How many of its items the endpoint has written all the same.
+        written: u64,
+    },
+    /// The endpoint does not know the newer form, and has nothing of it.
+    NotUnderstood {
+        /// For the log line.
+        why: String,
     },
 }
 
@@ -46,13 +56,14 @@ impl Client {
         Client { http: HttpClient::new(&endpoint.http), endpoint, on_too_many_requests }
     }
 
-    /// Sends the body once.
-    pub(super) async fn post(&self, body: Bytes) -> Outcome {
+    /// Sends the body once; `newer`: it is in that form.
+    pub(super) async fn post(&self, body: Bytes, newer: Option<&NewerForm>) -> Outcome {
         let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.endpoint.url.clone();
-        *request.headers_mut() = self.endpoint.headers.clone();
-        match tokio::time::timeout(self.endpoint.timeout, self.exchange(request)).await {
+        let headers = newer.and(self.endpoint.newer_headers.as_ref()).unwrap_or(&self.endpoint.headers);
+        *request.headers_mut() = headers.clone();
+        match tokio::time::timeout(self.endpoint.timeout, self.exchange(request, newer)).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => Outcome::Later { why: describe(&error), after: None },
             Err(_) => {
@@ -61,14 +72,21 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, request: Request<Bytes>) -> anyhow::Result<Outcome> {
+    async fn exchange(&self, request: Request<Bytes>, newer: Option<&NewerForm>) -> anyhow::Result<Outcome> {
         let response = self.http.send(request).await?;
         let status = response.status();
         let after = retry_after(response.headers(), SystemTime::now());
+        let written = newer.and_then(|newer| written(response.headers(), newer));
         // The body is read to its end so that the connection can be kept; a long one costs the connection instead.
         let body = Limited::new(response.into_body(), SHOWN_BYTES * 8).collect().await;
         if status.is_success() {
-            return Ok(Outcome::Taken);
+            return Ok(match (newer, written) {
+                // An endpoint of the older protocol finds nothing that it knows in the request, and is content.
+                (Some(_), None) => {
+                    Outcome::NotUnderstood { why: format!("status {status}, nothing written") }
+                }
+                _ => Outcome::Taken { written },
+            });
         }
         let text = body.map(|body| body.to_bytes()).unwrap_or_default();
         let whole = String::from_utf8_lossy(&text);
@@ -78,8 +96,20 @@ impl Client {
         let later = status.is_server_error() && !is_final
             || status == StatusCode::TOO_MANY_REQUESTS
                 && self.on_too_many_requests == OnTooManyRequests::Retry;
-        Ok(if later { Outcome::Later { why, after } } else { Outcome::Never { why, reason } })
+        let understood = newer.is_none() || status != StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        Ok(match (understood, later) {
+            (false, _) => Outcome::NotUnderstood { why },
+            (true, true) => Outcome::Later { why, after },
+            (true, false) => Outcome::Never { why, reason, written: written.unwrap_or(0) },
+        })
     }
+}
+
+/// How many items the endpoint says that it has written. `None`: it says nothing of it.
+fn written(headers: &http::HeaderMap, newer: &NewerForm) -> Option<u64> {
+    let number = |name: &&str| headers.get(*name)?.to_str().ok()?.trim().parse::<u64>().ok();
+    let said = newer.written_headers.iter().filter_map(number);
+    said.reduce(u64::saturating_add)
 }
 
 /// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3). A date that has passed is no wait.

@@ -1,6 +1,6 @@
 //! What is counted at an endpoint.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use super::Rejection;
 use crate::telemetry::{Histogram, Page};
@@ -26,6 +26,8 @@ pub struct Figures {
     pub expired_items: AtomicU64,
     /// Requests answered, timed out or failed.
     pub requests: AtomicU64,
+    /// The endpoint does not take the newer form: until the agent is restarted it gets the older one.
+    pub newer_refused: AtomicBool,
     /// Newest timestamp taken into the log, milliseconds.
     pub newest_accepted_ms: AtomicI64,
     /// Newest timestamp acknowledged, milliseconds.
@@ -46,6 +48,7 @@ impl Default for Figures {
             rejected_by_reason: Default::default(),
             expired_items: AtomicU64::new(0),
             requests: AtomicU64::new(0),
+            newer_refused: AtomicBool::new(false),
             newest_accepted_ms: AtomicI64::new(i64::MIN),
             newest_sent_ms: AtomicI64::new(i64::MIN),
             request_seconds: Histogram::new(Histogram::SECONDS),

@@ -24,7 +24,7 @@ impl<X> Group<X> {
     }
 
     /// The endpoints.
-    pub fn iter(&self) -> impl Iterator<Item = &(Outbox, X)> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &(Outbox, X)> {
         self.members.iter()
     }
 

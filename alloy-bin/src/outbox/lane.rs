@@ -10,20 +10,30 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::apart::{Apart, Patience};
 use super::client::{Client, Outcome};
 use super::custody::{Custody, now_ms};
 use super::figures::add;
-use super::options::{Options, Retry};
+use super::options::{NewerForm, Options, Retry};
 use super::{Piece, Rejection};
 
-/// A record on its way.
+/// A record on its way, or a part of one.
 pub(super) struct Pending {
-    pub(super) position: u64,
+    /// Of a record, or of its last part: what is acknowledged.
+    pub(super) position: Option<u64>,
     pub(super) piece: Piece,
     /// When it came into the lane.
     pub(super) since: Instant,
     /// Its share of the sender's memory, given back when it is acknowledged.
-    pub(super) _room: OwnedSemaphorePermit,
+    pub(super) _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Pending {
+    fn acknowledge(&self, custody: &Custody) {
+        if let Some(position) = self.position {
+            custody.acknowledge(position);
+        }
+    }
 }
 
 /// The queue of one lane. Bounded by the sender's memory, not by itself.
@@ -31,6 +41,7 @@ pub(super) struct Pending {
 pub(super) struct Lane {
     queue: Mutex<VecDeque<Pending>>,
     changed: Notify,
+    patience: Patience,
 }
 
 impl Lane {
@@ -54,7 +65,7 @@ impl Lane {
         closing: &CancellationToken,
     ) {
         while let Some(batch) = closing.run_until_cancelled(self.next_batch(options, hurrying)).await {
-            deliver(batch, custody, client, options).await;
+            deliver(batch, &self.patience, custody, client, options).await;
         }
     }
 
@@ -102,29 +113,56 @@ enum Taken {
 }
 
 /// Sends the records until the endpoint has taken or refused each. A request that is refused for what is in it is taken
-/// apart and sent record by record, so that a bad record costs only itself.
-async fn deliver(mut batch: Vec<Pending>, custody: &Custody, client: &Client, options: &Options) {
+/// apart, so that a bad series costs only itself.
+async fn deliver(
+    mut batch: Vec<Pending>,
+    patience: &Patience,
+    custody: &Custody,
+    client: &Client,
+    options: &Options,
+) {
     let Err(refused) = send(&mut batch, custody, client, options).await else { return };
-    if batch.len() == 1 || !refused.reason.is_about_content() {
+    if !refused.is_worth_another_try() {
         return give_up(&batch, &refused, custody, options);
     }
-    for pending in batch {
-        let mut single = vec![pending];
-        if let Err(refused) = send(&mut single, custody, client, options).await {
-            give_up(&single, &refused, custody, options);
+    let mut apart = Apart::new(patience);
+    let mut refused = Some((batch, 0, refused));
+    loop {
+        if let Some((part, kept, refused)) = refused.take()
+            && let Err(part) = apart.refused(part, kept, &options.batching.form)
+        {
+            give_up(&part, &refused, custody, options);
+        }
+        let Some((mut part, kept)) = apart.next() else { break };
+        match send(&mut part, custody, client, options).await {
+            Ok(()) => apart.taken(),
+            Err(why) if why.is_worth_another_try() => refused = Some((part, kept, why)),
+            Err(why) => give_up(&part, &why, custody, options),
         }
     }
+    apart.end();
 }
 
 /// Why the endpoint will never take a request.
 struct Refused {
     why: String,
     reason: Rejection,
+    /// What the endpoint has of it all the same.
+    written: u64,
+}
+
+impl Refused {
+    /// Whether parts of it may fare better. Not if the endpoint has done that itself.
+    fn is_worth_another_try(&self) -> bool {
+        self.reason.is_about_content() && self.written == 0
+    }
 }
 
 /// Counts, and says it now and then: an endpoint that refuses everything does so for hours.
 fn give_up(batch: &[Pending], refused: &Refused, custody: &Custody, options: &Options) {
-    let items = items(batch);
+    let written = refused.written.min(items(batch));
+    let items = items(batch) - written;
+    add(&custody.figures().sent_items, written);
     custody.figures().rejected(items, refused.reason);
     if custody.rejection_said.is_due() {
         tracing::warn!(
@@ -136,7 +174,7 @@ fn give_up(batch: &[Pending], refused: &Refused, custody: &Custody, options: &Op
             "dropped data that the endpoint refused for good"
         );
     }
-    batch.iter().for_each(|pending| custody.acknowledge(pending.position));
+    batch.iter().for_each(|pending| pending.acknowledge(custody));
 }
 
 fn items(batch: &[Pending]) -> u64 {
@@ -148,10 +186,11 @@ fn expire(batch: &mut Vec<Pending>, custody: &Custody, limit: Option<Duration>) 
     let Some(limit) = limit else { return };
     let oldest_ms = (now_ms() as i64).saturating_sub(i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
     batch.retain(|pending| {
-        let is_fresh = pending.piece.newest_ms >= oldest_ms;
+        // What describes others has no age.
+        let is_fresh = pending.piece.items == 0 || pending.piece.newest_ms >= oldest_ms;
         if !is_fresh {
             add(&custody.figures().expired_items, pending.piece.items.into());
-            custody.acknowledge(pending.position);
+            pending.acknowledge(custody);
         }
         is_fresh
     });
@@ -166,22 +205,22 @@ async fn send(
 ) -> Result<(), Refused> {
     let figures = custody.figures();
     let mut backoff = Backoff::new(options.retry);
-    let mut joined: Option<(usize, Bytes)> = None;
+    let mut joined: Option<(usize, Joined)> = None;
     loop {
         expire(batch, custody, options.retry.age_limit);
         if batch.is_empty() {
             return Ok(());
         }
-        let body = match joined.take() {
-            Some((records, body)) if records == batch.len() => body,
-            _ => join(batch, options)?,
+        let request = match joined.take() {
+            Some((records, request)) if records == batch.len() => request,
+            _ => join(batch, custody, options)?,
         };
         let started = Instant::now();
-        let outcome = client.post(body.clone()).await;
+        let outcome = client.post(request.body.clone(), request.newer.as_ref()).await;
         figures.request_seconds.observe(started.elapsed());
         add(&figures.requests, 1);
         match outcome {
-            Outcome::Taken => {
+            Outcome::Taken { written } => {
                 if backoff.failures > 0 {
                     tracing::info!(
                         endpoint = options.endpoint.name,
@@ -189,16 +228,28 @@ async fn send(
                         "endpoint takes data again"
                     );
                 }
-                add(&figures.sent_items, items(batch));
-                add(&figures.sent_bytes, body.len() as u64);
+                let items = items(batch);
+                let written = written.unwrap_or(items).min(items);
+                add(&figures.sent_items, written);
+                figures.rejected(items - written, Rejection::Other);
+                add(&figures.sent_bytes, request.body.len() as u64);
                 for pending in &*batch {
                     figures.newest_sent_ms.fetch_max(pending.piece.newest_ms, Ordering::Relaxed);
-                    custody.acknowledge(pending.position);
+                    pending.acknowledge(custody);
                 }
                 custody.note().await;
                 return Ok(());
             }
-            Outcome::Never { why, reason } => return Err(Refused { why, reason }),
+            Outcome::Never { why, reason, written } => return Err(Refused { why, reason, written }),
+            Outcome::NotUnderstood { why } => {
+                if !figures.newer_refused.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        endpoint = options.endpoint.name,
+                        why,
+                        "endpoint does not take the newer protocol; it gets the older one until the agent is restarted"
+                    );
+                }
+            }
             Outcome::Later { why, after } => {
                 add(&figures.retried_items, items(batch));
                 if backoff.failures.is_power_of_two() || backoff.failures == 0 {
@@ -209,20 +260,50 @@ async fn send(
                         "endpoint does not take data; it stays in the log and is tried again"
                     );
                 }
-                joined = Some((batch.len(), body));
+                joined = Some((batch.len(), request));
                 tokio::time::sleep(backoff.next(after)).await;
             }
         }
     }
 }
 
-fn join(batch: &[Pending], options: &Options) -> Result<Bytes, Refused> {
+/// A request, ready to be sent.
+struct Joined {
+    body: Bytes,
+    /// Set: it is in this form.
+    newer: Option<NewerForm>,
+}
+
+/// The records as one request: in the newer form if all are and the endpoint takes it, else in the older one.
+fn join(batch: &mut [Pending], custody: &Custody, options: &Options) -> Result<Joined, Refused> {
+    let form = &options.batching.form;
+    let has_newer = |newer: &NewerForm, pending: &Pending| (newer.is)(&pending.piece.body);
+    let takes_newer =
+        options.endpoint.newer_headers.is_some() && !custody.figures().newer_refused.load(Ordering::Relaxed);
+    let newer = form.newer.filter(|newer| takes_newer && batch.iter().all(|one| has_newer(newer, one)));
+    if newer.is_none()
+        && let Some(newer) = &form.newer
+    {
+        for pending in batch.iter_mut().filter(|pending| has_newer(newer, pending)) {
+            make_older(&mut pending.piece, newer, custody);
+        }
+    }
     let bodies: Vec<Bytes> = batch.iter().map(|pending| pending.piece.body.clone()).collect();
     let refused = |error: crate::formats::SpliceError| Refused {
         why: format!("records cannot be joined: {error}"),
         reason: Rejection::Invalid,
+        written: 0,
     };
-    (options.batching.splice)(&bodies).map_err(refused)
+    let splice = newer.map_or(form.splice, |newer| newer.splice);
+    Ok(Joined { body: splice(&bodies).map_err(refused)?, newer })
+}
+
+/// What the older form has no room for is counted.
+fn make_older(piece: &mut Piece, newer: &NewerForm, custody: &Custody) {
+    // A damaged record stays as it is: the endpoint will say so.
+    let Some(older) = (newer.older)(&piece.body) else { return };
+    custody.figures().rejected(u64::from(piece.items.saturating_sub(older.items)), Rejection::Unsupported);
+    (piece.body, piece.items) = (older.body, older.items);
 }
 
 /// The longest that an endpoint can make us wait by `Retry-After`. One that errs by a few digits must not stop delivery

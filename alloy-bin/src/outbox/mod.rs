@@ -6,6 +6,7 @@
 //! | `record.rs` | one record of the log: a small header and a ready-to-send piece of a request body |
 //! | `sender.rs` | reads the log, fills lanes, acknowledges |
 //! | `lane.rs` | one request in flight: splices records into a request, retries until it is taken |
+//! | `apart.rs` | a request that is refused for what is in it: which parts of it are sent by themselves, and how many |
 //! | `client.rs` | one POST and what its answer means |
 //! | `rejection.rs` | why an endpoint refuses data for good |
 //! | `budget.rs` | what all logs may take together |
@@ -21,6 +22,7 @@
 //!
 //! Invariant: alone in the agent in naming `alloy_wal`.
 
+mod apart;
 mod block;
 mod budget;
 mod client;
@@ -45,7 +47,9 @@ pub use group::Group;
 
 pub use block::{EndpointBlock, WalBlock, check_backoff, meaningless, only};
 pub use budget::{MaxSize, limit_logs};
-pub use options::{Batching, Endpoint, LogLimits, OnTooManyRequests, Options, Retry, Splice};
+pub use options::{
+    Batching, Endpoint, Form, LogLimits, NewerForm, OnTooManyRequests, Options, Retry, Splice,
+};
 pub use record::Piece;
 pub use rejection::Rejection;
 
@@ -118,6 +122,11 @@ impl Outbox {
     /// The endpoint's name, for labels.
     pub fn name(&self) -> &str {
         self.sender.name()
+    }
+
+    /// Whether records in the newer form are wanted: it is configured, and the endpoint has not refused it.
+    pub fn wants_newer(&self) -> bool {
+        self.sender.wants_newer()
     }
 
     /// Where it goes, for labels.

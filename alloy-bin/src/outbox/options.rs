@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Uri};
 
-use crate::formats::SpliceError;
+use crate::formats::{Part, SpliceError};
 use crate::http_client::HttpClientOptions;
 
 /// An endpoint, its log and its pace.
@@ -33,6 +33,8 @@ pub struct Endpoint {
     pub url: Uri,
     /// Headers of each request, `Content-Type` and `Content-Encoding` included.
     pub headers: HeaderMap,
+    /// Those of a request in the newer form of [`Form::newer`]. `None`: the endpoint is not asked for it.
+    pub newer_headers: Option<HeaderMap>,
     /// Credentials, TLS, proxies.
     pub http: HttpClientOptions,
     /// How long one request may take in all.
@@ -64,6 +66,32 @@ pub enum OnTooManyRequests {
 /// Joins record bodies into one request body.
 pub type Splice = fn(&[Bytes]) -> Result<Bytes, SpliceError>;
 
+/// What an outbox has to know of the bodies that it carries.
+#[derive(Debug, Clone, Copy)]
+pub struct Form {
+    /// How they are joined.
+    pub splice: Splice,
+    /// Halves one body, so that a part that the endpoint refuses costs only itself; the first half is sent first. `None`: it is
+    /// one thing.
+    pub split: fn(&[u8]) -> Option<[Part; 2]>,
+    /// Bodies can be in a newer form, too.
+    pub newer: Option<NewerForm>,
+}
+
+/// A form that not every endpoint takes.
+#[derive(Debug, Clone, Copy)]
+pub struct NewerForm {
+    /// Whether a body is in it.
+    pub is: fn(&[u8]) -> bool,
+    /// How bodies are joined that all are.
+    pub splice: Splice,
+    /// Such a body in the form that every endpoint takes, without what that has no room for. `None`: it is damaged.
+    pub older: fn(&[u8]) -> Option<Part>,
+    /// Headers of an answer with the number of items that the endpoint has written. An endpoint that does not send the first one
+    /// has not understood the request.
+    pub written_headers: &'static [&'static str],
+}
+
 /// How records become requests.
 #[derive(Debug, Clone, Copy)]
 pub struct Batching {
@@ -75,8 +103,8 @@ pub struct Batching {
     pub max_bytes: usize,
     /// How long a request may wait to fill up.
     pub deadline: Duration,
-    /// How bodies are joined.
-    pub splice: Splice,
+    /// What the bodies are.
+    pub form: Form,
 }
 
 /// What the log may use.

@@ -17,19 +17,22 @@ pub enum Rejection {
     Unauthorized,
     /// Status 400 or 422 for any other reason; or records that can't be joined.
     Invalid,
+    /// The protocol that the endpoint takes has no room for it.
+    Unsupported,
     /// Any other status: 404, mostly.
     Other,
 }
 
 impl Rejection {
     /// All, in the order of their numbers.
-    pub const ALL: [Rejection; 7] = [
+    pub const ALL: [Rejection; 8] = [
         Rejection::OutOfOrder,
         Rejection::Duplicate,
         Rejection::TooLarge,
         Rejection::TooManyRequests,
         Rejection::Unauthorized,
         Rejection::Invalid,
+        Rejection::Unsupported,
         Rejection::Other,
     ];
 
@@ -42,6 +45,7 @@ impl Rejection {
             Rejection::TooManyRequests => "too_many_requests",
             Rejection::Unauthorized => "unauthorized",
             Rejection::Invalid => "invalid",
+            Rejection::Unsupported => "unsupported",
             Rejection::Other => "other",
         }
     }
@@ -76,7 +80,10 @@ impl Rejection {
     pub(super) fn is_about_content(self) -> bool {
         match self {
             Rejection::OutOfOrder | Rejection::Duplicate | Rejection::TooLarge | Rejection::Invalid => true,
-            Rejection::TooManyRequests | Rejection::Unauthorized | Rejection::Other => false,
+            Rejection::TooManyRequests
+            | Rejection::Unauthorized
+            | Rejection::Unsupported
+            | Rejection::Other => false,
         }
     }
 }

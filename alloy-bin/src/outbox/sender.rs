@@ -53,6 +53,11 @@ impl Sender {
         &self.url
     }
 
+    pub(super) fn wants_newer(&self) -> bool {
+        self.options.endpoint.newer_headers.is_some()
+            && !self.custody.figures().newer_refused.load(Ordering::Relaxed)
+    }
+
     /// Sends until `stop`, then what is left for at most `patience`.
     pub(super) async fn run(&self, stop: CancellationToken, patience: Duration) {
         let (mut reading, mut sending) = (JoinSet::new(), JoinSet::new());
@@ -116,7 +121,12 @@ async fn read(custody: &Custody, lanes: &[Lane]) {
             let permits = u32::try_from(size).expect("IN_FLIGHT_BYTES fits");
             let permit = room.clone().acquire_many_owned(permits).await.expect("never closed");
             let lane = &lanes[(piece.lane % lanes.len() as u64) as usize];
-            lane.push(Pending { position: record.position, piece, since: Instant::now(), _room: permit });
+            lane.push(Pending {
+                position: Some(record.position),
+                piece,
+                since: Instant::now(),
+                _room: Some(permit),
+            });
         }
     }
 }

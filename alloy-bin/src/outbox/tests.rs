@@ -1,7 +1,9 @@
 //! An outbox against a real endpoint that answers by script.
 
+mod apart;
 mod chaos;
 mod killed;
+mod newer;
 mod rejected;
 
 use std::future::Future;
@@ -15,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::formats::{REMOTE_WRITE_HEADERS, RemoteWriteEncoder, compress, join};
+use crate::formats::{REMOTE_WRITE_HEADERS, RemoteWriteEncoder, compress, join, split};
 use crate::telemetry::{Labels, SampleBatch};
 use crate::testing::{Answer, Counts, Receiver};
 
@@ -58,6 +60,7 @@ fn options(folder: &Path, receiver: &Receiver) -> Options {
             name: "test".to_owned(),
             url: receiver.write_url().parse().unwrap(),
             headers: HeaderMap::from_iter(headers),
+            newer_headers: None,
             http: Default::default(),
             timeout: Duration::from_secs(10),
         },
@@ -67,7 +70,13 @@ fn options(folder: &Path, receiver: &Receiver) -> Options {
             on_too_many_requests: OnTooManyRequests::Retry,
             age_limit: None,
         },
-        batching: Batching { lanes: 1, max_items: 10, max_bytes: 1 << 20, deadline: LONG, splice: join },
+        batching: Batching {
+            lanes: 1,
+            max_items: 10,
+            max_bytes: 1 << 20,
+            deadline: LONG,
+            form: Form { splice: join, split, newer: None },
+        },
         log: LogLimits {
             max_bytes: Some(64 << 20),
             segment_bytes: 1 << 20,
@@ -211,8 +220,8 @@ async fn a_record_that_is_refused_for_good_costs_only_itself() {
     accept(&outbox, 5..20).await;
     let sending = send(&outbox);
     let counts = world.counts(|counts| counts.samples == 19).await;
-    assert_eq!(counts.malformed_requests, 2, "the ten together, and the bad one alone");
-    assert_eq!(counts.requests, 1 + 10 + 1);
+    assert_eq!(counts.malformed_requests, 5, "ten, five, three, two, and the bad one alone");
+    assert_eq!(counts.requests, 9 + 1);
     assert_eq!(arrived(&world.receiver, 7), Vec::from_iter((0..20).filter(|number| *number != 4)));
     sending.stop().await;
     assert_eq!(count(&outbox.figures().rejected_items), 1);
@@ -337,7 +346,7 @@ async fn a_lost_acknowledgement_doubles_only_what_was_in_flight() {
 async fn a_full_log_refuses_and_takes_again_when_the_endpoint_is_back() {
     let mut world = World::new().await;
     world.options.log.segment_bytes = 64 << 10;
-    world.options.log.max_bytes = 320 << 10;
+    world.options.log.max_bytes = Some(320 << 10);
     world.receiver.answer(Answer::Refuse(500));
     let outbox = world.open().await;
     let sending = send(&outbox);
@@ -379,7 +388,7 @@ impl std::io::Write for Said {
 async fn a_log_that_refuses_says_so_once_and_not_for_each_batch() {
     let mut world = World::new().await;
     world.options.log.segment_bytes = 64 << 10;
-    world.options.log.max_bytes = 320 << 10;
+    world.options.log.max_bytes = Some(320 << 10);
     let outbox = world.open().await;
     let said = Said::default();
     let writer = said.clone();

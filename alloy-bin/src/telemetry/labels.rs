@@ -69,6 +69,17 @@ impl<'a> LabelsRef<'a> {
         })
     }
 
+    /// The same as bytes: encoders that only copy them need not look at each character again.
+    pub fn iter_bytes(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            Some((take_bytes(&mut rest), take_bytes(&mut rest)))
+        })
+    }
+
     /// The value of that name.
     pub fn get(self, name: &str) -> Option<&'a str> {
         self.iter().find(|(other, _)| *other == name).map(|(_, value)| value)
@@ -117,6 +128,10 @@ pub(super) fn push_pair(packed: &mut Vec<u8>, name: &str, value: &str) {
 }
 
 fn take_text<'a>(rest: &mut &'a [u8]) -> &'a str {
+    std::str::from_utf8(take_bytes(rest)).expect("push_pair packs str only")
+}
+
+fn take_bytes<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
     let mut length = 0;
     for shift in (0..).step_by(7) {
         let (byte, tail) = rest.split_first().expect("only push_pair writes packed labels");
@@ -128,7 +143,7 @@ fn take_text<'a>(rest: &mut &'a [u8]) -> &'a str {
     }
     let (text, tail) = rest.split_at(length);
     *rest = tail;
-    std::str::from_utf8(text).expect("push_pair packs str only")
+    text
 }
 
 #[cfg(test)]

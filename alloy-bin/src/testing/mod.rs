@@ -24,7 +24,7 @@ mod recorded;
 mod server;
 mod targets;
 
-pub use receiver::{Answer, Receiver};
+pub use receiver::{Answer, Newer, Receiver};
 pub use recorded::{Counts, LineArrival, Recorded, SampleArrival, SeriesRecord, StreamRecord};
 pub use targets::{Behaviour, Scrape, Targets};
 

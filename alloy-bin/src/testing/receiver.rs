@@ -1,4 +1,4 @@
-//! An endpoint for remote-write 1.0 and Loki push that records everything and answers by script.
+//! An endpoint for remote-write 1.0 and 2.0 and for Loki push that records everything and answers by script.
 
 use std::collections::VecDeque;
 use std::io;
@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use prost::Message;
 use tokio::sync::watch;
 
-use super::messages::{PushRequest, WriteRequest};
+use super::messages::{PushRequest, WriteRequest, WriteRequest2};
 use super::recorded::{Counts, Recorded};
 use super::server::{Body, Handler, HangUp, Server, answer};
 
@@ -44,6 +44,18 @@ pub enum Answer {
     HangUp,
 }
 
+/// What the endpoint makes of remote-write 2.0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Newer {
+    /// It takes it: records the series that keep to the rules and says how many samples that were.
+    #[default]
+    Takes,
+    /// It says 415.
+    Refuses,
+    /// It is too old to look at what the request says of itself: it finds nothing that it knows and says 204.
+    Ignores,
+}
+
 /// A running endpoint on loopback. Dropping it closes the port.
 #[derive(Debug)]
 pub struct Receiver {
@@ -60,6 +72,7 @@ struct Endpoint {
 
 #[derive(Debug, Default)]
 struct Script {
+    newer: Newer,
     standing: Answer,
     next: VecDeque<Answer>,
 }
@@ -104,6 +117,11 @@ impl Receiver {
     /// Answers so to the next requests, one answer each, behind those that were asked for before.
     pub fn answer_next(&self, answers: impl IntoIterator<Item = Answer>) {
         lock(&self.endpoint.script).next.extend(answers);
+    }
+
+    /// From now on treats requests of remote-write 2.0 so.
+    pub fn newer(&self, newer: Newer) {
+        lock(&self.endpoint.script).newer = newer;
     }
 
     /// Closes the port and all connections. What was recorded stays.
@@ -163,6 +181,11 @@ impl Endpoint {
 
     /// Records the request if it keeps to its protocol, and says how to answer: so if all is well, else with 400.
     fn record(&self, path: &str, headers: &HeaderMap, body: &Bytes, status: u16) -> Response<Body> {
+        let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        if path == WRITE_PATH && content_type.is_some_and(|content_type| content_type.contains("v2.Request"))
+        {
+            return self.record_newer(headers, body, status);
+        }
         let outcome = match path {
             WRITE_PATH => check_write_headers(headers)
                 .and_then(|()| decode::<WriteRequest>(body))
@@ -179,6 +202,33 @@ impl Endpoint {
                 answer(400, complaint)
             }
         }
+    }
+}
+
+impl Endpoint {
+    fn record_newer(&self, headers: &HeaderMap, body: &Bytes, status: u16) -> Response<Body> {
+        match lock(&self.script).newer {
+            Newer::Takes => {}
+            Newer::Refuses => return answer(415, "io.prometheus.write.v2.Request is not accepted"),
+            Newer::Ignores => return answer(status, ""),
+        }
+        let outcome = check_newer_headers(headers).and_then(|()| decode::<WriteRequest2>(body));
+        let (written, outcome) = match outcome {
+            Ok(request) => self.change(|recorded| recorded.record_write_2(&request)),
+            Err(complaint) => (0, Err(complaint)),
+        };
+        let mut response = match outcome {
+            Ok(()) => answer(status, ""),
+            Err(complaint) => {
+                self.change(|recorded| recorded.complain(complaint.clone()));
+                answer(400, complaint)
+            }
+        };
+        for (name, count) in [("samples", written), ("histograms", 0), ("exemplars", 0)] {
+            let name = HeaderName::try_from(format!("x-prometheus-remote-write-{name}-written"));
+            response.headers_mut().insert(name.expect("a header's name"), HeaderValue::from(count));
+        }
+        response
     }
 }
 
@@ -221,6 +271,13 @@ fn check_write_headers(headers: &HeaderMap) -> Result<(), String> {
     check_header(headers, "content-type", "application/x-protobuf")?;
     check_header(headers, "content-encoding", "snappy")?;
     check_header(headers, "x-prometheus-remote-write-version", "0.1.0")
+}
+
+fn check_newer_headers(headers: &HeaderMap) -> Result<(), String> {
+    let content_type = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
+    check_header(headers, "content-type", content_type)?;
+    check_header(headers, "content-encoding", "snappy")?;
+    check_header(headers, "x-prometheus-remote-write-version", "2.0.0")
 }
 
 fn check_header(headers: &HeaderMap, name: &str, expected: &str) -> Result<(), String> {

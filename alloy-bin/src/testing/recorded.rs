@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::messages::{PushRequest, WriteRequest};
+use super::messages::{PushRequest, Sample, TimeSeries, WriteRequest, WriteRequest2};
 use super::now_unix_ms;
 use crate::telemetry::Labels;
 
@@ -15,6 +15,10 @@ pub struct Counts {
     pub recorded_requests: u64,
     /// Requests that broke a rule of their protocol: nothing of them was recorded, the answer was 400.
     pub malformed_requests: u64,
+    /// Of the recorded requests those of remote-write 2.0.
+    pub newer_requests: u64,
+    /// Families that were described, apart from samples or with them; each as often as it came.
+    pub metadata: u64,
     /// Samples.
     pub samples: u64,
     /// Series.
@@ -110,11 +114,33 @@ impl Recorded {
 
     /// Records a request, or says which rule it breaks.
     pub(super) fn record_write(&mut self, request: WriteRequest) -> Result<(), String> {
-        let series: Vec<(Labels, _)> = request
-            .timeseries
-            .into_iter()
-            .map(|series| Ok((checked_labels(&series.labels)?, series.samples)))
-            .collect::<Result<_, String>>()?;
+        let series = request.timeseries.into_iter().map(checked_series).collect::<Result<_, String>>()?;
+        self.counts.metadata += request.metadata.len() as u64;
+        self.record_series(series);
+        Ok(())
+    }
+
+    /// Records what keeps to the rules, as receivers of remote-write 2.0 do: returns how many samples that were, and says which rule
+    /// the rest breaks.
+    pub(super) fn record_write_2(&mut self, request: &WriteRequest2) -> (usize, Result<(), String>) {
+        let series = match request.resolved() {
+            Ok(resolved) => resolved.timeseries,
+            Err(complaint) => return (0, Err(complaint)),
+        };
+        let (sound, broken): (Vec<_>, Vec<_>) =
+            series.into_iter().map(checked_series).partition(Result::is_ok);
+        let sound: Vec<_> = sound.into_iter().flatten().collect();
+        let written = sound.iter().map(|(_, samples)| samples.len()).sum();
+        if written > 0 {
+            let described = request.timeseries.iter().filter(|series| series.metadata.is_some());
+            self.counts.metadata += described.count() as u64;
+            self.counts.newer_requests += 1;
+            self.record_series(sound);
+        }
+        (written, broken.into_iter().find_map(Result::err).map_or(Ok(()), Err))
+    }
+
+    fn record_series(&mut self, series: Vec<(Labels, Vec<Sample>)>) {
         let arrived_unix_ms = now_unix_ms();
         for (labels, samples) in series {
             let record = self.series.entry(labels).or_default();
@@ -131,7 +157,6 @@ impl Recorded {
         }
         self.counts.series = self.series.len() as u64;
         self.counts.recorded_requests += 1;
-        Ok(())
     }
 
     /// Records a request, or says which rule it breaks.
@@ -207,7 +232,11 @@ impl StreamRecord {
     }
 }
 
-/// Remote-write 1.0 demands labels sorted by name, no name twice, none empty, and a metric name.
+fn checked_series(series: TimeSeries) -> Result<(Labels, Vec<Sample>), String> {
+    Ok((checked_labels(&series.labels)?, series.samples))
+}
+
+/// Remote write demands labels sorted by name, no name twice, none empty, and a metric name.
 fn checked_labels(labels: &[super::messages::Label]) -> Result<Labels, String> {
     let sorted = labels.windows(2).all(|pair| pair[0].name < pair[1].name);
     let filled = labels.iter().all(|label| !label.name.is_empty() && !label.value.is_empty());

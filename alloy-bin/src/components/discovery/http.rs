@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::groups::{self, BYTES_MAX, Format};
 use super::refreshed::{Discover, Figures, Looked, Outcome};
 use crate::config::{Body, Decode};
-use crate::http_client::{HttpClient, HttpClientOptions, parse_url, read};
+use crate::http_client::{HttpClient, HttpClientOptions, checked_url, read};
 use crate::telemetry::{Page, Target};
 
 /// What the block says.
@@ -24,12 +24,7 @@ pub struct Arguments {
 impl Decode for Arguments {
     fn decode(body: &mut Body<'_>) -> Self {
         let url: String = body.required("url");
-        let url = parse_url(&url).unwrap_or_else(|reason| {
-            if !url.is_empty() {
-                body.error_at("url", reason);
-            }
-            Uri::default()
-        });
+        let url = checked_url(body, "url", &url);
         let refresh_interval = body.optional("refresh_interval", Duration::from_secs(60));
         if refresh_interval.is_zero() {
             body.error_at("refresh_interval", "must be above zero");

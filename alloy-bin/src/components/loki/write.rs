@@ -10,10 +10,10 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Body, ByteSize, Decode, Value};
-use crate::formats::{LOKI_PUSH_HEADERS, LokiPushEncoder, compress, join};
+use crate::formats::{LOKI_PUSH_HEADERS, LokiPushEncoder, compress, join, split};
 use crate::graph::{Component, ConsumeError, Consumer, Context, ExportType, LogsReceiver, export};
 use crate::outbox::{
-    self, Batching, EndpointBlock, Group, OnTooManyRequests, Outbox, Piece, Retry, WalBlock,
+    self, Batching, EndpointBlock, Form, Group, OnTooManyRequests, Outbox, Piece, Retry, WalBlock,
 };
 use crate::telemetry::{Labels, LogBatch, Page};
 
@@ -123,7 +123,7 @@ impl Write {
             max_items: usize::MAX,
             max_bytes: arguments.batch_size.0 as usize,
             deadline: arguments.batch_wait,
-            splice: join,
+            form: Form { splice: join, split, newer: None },
         };
         let options = arguments.common.options(&fixed, retry, batching, wal, &context.storage)?;
         Ok((Outbox::open(options)?, tenant))

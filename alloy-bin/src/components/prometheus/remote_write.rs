@@ -1,159 +1,52 @@
 //! `prometheus.remote_write`: encodes each batch once, keeps it in a log for each endpoint, sends it from there.
 
-use std::collections::BTreeMap;
+mod arguments;
+mod families;
+mod shaping;
+
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use http::HeaderValue;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Body, Decode, Value};
-use crate::formats::{REMOTE_WRITE_HEADERS, RemoteWriteEncoder, Sends, compress, join};
-use crate::graph::{Component, ConsumeError, Consumer, Context, ExportType, MetricsReceiver, export};
-use crate::outbox::{
-    self, Batching, EndpointBlock, Group, OnTooManyRequests, Outbox, Piece, Retry, WalBlock,
+use crate::config::Value;
+use crate::formats::{
+    REMOTE_WRITE_2_HEADERS, REMOTE_WRITE_HEADERS, is_remote_write_2, join, join_remote_write_2,
+    older_remote_write, split,
 };
-use crate::relabel::{CacheLimit, Relabeler, Rules};
-use crate::telemetry::{Labels, Page, Sample, SampleBatch};
-
-/// What the block says.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Arguments {
-    external_labels: BTreeMap<String, String>,
-    endpoints: Vec<EndpointArguments>,
-    wal: WalBlock,
-}
-
-/// An `endpoint` block.
-#[derive(Debug, Clone, PartialEq)]
-struct EndpointArguments {
-    common: EndpointBlock,
-    queue: Queue,
-    rules: Rules,
-    sends: Sends,
-}
-
-/// A `queue_config` block, as far as it has a meaning with a log in between.
-#[derive(Debug, Clone, PartialEq)]
-struct Queue {
-    max_shards: usize,
-    min_shards: usize,
-    max_samples_per_send: usize,
-    batch_send_deadline: Duration,
-    min_backoff: Duration,
-    max_backoff: Duration,
-    retry_on_http_429: bool,
-    sample_age_limit: Duration,
-}
-
-impl Decode for Arguments {
-    fn decode(body: &mut Body<'_>) -> Self {
-        let arguments = Arguments {
-            external_labels: body.optional("external_labels", BTreeMap::new()),
-            endpoints: body.blocks("endpoint"),
-            wal: body.block("wal").unwrap_or_default(),
-        };
-        if arguments.endpoints.is_empty() {
-            body.error("missing required block \"endpoint\"");
-        }
-        EndpointBlock::check_names(body, arguments.endpoints.iter().map(|endpoint| &endpoint.common));
-        arguments
-    }
-}
-
-impl Decode for EndpointArguments {
-    fn decode(body: &mut Body<'_>) -> Self {
-        let first = "remote-write 1.0 (\"prometheus.WriteRequest\") is the only message here; set it, or leave it out";
-        outbox::only(body, "protobuf_message", "prometheus.WriteRequest".to_owned(), first);
-        let one = "each connection goes to an address that answers, and is kept; leave it out, and put a load \
-                   balancer in front of several receivers";
-        outbox::only(body, "round_robin_dns", false, one);
-        body.block::<Metadata>("metadata_config");
-        let sends = Sends::default();
-        EndpointArguments {
-            common: EndpointBlock::read(body, Duration::from_secs(30), false),
-            queue: body.block("queue_config").unwrap_or_default(),
-            rules: Rules::read(body, "write_relabel_config"),
-            sends: Sends {
-                exemplars: body.optional("send_exemplars", sends.exemplars),
-                native_histograms: body.optional("send_native_histograms", sends.native_histograms),
-            },
-        }
-    }
-}
-
-/// A `metadata_config` block. The only thing that it may say is that nothing is sent.
-struct Metadata;
-
-impl Decode for Metadata {
-    fn decode(body: &mut Body<'_>) -> Self {
-        let _: Duration = body.optional("send_interval", Duration::ZERO);
-        let _: usize = body.optional("max_samples_per_send", 0);
-        if body.optional("send", true) {
-            body.error("metadata is not sent here yet; leave the block out, or set send = false");
-        }
-        Metadata
-    }
-}
-
-impl Default for Queue {
-    fn default() -> Self {
-        Queue {
-            max_shards: 50,
-            min_shards: 1,
-            max_samples_per_send: 2000,
-            batch_send_deadline: Duration::from_secs(5),
-            min_backoff: Duration::from_millis(30),
-            max_backoff: Duration::from_secs(5),
-            retry_on_http_429: true,
-            sample_age_limit: Duration::ZERO,
-        }
-    }
-}
-
-impl Decode for Queue {
-    fn decode(body: &mut Body<'_>) -> Self {
-        let log =
-            "the queue is the log on disk; leave it out, and limit the log by max_bytes in the block wal";
-        outbox::meaningless(body, &[("capacity", log)]);
-        let default = Queue::default();
-        let queue = Queue {
-            max_shards: body.optional("max_shards", default.max_shards),
-            min_shards: body.optional("min_shards", default.min_shards),
-            max_samples_per_send: body.optional("max_samples_per_send", default.max_samples_per_send),
-            batch_send_deadline: body.optional("batch_send_deadline", default.batch_send_deadline),
-            min_backoff: body.optional("min_backoff", default.min_backoff),
-            max_backoff: body.optional("max_backoff", default.max_backoff),
-            retry_on_http_429: body.optional("retry_on_http_429", default.retry_on_http_429),
-            sample_age_limit: body.optional("sample_age_limit", default.sample_age_limit),
-        };
-        outbox::check_backoff(body, ("min_backoff", queue.min_backoff), ("max_backoff", queue.max_backoff));
-        if queue.min_shards > queue.max_shards {
-            body.error_at("min_shards", "min_shards must not be above max_shards");
-        }
-        if queue.max_shards > SHARDS_MAX {
-            body.error_at("max_shards", format!("max_shards must not be above {SHARDS_MAX}"));
-        }
-        for (name, value) in
-            [("max_shards", queue.max_shards), ("max_samples_per_send", queue.max_samples_per_send)]
-        {
-            if value == 0 {
-                body.error_at(name, "must be at least 1");
-            }
-        }
-        queue
-    }
-}
+use crate::graph::{Component, ConsumeError, Consumer, Context, ExportType, MetricsReceiver, export};
+use crate::outbox::{Batching, Form, Group, NewerForm, OnTooManyRequests, Outbox, Retry, WalBlock};
+use crate::telemetry::{Labels, Page, SampleBatch};
+pub use arguments::Arguments;
+use arguments::{EndpointArguments, Message, MetadataConfig};
+use families::Families;
+use shaping::{Made, Shaping};
 
 /// Requests in flight for each endpoint, unless `queue_config` wants more or less. Four keep a link of 100 ms busy with
 /// 80,000 samples a second.
 const LANES: usize = 4;
-/// Each lane is a task and up to one connection.
-const SHARDS_MAX: usize = 1000;
 /// Of one request's body, compressed: what receivers take without a special configuration.
 const REQUEST_BYTES: usize = 1 << 20;
+/// Records of both messages can be in one log: the configuration has changed, or the endpoint has refused 2.0.
+const FORM: Form = Form {
+    splice: join,
+    split,
+    newer: Some(NewerForm {
+        is: is_remote_write_2,
+        splice: join_remote_write_2,
+        older: older_remote_write,
+        written_headers: &[
+            "x-prometheus-remote-write-samples-written",
+            "x-prometheus-remote-write-histograms-written",
+        ],
+    }),
+};
 
 /// The component.
 pub struct RemoteWrite {
@@ -164,57 +57,16 @@ pub struct RemoteWrite {
 /// What the receiver holds.
 struct Endpoints {
     id: Arc<str>,
-    all: Group<Shaping>,
+    all: Group<Known>,
+    families: Families,
 }
 
-/// What an endpoint makes of a batch.
-struct Shaping {
-    /// `max_samples_per_send`.
-    max_samples: usize,
-    sends: Sends,
-    /// `write_relabel_config`; its rules see the external labels, so what it gives has them.
-    relabeler: Option<Relabeler>,
-    /// Adds the external labels where no rules have seen them.
-    encoder: RemoteWriteEncoder,
-}
-
-/// How long series are remembered that end without a marker. One that comes back later is worked out anew.
-const RELABEL_MEMORY: CacheLimit = CacheLimit::Age(Duration::from_secs(600));
-
-impl Shaping {
-    fn new(arguments: &EndpointArguments, external: &Labels) -> Self {
-        let relabeler = (!arguments.rules.is_empty())
-            .then(|| Relabeler::new(arguments.rules.clone(), external.clone(), RELABEL_MEMORY));
-        let none = Labels::new::<&str, &str>([]);
-        let encoder = RemoteWriteEncoder::new(if relabeler.is_some() { &none } else { external });
-        let (max_samples, sends) = (arguments.queue.max_samples_per_send, arguments.sends);
-        Shaping { max_samples, sends, relabeler, encoder: encoder.sending(sends) }
-    }
-
-    /// Encodes the batch as pieces of at most `max_samples` samples.
-    fn pieces(&self, batch: &SampleBatch) -> Vec<Piece> {
-        let relabeled;
-        let batch = match &self.relabeler {
-            Some(relabeler) => {
-                relabeled = relabeler.relabel(batch, Instant::now());
-                &relabeled
-            }
-            None => batch,
-        };
-        let samples: Vec<Sample<'_>> = batch.iter().collect();
-        let mut plain = Vec::new();
-        let pieces = samples.chunks(self.max_samples).map(|chunk| {
-            plain.clear();
-            self.encoder.encode(chunk.iter().copied(), &mut plain);
-            Piece {
-                lane: batch.lane(),
-                items: chunk.len() as u32,
-                newest_ms: chunk.iter().map(|sample| sample.timestamp_ms).max().unwrap_or(i64::MIN),
-                body: Bytes::from(compress(&plain)),
-            }
-        });
-        pieces.collect()
-    }
+/// What is known of an endpoint.
+struct Known {
+    shaping: Shaping,
+    message: Message,
+    metadata: MetadataConfig,
+    sent_metadata: AtomicU64,
 }
 
 impl RemoteWrite {
@@ -222,8 +74,8 @@ impl RemoteWrite {
         arguments: &EndpointArguments,
         wal: &WalBlock,
         external: &Labels,
-        context: &Context,
-    ) -> anyhow::Result<(Outbox, Shaping)> {
+        storage: &Path,
+    ) -> anyhow::Result<(Outbox, Known)> {
         let queue = &arguments.queue;
         let retry = Retry {
             min_backoff: queue.min_backoff,
@@ -236,11 +88,23 @@ impl RemoteWrite {
             max_items: queue.max_samples_per_send,
             max_bytes: REQUEST_BYTES,
             deadline: queue.batch_send_deadline,
-            splice: join,
+            form: FORM,
         };
-        let options =
-            arguments.common.options(&REMOTE_WRITE_HEADERS, retry, batching, wal, &context.storage)?;
-        Ok((Outbox::open(options)?, Shaping::new(arguments, external)))
+        let mut options = arguments.common.options(&REMOTE_WRITE_HEADERS, retry, batching, wal, storage)?;
+        if arguments.message == Message::Second {
+            let mut headers = options.endpoint.headers.clone();
+            for (name, value) in REMOTE_WRITE_2_HEADERS {
+                headers.insert(name, HeaderValue::from_static(value));
+            }
+            options.endpoint.newer_headers = Some(headers);
+        }
+        let known = Known {
+            shaping: Shaping::new(arguments, external),
+            message: arguments.message,
+            metadata: arguments.metadata,
+            sent_metadata: AtomicU64::new(0),
+        };
+        Ok((Outbox::open(options)?, known))
     }
 }
 
@@ -255,14 +119,19 @@ impl Component for RemoteWrite {
         let all = arguments
             .endpoints
             .iter()
-            .map(|endpoint| RemoteWrite::endpoint(endpoint, &arguments.wal, &external, &context));
+            .map(|endpoint| RemoteWrite::endpoint(endpoint, &arguments.wal, &external, &context.storage));
         let all = Group::new(all.collect::<anyhow::Result<_>>()?);
-        let endpoints = Arc::new(Endpoints { id: context.id.clone(), all });
+        let endpoints = Arc::new(Endpoints { id: context.id.clone(), all, families: Families::default() });
         context.exports.set("receiver", Value::from(endpoints.clone() as MetricsReceiver));
         Ok(RemoteWrite { arguments, endpoints })
     }
 
     async fn run(&self, stop: CancellationToken) {
+        let mut telling = JoinSet::new();
+        for index in 0..self.endpoints.all.iter().len() {
+            let endpoints = self.endpoints.clone();
+            telling.spawn(async move { endpoints.tell(index).await });
+        }
         self.endpoints.all.run(stop).await;
     }
 
@@ -275,7 +144,7 @@ impl Component for RemoteWrite {
     }
 
     fn collect(&self, page: &mut Page) {
-        for (outbox, _) in self.endpoints.all.iter() {
+        for (outbox, known) in self.endpoints.all.iter() {
             let (figures, log) = (outbox.figures(), outbox.log());
             let labels = [("remote_name", outbox.name()), ("url", outbox.url())];
             let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -311,6 +180,20 @@ impl Component for RemoteWrite {
                     count(dropped),
                 );
             }
+            page.counter(
+                "prometheus_remote_storage_metadata_total",
+                "Families that were described to the endpoint apart from samples.",
+                &labels,
+                count(&known.sent_metadata),
+            );
+            if known.message == Message::Second {
+                page.gauge(
+                    "alloy_remote_write_protocol_fallback",
+                    "1: the endpoint does not take remote-write 2.0 and gets 1.0.",
+                    &labels,
+                    if outbox.wants_newer() { 0.0 } else { 1.0 },
+                );
+            }
             figures.collect_rejected(page, "alloy_remote_write_samples_rejected_total", &labels);
             let mut counter = |name: &str, help, value| page.counter(name, help, &labels, value);
             counter(
@@ -340,6 +223,33 @@ impl Component for RemoteWrite {
     }
 }
 
+impl Endpoints {
+    /// Describes the families to one endpoint, again and again. It goes through the log as samples do, so it comes to an endpoint
+    /// that was away.
+    async fn tell(&self, index: usize) {
+        let Some((outbox, known)) = self.all.iter().nth(index).filter(|(_, known)| known.metadata.send)
+        else {
+            return;
+        };
+        let interval = known.metadata.send_interval;
+        let mut turn = interval_at(tokio::time::Instant::now() + interval, interval);
+        turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            turn.tick().await;
+            // In 2.0 it goes with each series. Behind what waits since the last turn, another copy would say nothing new.
+            if outbox.wants_newer() || outbox.log().lag >= interval {
+                continue;
+            }
+            let (pieces, families) =
+                self.families.pieces(known.metadata.max_samples_per_send, Instant::now());
+            // What the log refuses is said again in the next turn.
+            if outbox.accept(&pieces).await.is_ok() {
+                known.sent_metadata.fetch_add(families as u64, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
 #[async_trait]
 impl Consumer<SampleBatch> for Endpoints {
     /// Each endpoint has its own log and its own limit: one that is full loses the batch (and counts it) without
@@ -347,17 +257,11 @@ impl Consumer<SampleBatch> for Endpoints {
     async fn consume(&self, batch: &SampleBatch) -> Result<(), ConsumeError> {
         let mut refused = None;
         let mut taken = false;
-        let mut encoded: Option<((usize, Sends), Vec<Piece>)> = None;
-        for (outbox, shaping) in self.all.iter() {
-            let own;
-            let pieces = if shaping.relabeler.is_some() {
-                own = shaping.pieces(batch);
-                &own
-            } else {
-                let wanted = (shaping.max_samples, shaping.sends);
-                let reusable = encoded.take().filter(|(encoded_for, _)| *encoded_for == wanted);
-                &encoded.insert(reusable.unwrap_or_else(|| (wanted, shaping.pieces(batch)))).1
-            };
+        let mut made = Made::default();
+        self.families.note(batch.metadata(), Instant::now());
+        for (outbox, known) in self.all.iter() {
+            let message = if outbox.wants_newer() { Message::Second } else { Message::First };
+            let pieces = known.shaping.pieces(batch, message, &mut made);
             match outbox.accept(pieces).await {
                 Ok(()) => taken = true,
                 Err(error) => refused = Some(error),

@@ -1,4 +1,4 @@
-//! A native histogram as remote write 1.0 has it.
+//! A native histogram as remote write has it; listed bounds are in 2.0 alone.
 //!
 //! ```text
 //! Histogram { oneof { uint64 count_int = 1; double count_float = 2; } double sum = 3; sint32 schema = 4;
@@ -6,16 +6,20 @@
 //!             repeated BucketSpan negative_spans = 8; repeated sint64 negative_deltas = 9;
 //!             repeated double negative_counts = 10; repeated BucketSpan positive_spans = 11;
 //!             repeated sint64 positive_deltas = 12; repeated double positive_counts = 13;
-//!             ResetHint reset_hint = 14; int64 timestamp = 15; }
+//!             ResetHint reset_hint = 14; int64 timestamp = 15; repeated double custom_values = 16; }
 //! BucketSpan { sint32 offset = 1; uint32 length = 2; }
 //! ```
 
 use crate::formats::protobuf::{
-    delimited, fixed64, put_bytes, put_double, put_integer, put_message, put_varint, varint,
+    Fields, delimited, fixed64, put_bytes, put_double, put_integer, put_message, put_varint, take_varint,
+    varint,
 };
-use crate::telemetry::{HistogramCounts, NativeHistogram, Span};
+use crate::telemetry::{CUSTOM_BUCKETS_SCHEMA, HistogramCounts, NativeHistogram, Span};
 
-pub(super) fn put(out: &mut Vec<u8>, histogram: &NativeHistogram, timestamp_ms: i64) {
+/// 16 does not fit the one byte that the other tags take.
+const CUSTOM_VALUES: [u8; 2] = [0x82, 0x01];
+
+pub(in crate::formats) fn put(out: &mut Vec<u8>, histogram: &NativeHistogram, timestamp_ms: i64) {
     // A count of zero is written too: which of the two it is says what kind of histogram this is.
     match &histogram.counts {
         HistogramCounts::Integer { count, zero_count, .. } => {
@@ -48,6 +52,18 @@ pub(super) fn put(out: &mut Vec<u8>, histogram: &NativeHistogram, timestamp_ms: 
     }
     put_integer(out, varint(14), histogram.reset_hint as i64);
     put_integer(out, varint(15), timestamp_ms);
+    if !histogram.custom_values.is_empty() {
+        out.extend_from_slice(&CUSTOM_VALUES);
+        put_varint(out, 8 * histogram.custom_values.len() as u64);
+        histogram.custom_values.iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes()));
+    }
+}
+
+/// Whether an encoded histogram has its bounds listed.
+pub(in crate::formats) fn has_custom_buckets(encoded: &[u8]) -> bool {
+    let schema = Fields(encoded).flatten().find(|field| field.number == 4);
+    let schema = schema.and_then(|field| take_varint(&mut { field.content }));
+    schema == Some(zigzag(CUSTOM_BUCKETS_SCHEMA.into()))
 }
 
 fn put_spans(out: &mut Vec<u8>, tag: u8, spans: &[Span]) {
@@ -86,7 +102,7 @@ mod tests {
 
     use super::*;
     use crate::formats::{RemoteWriteEncoder, Sends};
-    use crate::telemetry::{CUSTOM_BUCKETS_SCHEMA, Extras, Labels, ResetHint, SampleBatch};
+    use crate::telemetry::{Extras, Labels, ResetHint, SampleBatch};
     use crate::testing::messages::{self, WriteRequest};
 
     fn encode(histogram: &NativeHistogram, native_histograms: bool) -> Vec<messages::Histogram> {

@@ -9,19 +9,19 @@ fn by_reason(outbox: &Outbox, reason: Rejection) -> u64 {
 #[tokio::test]
 async fn what_came_too_late_is_counted_as_out_of_order() {
     let world = World::new().await;
-    // The request of ten, then nine of its records by themselves; the last one is taken.
+    // The request of ten, its first five, and what these are taken apart to; the other five are taken together.
     world.receiver.answer_next(vec![Answer::RefuseSaying(400, "out of order sample\n"); 10]);
     let outbox = world.open().await;
     accept(&outbox, 0..20).await;
     let sending = send(&outbox);
-    world.counts(|counts| counts.samples == 11).await;
+    world.counts(|counts| counts.samples == 15).await;
     sending.stop().await;
-    assert_eq!(arrived(&world.receiver, 7), Vec::from_iter(9..20));
-    assert_eq!(by_reason(&outbox, Rejection::OutOfOrder), 9);
-    assert_eq!(count(&outbox.figures().rejected_items), 9);
+    assert_eq!(arrived(&world.receiver, 7), Vec::from_iter(5..20));
+    assert_eq!(by_reason(&outbox, Rejection::OutOfOrder), 5);
+    assert_eq!(count(&outbox.figures().rejected_items), 5);
     let mut page = Page::default();
     outbox.figures().collect_rejected(&mut page, "x_total", &[("url", "u")]);
-    assert!(page.render().contains("x_total{url=\"u\",reason=\"out_of_order\"} 9\n"), "{}", page.render());
+    assert!(page.render().contains("x_total{url=\"u\",reason=\"out_of_order\"} 5\n"), "{}", page.render());
 }
 
 /// An endpoint that would answer so for ever, to whatever is in one request with the old sample.
@@ -29,7 +29,7 @@ async fn what_came_too_late_is_counted_as_out_of_order() {
 async fn what_prometheus_will_never_take_does_not_stand_in_the_way() {
     let world = World::new().await;
     let old = Answer::RefuseSaying(500, "too old sample\n");
-    world.receiver.answer_next([old.clone(), old]);
+    world.receiver.answer_next(vec![old; 4]);
     let outbox = world.open().await;
     accept(&outbox, 0..20).await;
     let sending = send(&outbox);

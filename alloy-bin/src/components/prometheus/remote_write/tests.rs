@@ -1,6 +1,13 @@
-//! The block's arguments: defaults, and errors that say what to do.
+//! The block's arguments: defaults, and errors that say what to do. What endpoints make of a batch.
 
+mod real;
+
+use std::time::Duration;
+
+use super::arguments::Queue;
 use super::*;
+use crate::telemetry::{Metadata, MetricType};
+use crate::testing::Receiver;
 
 fn decode(body: &str) -> Result<Arguments, String> {
     use crate::config::{Scope, decode_block};
@@ -33,7 +40,7 @@ fn what_alloy_has_by_default_may_be_said() {
         send_exemplars = true
         send_native_histograms = false
         metadata_config {
-            send = false
+            send = true
             send_interval = \"1m\"
             max_samples_per_send = 2000
         }
@@ -59,11 +66,15 @@ fn what_cannot_be_is_an_error_that_says_why() {
         assert!(errors.contains(expected), "{errors}");
         assert_eq!(errors.matches("Error: ").count(), 1, "one thing is wrong: {errors}");
     };
-    let message = "protobuf_message = \"io.prometheus.write.v2.Request\"";
-    check(endpoint(message), "remote-write 1.0 (\"prometheus.WriteRequest\") is the only message here");
+    let message = "protobuf_message = \"io.prometheus.write.v3.Request\"";
+    check(
+        endpoint(message),
+        "the messages are \"prometheus.WriteRequest\" and \"io.prometheus.write.v2.Request\"",
+    );
     check(endpoint("send_native_histograms = 1"), "send_native_histograms");
     check(endpoint("round_robin_dns = true"), "load balancer");
-    check(endpoint("metadata_config { }"), "metadata is not sent here yet");
+    check(endpoint("metadata_config {\nsend_interval = \"0s\"\n}"), "must be above zero");
+    check(endpoint("metadata_config {\nmax_samples_per_send = 0\n}"), "must be at least 1");
     check(endpoint("remote_timeout = \"0s\""), "remote_timeout must be above zero");
     check(endpoint("headers = {\"Content-Type\" = \"x\"}"), "content-type is set by the protocol");
     check(endpoint("headers = {\"a b\" = \"x\"}"), "is not a header's name");
@@ -114,7 +125,8 @@ fn what_an_endpoint_wants_beside_plain_samples_is_encoded_with_and_without_rules
         for rules in ["", "write_relabel_config {\ntarget_label = \"b\"\nreplacement = \"c\"\n}"] {
             let arguments = endpoint(&format!("{said}\n{rules}")).expect("it is right");
             let shaping = Shaping::new(&arguments.endpoints[0], &Labels::new([("z", "1")]));
-            let body = &shaping.pieces(&batch)[0].body;
+            let mut made = Made::default();
+            let body = &shaping.pieces(&batch, Message::First, &mut made)[0].body;
             let request = WriteRequest::decode(decompress(body).unwrap().as_slice()).unwrap();
             let count = |of: fn(&crate::testing::messages::TimeSeries) -> usize| {
                 request.timeseries.iter().map(of).sum::<usize>()
@@ -129,4 +141,98 @@ fn what_an_endpoint_wants_beside_plain_samples_is_encoded_with_and_without_rules
     check("", (1, 0));
     check("send_exemplars = false", (0, 0));
     check("send_native_histograms = true", (1, 1));
+}
+
+/// However many endpoints there are: what two of them want alike is made once.
+#[test]
+fn a_batch_is_encoded_once_for_all_endpoints_that_want_the_same() {
+    let mut batch = SampleBatch::new(3);
+    for number in 0..5 {
+        batch.push([("__name__", "a"), ("n", number.to_string().as_str())], 10, 1.0);
+    }
+    let shaping = |said: &str| {
+        Shaping::new(&endpoint(said).expect("it is right").endpoints[0], &Labels::new([("z", "1")]))
+    };
+    let few = "queue_config {\nmax_samples_per_send = 2\n}";
+    let rules = "write_relabel_config {\ntarget_label = \"b\"\nreplacement = \"c\"\n}";
+    let all = ["", few, rules, "send_exemplars = false", "", few, rules].map(shaping);
+    let mut made = Made::default();
+    let mut places = Vec::new();
+    for shaping in &all {
+        let pieces = shaping.pieces(&batch, Message::First, &mut made);
+        assert_eq!(pieces.iter().map(|piece| piece.items).sum::<u32>(), 5);
+        places.push((pieces.len(), pieces[0].body.as_ptr()));
+    }
+    assert_eq!((places[0], places[1]), (places[4], places[5]));
+    assert_eq!((places[0].0, places[1].0), (1, 3));
+    let mut others = vec![places[0], places[1], places[2], places[3], places[6]];
+    others.sort();
+    others.dedup();
+    assert_eq!(others.len(), 5, "rules change what is sent, so nobody shares it");
+    let newer = all[0].pieces(&batch, Message::Second, &mut made);
+    assert!(is_remote_write_2(&newer[0].body) && newer[0].items == 5);
+}
+
+/// What the receiver of a component with one endpoint holds.
+fn endpoints(url: &str, said: &str, storage: &Path) -> Arc<Endpoints> {
+    let arguments = decode(&format!("endpoint {{\nurl = {url:?}\n{said}\n}}")).expect("it is right");
+    let external = Labels::new([("z", "1")]);
+    let all = arguments.endpoints.iter();
+    let all = all.map(|endpoint| RemoteWrite::endpoint(endpoint, &arguments.wal, &external, storage));
+    let all = Group::new(all.collect::<anyhow::Result<_>>().expect("the log can be opened"));
+    Arc::new(Endpoints { id: "test".into(), all, families: Families::default() })
+}
+
+fn described(timestamp_ms: i64) -> SampleBatch {
+    let mut batch = SampleBatch::new(3);
+    for name in ["a_total", "b_total"] {
+        batch.push([("__name__", name)], timestamp_ms, 1.0);
+    }
+    let metric_type = MetricType::Counter;
+    for family in ["a", "b", "c"] {
+        let (family, help) = (family.to_owned(), "h".to_owned());
+        batch.add_metadata(Metadata { family, help, unit: String::new(), metric_type });
+    }
+    batch
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// In 1.0 all families each turn, also those without a sample; in 2.0 with each series; with `send = false` neither.
+#[tokio::test]
+async fn families_are_described_as_the_configuration_says() {
+    let check = async |said: &str, turns: u64, described_series: u64| {
+        let (receiver, folder) = (Receiver::start().await.unwrap(), tempfile::tempdir().unwrap());
+        let endpoints = endpoints(&receiver.write_url(), said, folder.path());
+        let stop = CancellationToken::new();
+        let running = tokio::spawn({
+            let (endpoints, stop) = (endpoints.clone(), stop.clone());
+            async move { endpoints.all.run(stop).await }
+        });
+        let telling = tokio::spawn({
+            let endpoints = endpoints.clone();
+            async move { endpoints.tell(0).await }
+        });
+        endpoints.consume(&described(10)).await.unwrap();
+        let sent = || endpoints.all.iter().next().expect("one").1.sent_metadata.load(Ordering::Relaxed);
+        let told = async {
+            while sent() < 3 * turns {
+                endpoints.flush().await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, told).await.expect("it is told in time");
+        telling.abort();
+        let _ = telling.await;
+        endpoints.flush().await;
+        let counts = receiver.counts();
+        assert_eq!((counts.samples, counts.metadata), (2, described_series + sent()), "{said}");
+        stop.cancel();
+        running.await.unwrap();
+    };
+    check("metadata_config {\nsend_interval = \"20ms\"\nmax_samples_per_send = 2\n}", 2, 0).await;
+    check("metadata_config {\nsend_interval = \"20ms\"\nsend = false\n}", 0, 0).await;
+    let newer = "protobuf_message = \"io.prometheus.write.v2.Request\"";
+    check(newer, 0, 2).await;
+    check(&format!("{newer}\nmetadata_config {{\nsend = false\n}}"), 0, 0).await;
 }
