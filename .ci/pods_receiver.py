@@ -6,10 +6,12 @@ import threading
 
 
 class Received:
-    """What has arrived: samples of `ticks` by target, and lines."""
+    """What has arrived: the slots that were taken and what was seen in them, by target, and lines."""
 
     def __init__(self):
-        self.samples = collections.defaultdict(lambda: collections.defaultdict(set))
+        # Target -> time of the slot -> values of `up`; a target that answers too late has a slot all the same.
+        self.slots = collections.defaultdict(lambda: collections.defaultdict(set))
+        self.ticks = collections.defaultdict(lambda: collections.defaultdict(set))
         self.stages = set()
         self.lines = set()
         self.repeated = 0
@@ -20,11 +22,9 @@ class Received:
             for series in fields(body, 1):
                 labels = {text(label, 1): text(label, 2) for label in fields(series, 1)}
                 self.stages.add(labels.get("stage"))
-                if labels["__name__"] != "ticks":
-                    continue
-                for sample in fields(series, 2):
-                    value, at = first(sample, 1), first(sample, 2)
-                    self.samples[labels["instance"]][at].add(value)
+                kept = {"up": self.slots, "ticks": self.ticks}.get(labels["__name__"])
+                for sample in fields(series, 2) if kept is not None else []:
+                    kept[labels["instance"]][first(sample, 2)].add(first(sample, 1))
 
     def take_lines(self, body):
         with self.lock:
@@ -129,7 +129,11 @@ class Target(Quiet):
         with self.lock:
             self.counts[self.server.server_port] += 1
             count = self.counts[self.server.server_port]
-        self.answer(200, f"ticks {count}\n".encode())
+        try:
+            self.answer(200, f"ticks {count}\n".encode())
+        except ConnectionError:
+            # Too late: the machine is short of processor time, and the scrape has ended.
+            self.close_connection = True
 
 
 class Receiver(Quiet):
