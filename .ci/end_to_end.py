@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """The end-to-end test with real programs.
 
-Three agents share node exporters and each other as targets and write to a Prometheus. The Prometheus goes away and
-comes back, one agent is killed and comes back, another is restarted in an orderly way. Afterwards the Prometheus is
-asked for every target's `up` series: no gap longer than stated, no slot taken twice, every sample on the target's grid.
+Three agents share node exporters and each other as targets and write to a Prometheus. The Prometheus goes away, one agent is
+killed meanwhile, with samples in its log that nobody has; the Prometheus comes back, then the agent, whose samples are late by
+now; another agent is restarted in an orderly way. Afterwards the Prometheus is asked for every target's `up` series: no gap
+longer than stated, no slot taken twice, every sample on the target's grid, the late ones among them.
 
 Needs Python's standard library, `prometheus` and `prometheus-node-exporter`. Takes about two minutes, listens on
 loopback only, ends only what it started. On failure the logs stay and their folder is printed.
@@ -34,8 +35,6 @@ LIMIT_S = 175
 AGENTS = ("anna", "bert", "carl")
 # promtool would name these otherwise; dashboards and alerts for Alloy know them so.
 ALLOYS_OWN_NAMES = {"prometheus_scrape_targets_gauge"}
-
-KILLED, RESTARTED = "bert", "carl"
 
 
 class Failure(Exception):
@@ -145,39 +144,40 @@ class World:
         self.say("three agents are ready and see each other")
         wait_until("every target has a sample", 30, lambda: len(self.series()) == 6)
         self.check_endpoints()
-        self.check_ownership(set(AGENTS))
+        shares = self.check_ownership(set(AGENTS))
+        # Who has targets has late samples.
+        killed = self.killed = max(AGENTS, key=list(shares.values()).count)
+        restarted = self.restarted = next(name for name in reversed(AGENTS) if name != killed)
         time.sleep(INTERVAL_S)
 
         self.prometheus.end(signal.SIGTERM)
         self.note("endpoint down", "the Prometheus is down")
         time.sleep(8)
+        self.note("kill", f"SIGKILL for {killed}")
+        self.agents[killed].end(signal.SIGKILL)
         self.prometheus.start()
         wait_until("the Prometheus is ready again", 30, lambda: self.prometheus.answers("/-/ready"))
         self.note("endpoint up", "the Prometheus is back: what was scraped meanwhile comes out of the logs")
-        time.sleep(INTERVAL_S)
-
-        self.note("kill", f"SIGKILL for {KILLED}")
-        self.agents[KILLED].end(signal.SIGKILL)
-        self.wait_peers(set(AGENTS) - {KILLED}, 2 * INTERVAL_S)
-        self.say(f"the others see that {KILLED} is gone")
-        self.check_ownership(set(AGENTS) - {KILLED})
+        self.wait_peers(set(AGENTS) - {killed}, 2 * INTERVAL_S)
+        self.say(f"the others see that {killed} is gone")
+        self.check_ownership(set(AGENTS) - {killed})
         time.sleep(max(0.0, self.when("kill") + 15 - time.time()))
-        self.agents[KILLED].start()
-        self.wait_ready(self.agents[KILLED])
+        self.agents[killed].start()
+        self.wait_ready(self.agents[killed])
         self.wait_peers(set(AGENTS), 15)
-        self.note("return", f"{KILLED} is back")
+        self.note("return", f"{killed} is back: what is in its log is late")
         time.sleep(3 * INTERVAL_S)
 
-        self.note("leave", f"SIGTERM for {RESTARTED}")
-        code = self.agents[RESTARTED].end(signal.SIGTERM)
+        self.note("leave", f"SIGTERM for {restarted}")
+        code = self.agents[restarted].end(signal.SIGTERM)
         if code != 0:
-            fail(f"{RESTARTED} left in an orderly way with exit code {code}, not 0")
-        self.say(f"{RESTARTED} has left")
+            fail(f"{restarted} left in an orderly way with exit code {code}, not 0")
+        self.say(f"{restarted} has left")
         time.sleep(INTERVAL_S)
-        self.agents[RESTARTED].start()
-        self.wait_ready(self.agents[RESTARTED])
+        self.agents[restarted].start()
+        self.wait_ready(self.agents[restarted])
         self.wait_peers(set(AGENTS), 15)
-        self.note("rejoin", f"{RESTARTED} is back")
+        self.note("rejoin", f"{restarted} is back")
         time.sleep(3 * INTERVAL_S)
         self.check_ownership(set(AGENTS))
         self.check_endpoints()
@@ -232,6 +232,7 @@ class World:
         shares = wait_until(f"{', '.join(sorted(wanted))} agree on who owns what", 10, agreed)
         counts = {name: list(shares.values()).count(name) for name in sorted(wanted)}
         self.say("targets owned: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+        return shares
 
     def series(self):
         """Target -> its samples of `up` as (milliseconds, value), oldest first."""
@@ -262,6 +263,14 @@ class World:
         for metric, why in (("node_cpu_seconds_total", "the node exporters"), ("process_start_time_seconds", "the exporters")):
             if not self.query(f"count({metric})"):
                 findings.append(f"no {metric} in the Prometheus: the samples of {why} are missing")
+        # The Prometheus was started anew before they came, so that it has counted them all.
+        late = total(self.prometheus, "prometheus_tsdb_head_out_of_order_samples_appended_total")
+        refused = sum(total(agent, "alloy_remote_write_samples_rejected_total") for agent in self.agents.values())
+        print(f"\nlate samples that the Prometheus took: {late:.0f}; refused: {refused:.0f}")
+        if not late:
+            findings.append(f"nothing of the log of {self.killed} has arrived late")
+        if refused:
+            findings.append(f"{refused:.0f} samples were refused")
         print()
         if findings:
             fail("; ".join(findings))
@@ -297,7 +306,7 @@ class World:
 
     def may_be_down(self, name, at):
         """Agents start after the first scrapes of others, and are away when we say so."""
-        away = {KILLED: ("kill", "return"), RESTARTED: ("leave", "rejoin")}.get(name)
+        away = {self.killed: ("kill", "return"), self.restarted: ("leave", "rejoin")}.get(name)
         starting = name in AGENTS and at < self.started + 10
         return starting or (away and self.when(away[0]) - 1 <= at <= self.when(away[1]) + 1)
 
@@ -353,6 +362,12 @@ class Program:
 def owners(answer):
     """Target -> owner."""
     return {key["name"]: key["owner"] for key in answer["keys"]}
+
+
+def total(program, metric):
+    """The sum of a metric over all its series, as the program shows it."""
+    lines = program.get("/metrics").decode().splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((metric + " ", metric + "{")))
 
 
 def wait_until(what, patience_s, condition):

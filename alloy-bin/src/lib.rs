@@ -12,6 +12,7 @@
 //! | [`outbox`] | delivery: logs on disk, and sending from them |
 //! | [`http_client`] | credentials, TLS and proxies of all who make requests |
 //! | [`relabel`] | rules that rewrite labels |
+//! | [`stages`] | what `loki.process` does with lines |
 //! | [`ownership`] | who owns what |
 //! | [`formats`] | wire formats |
 //! | [`telemetry`] | the in-memory model |
@@ -42,6 +43,8 @@ pub mod outbox;
 pub mod http_client;
 
 pub mod relabel;
+
+pub mod stages;
 
 pub mod ownership;
 

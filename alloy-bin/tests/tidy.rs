@@ -34,6 +34,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "ownership",
             "relabel",
             "scraping",
+            "stages",
             "tailing",
             "telemetry",
         ],
@@ -41,13 +42,14 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("scraping", &["formats", "graph", "http_client", "telemetry"]),
     ("http_client", &["config"]),
     ("relabel", &["config", "telemetry"]),
+    ("stages", &["relabel", "telemetry"]),
     ("tailing", &["graph", "telemetry"]),
     ("outbox", &["config", "formats", "graph", "http_client", "telemetry"]),
     ("ownership", &["config", "telemetry"]),
     ("formats", &["telemetry"]),
     ("telemetry", &[]),
     ("server", &["config", "ownership", "telemetry"]),
-    ("testing", &["config", "formats", "syntax", "telemetry"]),
+    ("testing", &["config", "formats", "stages", "syntax", "telemetry"]),
 ];
 
 /// A name in the code, and the only parts of the workspace (path prefixes) that may use it.
@@ -69,6 +71,7 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
 const NEVER_IN: &[(&str, &[&str], &str)] = &[
     ("alloy-bin/src/syntax/", &["tokio", "std::fs", "std::net"], "syntax is text in, tree out"),
     ("alloy-bin/src/formats/", &["tokio", "std::fs", "std::net"], "formats are bytes in, bytes out"),
+    ("alloy-bin/src/stages/", &["tokio", "std::fs", "SystemTime"], "stages are functions of a batch"),
     ("alloy-bin/src/telemetry/", &["tokio", "std::fs", "std::net"], "telemetry is the model in memory"),
     ("alloy-bin/src/config/", &["tokio"], "config is tree in, values out"),
     (

@@ -14,11 +14,11 @@ mod histogram;
 mod wire;
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
 use self::histogram::Histogram;
 use self::wire::{Field, Fields, delimited_message};
 use super::exposition::is_unit_of;
+use super::label_float::write_float;
 use super::page_item::{Item, LabelPair, NORMAL_NAN, Series, Statement};
 use crate::telemetry::{Exemplar, Extras, Labels, MetricType};
 
@@ -376,28 +376,6 @@ fn timestamp(field: Field<'_>) -> Result<i64, Fault<'_>> {
         }
     }
     Ok(seconds.saturating_mul(1000).saturating_add(nanos / 1_000_000))
-}
-
-/// As OpenMetrics writes numbers in `le` and `quantile`: `1.0`, `0.005`, `1e+06`, `+Inf`.
-fn write_float(text: &mut String, number: f64) {
-    const WRITES: &str = "a String takes every write";
-    if number.is_nan() {
-        return text.push_str("NaN");
-    } else if number.is_infinite() {
-        return text.push_str(if number > 0.0 { "+Inf" } else { "-Inf" });
-    }
-    let start = text.len();
-    write!(text, "{number:e}").expect(WRITES);
-    let at = start + text[start..].find('e').expect("that is how it is written");
-    let exponent: i32 = text[at + 1..].parse().expect("digits follow");
-    // Go's shortest form has an exponent from the seventh digit on, and before the fourth zero.
-    if (-4..6).contains(&exponent) {
-        text.truncate(start);
-        write!(text, "{number:?}").expect(WRITES);
-    } else {
-        text.truncate(at);
-        write!(text, "e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs()).expect(WRITES);
-    }
 }
 
 #[cfg(test)]

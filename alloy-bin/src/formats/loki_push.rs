@@ -3,12 +3,13 @@
 //! ```text
 //! PushRequest   { repeated StreamAdapter streams = 1; }
 //! StreamAdapter { string labels = 1; repeated EntryAdapter entries = 2; uint64 hash = 3; }
-//! EntryAdapter  { google.protobuf.Timestamp timestamp = 1; string line = 2; }
+//! EntryAdapter  { google.protobuf.Timestamp timestamp = 1; string line = 2; repeated LabelPairAdapter structuredMetadata = 3; }
+//! LabelPairAdapter { string name = 1; string value = 2; }
 //! Timestamp     { int64 seconds = 1; int32 nanos = 2; }
 //! ```
 //!
 //! Specification: `logproto` in <https://github.com/grafana/loki/blob/main/pkg/push/push.proto>. The hash is left out, the
-//! server computes it; structured metadata is deliberately absent: the model has none.
+//! server computes it.
 
 use std::io::Write as _;
 
@@ -16,13 +17,16 @@ use super::protobuf::{
     bytes_field_len, delimited, integer_field_len, put_bytes, put_integer, put_message, put_varint, varint,
     varint_len,
 };
-use crate::telemetry::{Labels, LogBatch, LogEntry, LogStream};
+use crate::telemetry::{Labels, LogBatch, LogEntry, LogStream, TENANT_LABEL};
 
 const REQUEST_STREAMS: u8 = delimited(1);
 const STREAM_LABELS: u8 = delimited(1);
 const STREAM_ENTRIES: u8 = delimited(2);
 const ENTRY_TIMESTAMP: u8 = delimited(1);
 const ENTRY_LINE: u8 = delimited(2);
+const ENTRY_METADATA: u8 = delimited(3);
+const PAIR_NAME: u8 = delimited(1);
+const PAIR_VALUE: u8 = delimited(2);
 const TIMESTAMP_SECONDS: u8 = varint(1);
 const TIMESTAMP_NANOS: u8 = varint(2);
 
@@ -74,7 +78,7 @@ impl LokiPushEncoder {
             out.push(b'=');
             put_quoted(out, value);
         };
-        for (name, value) in labels.iter() {
+        for (name, value) in labels.iter().filter(|(name, _)| *name != TENANT_LABEL) {
             while let Some((name, value)) = external.next_if(|(other, _)| other.as_str() < name) {
                 put(out, name, value);
             }
@@ -107,11 +111,23 @@ fn put_entry(out: &mut Vec<u8>, entry: &LogEntry) {
     put_integer(out, TIMESTAMP_SECONDS, seconds);
     put_integer(out, TIMESTAMP_NANOS, nanos);
     put_bytes(out, ENTRY_LINE, &entry.line);
+    for (name, value) in entry.metadata.iter().flat_map(Labels::iter) {
+        out.push(ENTRY_METADATA);
+        put_varint(out, pair_len(name, value) as u64);
+        put_bytes(out, PAIR_NAME, name.as_bytes());
+        put_bytes(out, PAIR_VALUE, value.as_bytes());
+    }
+}
+
+fn pair_len(name: &str, value: &str) -> usize {
+    bytes_field_len(name.len()) + bytes_field_len(value.len())
 }
 
 fn entry_len(entry: &LogEntry) -> usize {
     let timestamp = timestamp_len(entry.timestamp_ns);
-    1 + varint_len(timestamp as u64) + timestamp + bytes_field_len(entry.line.len())
+    let pairs = entry.metadata.iter().flat_map(Labels::iter);
+    let metadata: usize = pairs.map(|(name, value)| bytes_field_len(pair_len(name, value))).sum();
+    1 + varint_len(timestamp as u64) + timestamp + bytes_field_len(entry.line.len()) + metadata
 }
 
 fn timestamp_len(timestamp_ns: i64) -> usize {
@@ -180,17 +196,14 @@ mod tests {
     fn encode(external: &[(&str, &str)], streams: Vec<LogStream>) -> Vec<u8> {
         let mut piece = Vec::new();
         let encoder = LokiPushEncoder::new(&Labels::new(external.iter().copied()));
-        encoder.encode(&LogBatch { streams, lane: 0 }, &mut piece);
+        encoder.encode(&LogBatch { streams, ..LogBatch::default() }, &mut piece);
         piece
     }
 
     fn stream(labels: &[(&str, &str)], lines: &[(i64, &str)]) -> LogStream {
         let entries = lines
             .iter()
-            .map(|(timestamp_ns, line)| LogEntry {
-                timestamp_ns: *timestamp_ns,
-                line: Bytes::copy_from_slice(line.as_bytes()),
-            })
+            .map(|(timestamp_ns, line)| LogEntry::new(*timestamp_ns, Bytes::copy_from_slice(line.as_bytes())))
             .collect();
         LogStream { labels: Labels::new(labels.iter().copied()), entries }
     }
@@ -211,6 +224,7 @@ mod tests {
         check(&[("b", "2")], &[("a", "1"), ("c", "3")], r#"{a="1", b="2", c="3"}"#);
         check(&[("a", "x"), ("z", "y")], &[("a", "1")], r#"{a="1", z="y"}"#);
         check(&[("z", "y")], &[], r#"{z="y"}"#);
+        check(&[], &[("__tenant_id__", "t"), ("a", "b")], r#"{a="b"}"#);
         check(&[], &[("p", "C:\\x\n\"q\"\t")], r#"{p="C:\\x\n\"q\"\t"}"#);
         check(&[], &[("p", "\x01\x7f\u{85}\u{fffd}é😀")], r#"{p="\x01\x7f\u0085\ufffdé😀"}"#);
     }
@@ -222,6 +236,20 @@ mod tests {
             let decoded = decode(&encode(&[], vec![stream(&[("a", "b")], &[(timestamp_ns, "")])]));
             assert_eq!(decoded[0].1, [(seconds, nanos, String::new())]);
         }
+    }
+
+    #[test]
+    fn what_is_said_of_a_line_goes_with_it() {
+        let mut stream = stream(&[("a", "b")], &[(1, "first"), (2, "second")]);
+        let long = "v".repeat(200);
+        stream.entries[1].metadata = Some(Labels::new([("trace_id", "0af7"), ("note", &long)]));
+        let request = PushRequest::decode(encode(&[], vec![stream]).as_slice()).unwrap();
+        let pairs = |entry: usize| -> Vec<(String, String)> {
+            let pairs = request.streams[0].entries[entry].structured_metadata.iter();
+            pairs.map(|pair| (pair.name.clone(), pair.value.clone())).collect()
+        };
+        assert_eq!(pairs(0), []);
+        assert_eq!(pairs(1), [("note".to_owned(), long), ("trace_id".to_owned(), "0af7".to_owned())]);
     }
 
     #[test]

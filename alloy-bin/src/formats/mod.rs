@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `content_type.rs` | which exposition format we ask for and which one we were given |
 //! | `page_item.rs` | what a page is made of: samples, and what is said of their families |
+//! | `label_float.rs` | numbers in `le` and `quantile`, in one form |
 //! | `exposition.rs` | Prometheus text 0.0.4 and OpenMetrics text 1.0 -> items |
 //! | `exposition_protobuf.rs` | Prometheus protobuf, with native histograms -> items |
 //! | `protobuf.rs` | the few protobuf functions that the encoders need |
@@ -26,6 +27,7 @@
 mod content_type;
 mod exposition;
 mod exposition_protobuf;
+mod label_float;
 mod loki_push;
 mod page_item;
 mod protobuf;

@@ -168,15 +168,18 @@ impl RemoteWriteEncoder {
         }
     }
 
-    /// Merges two sorted lists; the series' own label wins.
+    /// Merges two sorted lists; the series' own label wins. Packed labels are as they are wanted here.
     fn put_labels(&self, out: &mut Vec<u8>, sample: &Sample<'_>) {
+        if self.external.is_empty() {
+            return out.extend_from_slice(sample.labels.packed());
+        }
         let mut external = self.external.iter().peekable();
-        for (name, value) in sample.labels.iter_bytes() {
+        for (name, packed) in sample.labels.packed_pairs() {
             while let Some(label) = external.next_if(|label| label.name.as_bytes() < name) {
                 out.extend_from_slice(&label.encoded);
             }
             external.next_if(|label| label.name.as_bytes() == name);
-            put_label(out, name, value);
+            out.extend_from_slice(packed);
         }
         for label in external {
             out.extend_from_slice(&label.encoded);

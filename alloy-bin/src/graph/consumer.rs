@@ -7,6 +7,9 @@ use async_trait::async_trait;
 
 use crate::telemetry::{LogBatch, SampleBatch};
 
+/// Refusals are rare and last long (a full log): the wait doubles from the first to the last of these.
+const WAIT: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_secs(2);
+
 /// Takes batches. The next component, or a component's log.
 ///
 /// # Contract
@@ -22,6 +25,19 @@ pub trait Consumer<B>: Send + Sync + 'static {
 
     /// Waits until everything taken so far is durable. Who only hands batches on asks those who got them.
     async fn durable(&self) {}
+
+    /// Whether lines may be joined with those that follow: then [`Consumer::unfinished`] is worth asking.
+    fn joins(&self) -> bool {
+        false
+    }
+
+    /// What of the batch is better offered later, together with what follows it. `None`: all may be taken now.
+    ///
+    /// Nothing is kept back by a receiver: what it has taken is in a log. So a source that can wait leaves these out of the batch,
+    /// and offers the batch as it is when waiting has been of no use. Who takes a batch takes all of it.
+    fn unfinished(&self, _batch: &B) -> Option<Unfinished> {
+        None
+    }
 
     /// Sends what was taken so far without waiting for more, and waits until it is delivered, but not for long: for a
     /// source whose keys move, so that the next owner's data does not come in front of its own.
@@ -56,6 +72,27 @@ pub enum ConsumeError {
     },
 }
 
+/// What of a batch may go on in what follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unfinished {
+    /// From this entry on, counted over all streams in their order.
+    pub from: usize,
+    /// How long it is worth waiting for what follows.
+    pub wait: Duration,
+}
+
+impl Unfinished {
+    /// What suits both.
+    pub fn both(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (one, other) {
+            (Some(one), Some(other)) => {
+                Some(Unfinished { from: one.from.min(other.from), wait: one.wait.max(other.wait) })
+            }
+            (one, other) => one.or(other),
+        }
+    }
+}
+
 /// All receivers of one `forward_to`.
 #[derive(Clone)]
 pub struct Fanout<B> {
@@ -82,6 +119,31 @@ impl<B: Sync + 'static> Fanout<B> {
         }
     }
 
+    /// Whether one of the receivers joins lines; see [`Consumer::joins`].
+    pub fn joins(&self) -> bool {
+        self.receivers.iter().any(|receiver| receiver.joins())
+    }
+
+    /// What one of the receivers would rather have later; see [`Consumer::unfinished`].
+    pub fn unfinished(&self, batch: &B) -> Option<Unfinished> {
+        self.receivers.iter().map(|receiver| receiver.unfinished(batch)).fold(None, Unfinished::both)
+    }
+
+    /// Hands a batch on for somebody who may give it back: the first receiver may refuse it. When that one has it, giving it
+    /// back would double it there, so the others are waited for.
+    pub async fn hand_on(&self, batch: &B) -> Result<(), ConsumeError> {
+        let Some((first, others)) = self.receivers.split_first() else { return Ok(()) };
+        first.consume(batch).await?;
+        for receiver in others {
+            let mut wait = WAIT.start;
+            while receiver.consume(batch).await.is_err() {
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(WAIT.end);
+            }
+        }
+        Ok(())
+    }
+
     /// Offers the batch to each receiver once. The first error is returned, after all have been asked.
     pub async fn offer(&self, batch: &B) -> Result<(), ConsumeError> {
         let mut result = Ok(());
@@ -94,8 +156,6 @@ impl<B: Sync + 'static> Fanout<B> {
     /// Delivers the batch to each receiver, waiting for as long as one refuses: back-pressure for sources that
     /// can wait. `refused` hears each refusal. Receivers that took the batch are not asked again.
     pub async fn deliver(&self, batch: &B, refused: impl Fn(&ConsumeError) + Send + Sync) {
-        /// Refusals are rare and last long (a full log): the wait doubles from the first to the last of these.
-        const WAIT: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_secs(2);
         for receiver in self.receivers.iter() {
             let mut wait = WAIT.start;
             while let Err(error) = receiver.consume(batch).await {

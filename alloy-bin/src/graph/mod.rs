@@ -42,7 +42,7 @@ mod watch;
 
 pub use check::{Checkup, Settings, check};
 pub use component::{Component, Context, Exports, Health, Registration};
-pub use consumer::{ConsumeError, Consumer, Fanout, LogsReceiver, MetricsReceiver};
+pub use consumer::{ConsumeError, Consumer, Fanout, LogsReceiver, MetricsReceiver, Unfinished};
 pub use make::Host;
 pub use running::{Checked, Graph};
 pub use values::{ExportType, export};

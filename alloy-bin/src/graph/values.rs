@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::{ConsumeError, Consumer, LogsReceiver, MetricsReceiver};
+use super::{ConsumeError, Consumer, LogsReceiver, MetricsReceiver, Unfinished};
 use crate::config::{Capsule, CapsuleType, ConversionError, FromValue, Value};
 use crate::telemetry::{LogBatch, SampleBatch, Target};
 
@@ -54,6 +54,18 @@ impl<B: Sync + 'static> Consumer<B> for Gate<B> {
         // An error would mean that the gate is gone, and it is here.
         if let Ok(Some(consumer)) = inside.wait_for(Option::is_some).await.map(|now| now.clone()) {
             consumer.durable().await;
+        }
+    }
+
+    fn joins(&self) -> bool {
+        self.inside.borrow().as_ref().is_none_or(|consumer| consumer.joins())
+    }
+
+    fn unfinished(&self, batch: &B) -> Option<Unfinished> {
+        match self.inside.borrow().clone() {
+            Some(consumer) => consumer.unfinished(batch),
+            // Whoever comes next may join lines.
+            None => Some(Unfinished { from: 0, wait: CHANGING_PATIENCE }),
         }
     }
 

@@ -3,12 +3,15 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 
 use super::Rejection;
 use super::options::{Endpoint, NewerForm, OnTooManyRequests};
 use crate::http_client::HttpClient;
+
+/// Whose the data is.
+const TENANT: HeaderName = HeaderName::from_static("x-scope-orgid");
 
 /// As much of an error's body as is read and shown.
 const SHOWN_BYTES: usize = 512;
@@ -56,13 +59,16 @@ impl Client {
         Client { http: HttpClient::new(&endpoint.http), endpoint, on_too_many_requests }
     }
 
-    /// Sends the body once; `newer`: it is in that form.
-    pub(super) async fn post(&self, body: Bytes, newer: Option<&NewerForm>) -> Outcome {
+    /// Sends the body once; `newer`: it is in that form; `tenant`: it is not the endpoint's own.
+    pub(super) async fn post(&self, body: Bytes, newer: Option<&NewerForm>, tenant: Option<&str>) -> Outcome {
         let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.endpoint.url.clone();
         let headers = newer.and(self.endpoint.newer_headers.as_ref()).unwrap_or(&self.endpoint.headers);
         *request.headers_mut() = headers.clone();
+        if let Some(tenant) = tenant.and_then(|tenant| HeaderValue::from_str(tenant).ok()) {
+            request.headers_mut().insert(TENANT, tenant);
+        }
         match tokio::time::timeout(self.endpoint.timeout, self.exchange(request, newer)).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => Outcome::Later { why: describe(&error), after: None },

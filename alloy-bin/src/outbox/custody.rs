@@ -33,6 +33,8 @@ const FAILED_WAIT: Duration = Duration::from_millis(500);
 
 /// Between two looks whether the log is released.
 const RELEASE_LOOK: Duration = Duration::from_millis(1);
+/// How long a log that is not closed in an orderly way is waited for. The last sync of a disk that works takes less.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(1);
 /// Between two lines about data that is refused.
 const REFUSAL_INTERVAL: Duration = Duration::from_secs(60);
 /// Why a failed log takes nothing.
@@ -325,17 +327,17 @@ impl Custody {
 }
 
 impl Drop for Custody {
-    /// Without an orderly close the thread ends all the same. It is waited for: who opens the log next must find it
-    /// released.
+    /// Without an orderly close the thread ends all the same. It is waited for, as who opens the log next must find it released; but
+    /// not for ever, as this may be a thread of the runtime and the disk may hang.
     fn drop(&mut self) {
         self.keeper.stop.store(true, Ordering::Release);
-        if let Ok(mut handle) = self.keeper_thread.lock()
-            && let Some(handle) = handle.take()
+        if let Ok(handle) = self.keeper_thread.lock()
+            && let Some(handle) = handle.as_ref()
         {
             handle.thread().unpark();
-            let _ = handle.join();
         }
-        while Arc::strong_count(&self.wal) > 1 {
+        let patience = Instant::now() + RELEASE_PATIENCE;
+        while Arc::strong_count(&self.wal) > 1 && Instant::now() < patience {
             std::thread::sleep(RELEASE_LOOK);
         }
     }

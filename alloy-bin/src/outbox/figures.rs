@@ -58,7 +58,8 @@ impl Default for Figures {
 
 impl Figures {
     /// The endpoint has refused so many items for good.
-    pub(super) fn rejected(&self, items: u64, reason: Rejection) {
+    /// Items that will never be delivered.
+    pub fn rejected(&self, items: u64, reason: Rejection) {
         add(&self.rejected_items, items);
         add(&self.rejected_by_reason[reason as usize], items);
     }

@@ -9,6 +9,7 @@ use alloy_cluster::{Event, Handover, NodeName, View};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use super::intents::Intents;
 use super::service::Sharing;
 
 /// What a component has to do next.
@@ -22,6 +23,11 @@ pub enum Turn {
         state: Option<Bytes>,
         /// Where the state is from.
         origin: Origin,
+    },
+    /// The owner of this key cannot work on it: see whether this node can, and say so by [`Shard::can`].
+    Try {
+        /// The key.
+        key: u64,
     },
     /// Stop this key, flush, and answer with [`Shard::stopped`].
     Stop {
@@ -43,7 +49,7 @@ pub enum Origin {
 
 /// One component's keys. Dropping it forgets them.
 pub struct Shard {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
 }
 
 /// A message to a member.
@@ -56,6 +62,8 @@ pub(super) struct Core {
     inner: Mutex<Inner>,
     /// There is a turn for the component.
     turn: Notify,
+    /// Something has changed that records wait for.
+    pub(super) changed: Notify,
     /// There is a message to send, or another deadline.
     pub(super) work: Arc<Notify>,
     /// The component has dropped its shard.
@@ -64,6 +72,8 @@ pub(super) struct Core {
 
 pub(super) struct Inner {
     pub(super) handover: Handover,
+    /// What is on its way of files that others may have to go on with.
+    pub(super) intents: Intents,
     pub(super) names: HashMap<u64, Arc<str>>,
     turns: VecDeque<Turn>,
     outgoing: Vec<Outgoing>,
@@ -71,12 +81,19 @@ pub(super) struct Inner {
 
 impl Core {
     pub(super) fn new(component: &str, sharing: Sharing, handover: Handover, work: Arc<Notify>) -> Self {
-        let inner = Inner { handover, names: HashMap::new(), turns: VecDeque::new(), outgoing: Vec::new() };
+        let inner = Inner {
+            handover,
+            intents: Intents::default(),
+            names: HashMap::new(),
+            turns: VecDeque::new(),
+            outgoing: Vec::new(),
+        };
         Core {
             component: component.into(),
             sharing,
             inner: Mutex::new(inner),
             turn: Notify::new(),
+            changed: Notify::new(),
             work,
             is_gone: AtomicBool::new(false),
         }
@@ -88,8 +105,21 @@ impl Core {
 
     /// Changes the hand-over core and moves out what it wants done.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut Handover, Instant) -> T) -> T {
+        self.change_both(|handover, _, now| change(handover, now))
+    }
+
+    /// As [`Core::change`], with what is on its way.
+    pub(super) fn change_both<T>(&self, change: impl FnOnce(&mut Handover, &mut Intents, Instant) -> T) -> T {
+        let result = self.look(change);
+        self.changed.notify_waiters();
+        result
+    }
+
+    /// As [`Core::change_both`], for who would wake itself by it.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&mut Handover, &mut Intents, Instant) -> T) -> T {
         let mut inner = self.lock();
-        let result = change(&mut inner.handover, Instant::now());
+        let Inner { handover, intents, .. } = &mut *inner;
+        let result = look(handover, intents, Instant::now());
         inner.drain();
         if !inner.turns.is_empty() {
             self.turn.notify_one();
@@ -115,6 +145,9 @@ impl Inner {
                 Event::Stop { key } => Turn::Stop { key },
             };
             self.turns.push_back(turn);
+        }
+        while let Some(key) = self.handover.poll_asked() {
+            self.turns.push_back(Turn::Try { key });
         }
         while let Some(message) = self.handover.poll_message() {
             self.outgoing.push(message);
@@ -173,6 +206,16 @@ impl Shard {
         self.keeper().update_state(key, state);
     }
 
+    /// This node has tried a key that it does not act on, its own or another's, and can work on it. True: it takes the key over.
+    pub fn can(&self, key: u64) -> bool {
+        self.core.change(|handover, now| handover.can(now, key))
+    }
+
+    /// The keys of this node on which others act for it.
+    pub fn lent(&self) -> Vec<u64> {
+        self.core.lock().handover.lent().collect()
+    }
+
     /// A handle for a key's own task.
     pub fn keeper(&self) -> Keeper {
         Keeper { core: self.core.clone() }
@@ -189,5 +232,12 @@ impl Keeper {
     /// The newest state of a key that is running here, for its successor.
     pub fn update_state(&self, key: u64, state: Bytes) {
         self.core.change(|handover, now| handover.update_state(now, key, state));
+    }
+
+    /// This node works on the key and gets nowhere: for the so-manieth time another member is asked whether it can; a key that is
+    /// another's is given back. Says who is asked.
+    pub fn cannot(&self, key: u64, attempt: usize) -> Option<String> {
+        let asked = self.core.change(|handover, now| handover.cannot(now, key, attempt));
+        asked.map(|name| name.to_string())
     }
 }

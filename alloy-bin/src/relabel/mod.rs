@@ -18,6 +18,7 @@ mod series_cache;
 mod template;
 
 pub use label_set::LabelSet;
+pub use pattern::go_regex;
 pub use rules::Rules;
 pub use series_cache::{CacheLimit, Relabeler};
 

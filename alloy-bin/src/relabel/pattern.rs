@@ -46,17 +46,7 @@ impl Pattern {
     pub(super) fn new(text: &str) -> Result<Self, String> {
         let regex = match text {
             ANYTHING => None,
-            text => {
-                let anchored = format!("^(?s:{})$", translate(text)?);
-                Some(Regex::new(&anchored).map_err(|error| {
-                    let error = error.to_string();
-                    // Its first lines show the translated text; the last one says what is wrong.
-                    format!(
-                        "{text:?} is not a regular expression: {}",
-                        error.lines().last().unwrap_or_default()
-                    )
-                })?)
-            }
+            text => Some(compile(text, &format!("^(?s:{})$", translate(text)?))?),
         };
         Ok(Pattern { text: text.to_owned(), regex })
     }
@@ -81,6 +71,19 @@ impl Pattern {
     pub(super) fn group(&self, name: &str) -> Option<usize> {
         self.regex.as_ref()?.capture_names().position(|other| other == Some(name))
     }
+}
+
+/// A regular expression in Go's syntax as it stands, not anchored. The error is for people.
+pub fn go_regex(text: &str) -> Result<Regex, String> {
+    compile(text, &translate(text)?)
+}
+
+fn compile(text: &str, translated: &str) -> Result<Regex, String> {
+    Regex::new(translated).map_err(|error| {
+        let error = error.to_string();
+        // Its first lines show the translated text; the last one says what is wrong.
+        format!("{text:?} is not a regular expression: {}", error.lines().last().unwrap_or_default())
+    })
 }
 
 /// Go's syntax -> the crate's.

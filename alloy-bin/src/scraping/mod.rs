@@ -5,14 +5,18 @@
 //! | `slots.rs` | when: a pure function of the target's key |
 //! | `slot_file.rs` | the last slot of each target, for a restart |
 //! | `fetch.rs` | one GET with limits |
+//! | `inflate.rs` | gzip -> page, in one go |
 //! | `page.rs` | page -> samples with the target's labels |
+//! | `shape.rs` | the order of a series' labels, worked out once for many series |
 //! | `staleness.rs` | markers for series that are gone |
 //! | `target.rs` | a target's life: slot after slot |
 //!
 //! Invariant: knows no configuration and no cluster; `prometheus.scrape` decides which targets live here.
 
 mod fetch;
+mod inflate;
 mod page;
+mod shape;
 mod slot_file;
 mod slots;
 mod staleness;
@@ -22,4 +26,4 @@ pub use fetch::{Compression, Fetcher, Limits};
 pub use page::{LabelPolicy, NamePolicy, PageError, Policy, TargetLabels, TimestampPolicy};
 pub use slot_file::SlotFile;
 pub use slots::{Begin, Slots};
-pub use target::{Common, Ended, ScrapeFigures, Settings, Spec, SpecError, live, now_ms};
+pub use target::{Before, Common, Ended, ScrapeFigures, Settings, Spec, SpecError, can_scrape, live, now_ms};

@@ -1,12 +1,10 @@
 //! A target's page -> samples with the target's labels.
 
-use std::borrow::Cow;
-
+use super::shape::{Shape, Shapes, Twice};
 use crate::formats::{
-    Format, Histograms, Item, LabelPair, ParseError, ProtobufError, Series, Statement, parse_protobuf,
-    parse_text,
+    Format, Histograms, Item, ParseError, ProtobufError, Series, Statement, parse_protobuf, parse_text,
 };
-use crate::telemetry::{Exemplar, Extras, Metadata, SampleBatch};
+use crate::telemetry::{Exemplar, Extras, Metadata, NativeHistogram, SampleBatch};
 
 /// The labels that every sample of a target gets, sorted by name: its public labels, `instance` and `job`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +19,11 @@ impl TargetLabels {
         TargetLabels(pairs)
     }
 
-    fn has(&self, name: &str) -> bool {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
         self.0.binary_search_by(|(other, _)| other.as_str().cmp(name)).is_ok()
     }
 
@@ -77,6 +79,10 @@ pub struct Policy {
     pub histograms: Histograms,
     /// Whether what is said of families goes with the samples (`honor_metadata`).
     pub metadata: bool,
+    /// Buckets of a native histogram (`native_histogram_bucket_limit`).
+    pub bucket_limit: usize,
+    /// The finest schema of one (`native_histogram_min_bucket_factor`).
+    pub schema_max: i32,
     /// Samples of one page; 0: no limit, as of all limits here.
     pub sample_limit: usize,
     /// Labels of one series, its name among them.
@@ -97,6 +103,8 @@ impl Default for Policy {
             tracks_timestamps: false,
             histograms: Histograms::Classic,
             metadata: false,
+            bucket_limit: 0,
+            schema_max: NativeHistogram::schema_of(0.0),
             sample_limit: 0,
             label_limit: 0,
             label_name_length_limit: 0,
@@ -118,6 +126,9 @@ pub enum PageError {
     /// More samples than allowed.
     #[error("the page has more than {0} samples (sample_limit)")]
     TooMany(usize),
+    /// A native histogram has more buckets than allowed, even in the coarsest form.
+    #[error("a histogram has more than {0} buckets (native_histogram_bucket_limit)")]
+    Buckets(usize),
     /// A series has more labels, or longer ones, than allowed.
     #[error("{limit} exceeded: {found} > {allowed} in series {series}")]
     LabelLimit {
@@ -158,12 +169,12 @@ pub(super) struct Reading<'a> {
 
 impl Reading<'_> {
     /// The page's samples. All or nothing: after an error there are none.
-    pub(super) fn read(&self, body: &[u8]) -> Result<SampleBatch, PageError> {
+    pub(super) fn read<'b>(&self, body: &'b [u8]) -> Result<SampleBatch, PageError> {
         let mut batch = SampleBatch::new(self.lane);
         let mut failed = None;
         let mut metadata: Vec<Metadata> = Vec::new();
-        let mut scratch = Vec::new();
-        let mut take = |item: Item<'_, '_>| {
+        let mut shapes = Shapes::new(self.target, self.policy.labels);
+        let mut take = |item: Item<'_, 'b>| {
             let series = match item {
                 Item::Series(series) => series,
                 Item::Metadata(family, statement) => {
@@ -174,7 +185,7 @@ impl Reading<'_> {
                 }
             };
             if failed.is_none() {
-                failed = self.take(series, &mut batch, &mut scratch).err();
+                failed = self.take(series, &mut batch, &mut shapes).err();
             }
         };
         match self.format {
@@ -185,11 +196,11 @@ impl Reading<'_> {
         failed.map_or(Ok(batch), Err)
     }
 
-    fn take(
+    fn take<'b>(
         &self,
-        series: Series<'_, '_>,
+        series: Series<'_, 'b>,
         batch: &mut SampleBatch,
-        scratch: &mut Vec<(&'static str, &'static str)>,
+        shapes: &mut Shapes<'_, 'b>,
     ) -> Result<(), PageError> {
         let policy = &self.policy;
         if policy.sample_limit > 0 && batch.len() == policy.sample_limit {
@@ -202,27 +213,21 @@ impl Reading<'_> {
             TimestampPolicy::Page => series.timestamp_ms.unwrap_or(self.slot_ms),
             TimestampPolicy::Slot => self.slot_ms,
         };
-        let renamed = self.renamed(series.labels);
-        let mut labels = reuse(std::mem::take(scratch));
-        labels.push(("__name__", series.name));
-        labels.extend(renamed.iter().map(|(name, value)| (name.as_ref(), *value)));
-        for (name, value) in &self.target.0 {
-            if self.policy.labels == LabelPolicy::Target || !renamed.iter().any(|(other, _)| other == name) {
-                labels.push((name, value));
-            }
-        }
-        labels.sort_unstable();
-        let twice = labels.windows(2).find(|pair| pair[0].0 == pair[1].0);
-        if let Some(pair) = twice {
-            return Err(PageError::LabelTwice { label: pair[0].0.to_owned(), series: shown(series.text) });
-        }
-        if let Some((limit, found, allowed)) = policy.exceeded(&labels) {
+        let twice = |Twice(label)| PageError::LabelTwice { label, series: shown(series.text) };
+        let shape = shapes.of(series.labels).map_err(twice)?;
+        if let Some((limit, found, allowed)) = self.exceeded(shape, &series) {
             return Err(PageError::LabelLimit { limit, found, allowed, series: shown(series.text) });
         }
-        batch.push(labels.iter().copied(), timestamp_ms, series.value);
-        *scratch = reuse(labels);
+        shape.push(&series, batch);
+        batch.push_value(timestamp_ms, series.value);
         if let Some(mut extras) = series.extras {
             extras.exemplars.retain(is_short);
+            let limit = if policy.bucket_limit == 0 { usize::MAX } else { policy.bucket_limit };
+            if let Some(histogram) = &mut extras.histogram
+                && !histogram.coarsen(policy.schema_max, limit)
+            {
+                return Err(PageError::Buckets(limit));
+            }
             if *extras != Extras::default() {
                 batch.add_extras(*extras);
             }
@@ -230,40 +235,19 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// The page's labels without empty ones; those that the target has too get another name if the target's count.
-    fn renamed<'s>(&self, labels: &'s [LabelPair<'_>]) -> Vec<(Cow<'s, str>, &'s str)> {
-        let present = labels.iter().filter(|(_, value)| !value.is_empty());
-        let named = present.map(|(name, value)| {
-            let mut name = Cow::Borrowed(name.as_ref());
-            if self.policy.labels == LabelPolicy::Target {
-                while self.target.has(&name) || matches!(name, Cow::Owned(_)) && stands(labels, &name) {
-                    name = Cow::Owned(format!("exported_{name}"));
-                }
-            }
-            (name, value.as_ref())
-        });
-        named.collect()
-    }
-}
-
-impl Policy {
     /// The first of the labels' limits that is exceeded, what was found and what is allowed.
-    fn exceeded(&self, labels: &[(&str, &str)]) -> Option<(&'static str, usize, usize)> {
-        let longest = |limit: usize, length: fn(&(&str, &str)) -> usize| {
-            if limit == 0 { 0 } else { labels.iter().map(length).max().unwrap_or(0) }
+    fn exceeded(&self, shape: &Shape<'_>, series: &Series<'_, '_>) -> Option<(&'static str, usize, usize)> {
+        let policy = &self.policy;
+        let longest_value = if policy.label_value_length_limit == 0 {
+            0
+        } else {
+            let of_page = series.labels.iter().map(|(_, value)| value.len()).max().unwrap_or(0);
+            of_page.max(shape.longest_target_value).max(series.name.len())
         };
         let found = [
-            ("label_limit", labels.len(), self.label_limit),
-            (
-                "label_name_length_limit",
-                longest(self.label_name_length_limit, |(name, _)| name.len()),
-                self.label_name_length_limit,
-            ),
-            (
-                "label_value_length_limit",
-                longest(self.label_value_length_limit, |(_, value)| value.len()),
-                self.label_value_length_limit,
-            ),
+            ("label_limit", shape.labels, policy.label_limit),
+            ("label_name_length_limit", shape.longest_name, policy.label_name_length_limit),
+            ("label_value_length_limit", longest_value, policy.label_value_length_limit),
         ];
         found.into_iter().find(|(_, found, allowed)| *allowed > 0 && found > allowed)
     }
@@ -302,17 +286,6 @@ fn has_legacy_names(series: &Series<'_, '_>) -> bool {
     starts_well(series.name)
         && series.name.bytes().all(|byte| is_word(byte) || byte == b':')
         && labels.all(|name| starts_well(name) && name.bytes().all(is_word))
-}
-
-/// Whether a name is on the page already.
-fn stands(labels: &[LabelPair<'_>], name: &str) -> bool {
-    labels.iter().any(|(other, _)| other == name)
-}
-
-/// An empty vector with the memory of this one, for texts of another lifetime.
-fn reuse<'a, 'b>(mut scratch: Vec<(&'a str, &'a str)>) -> Vec<(&'b str, &'b str)> {
-    scratch.clear();
-    scratch.into_iter().map(|_| unreachable!("it is empty")).collect()
 }
 
 #[cfg(test)]
@@ -406,5 +379,25 @@ mod tests {
             assert_eq!(read_with(page, LabelPolicy::Target, utf8).unwrap().len(), 1, "{page}");
         }
         assert_eq!(read("{\"a:b\",\"c\"=\"1\"} 1\n", LabelPolicy::Target).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn native_histograms_are_made_coarser_or_refused() {
+        let page = include_bytes!("../../../fuzz/seeds/exposition_protobuf/native_histogram");
+        let target = TargetLabels::new([]);
+        let read = |policy| {
+            let policy = Policy { histograms: Histograms::Native, ..policy };
+            let (format, lane, slot_ms) = (Format::Protobuf, 1, 5000);
+            let batch = Reading { target: &target, format, policy, lane, slot_ms }.read(page)?;
+            let schema =
+                batch.iter().next().and_then(|sample| sample.histogram()).map(|histogram| histogram.schema);
+            Ok::<_, PageError>(schema)
+        };
+        assert_eq!(read(Policy::default()).expect("no limit"), Some(3));
+        assert_eq!(read(Policy { schema_max: 1, ..Policy::default() }).expect("a factor"), Some(1));
+        assert_eq!(read(Policy { bucket_limit: 3, ..Policy::default() }).expect("it has three"), Some(3));
+        let error =
+            read(Policy { bucket_limit: 2, ..Policy::default() }).expect_err("one lies on each side of 1");
+        assert!(error.to_string().contains("native_histogram_bucket_limit"), "{error}");
     }
 }

@@ -5,15 +5,18 @@
 
 use super::fetch::Packed;
 use super::page::Reading;
-use crate::formats::Format;
-use crate::telemetry::{STALE_NAN, SampleBatch};
+use crate::formats::{Format, TextFormat};
+use crate::telemetry::{STALE_NAN, Sample, SampleBatch};
 
 /// What the last page had.
 #[derive(Default)]
 pub(super) struct Staleness {
-    /// Of the series without a time of their own, as Prometheus counts them, unless it is told to count all; sorted.
+    /// Of the series without a time of their own, as Prometheus counts them, unless it is told to count all; in the page's
+    /// order, because a page mostly has the same series again, in the same order.
     fingerprints: Vec<u64>,
     page: Option<(Packed, Format)>,
+    /// The page is from the owner before, and its series are not counted yet.
+    is_inherited: bool,
 }
 
 impl Staleness {
@@ -26,35 +29,90 @@ impl Staleness {
         page: Option<(Packed, Format)>,
         reading: Reading<'_>,
     ) -> usize {
-        let all = reading.policy.tracks_timestamps;
-        let own = batch.iter().filter(|sample| all || sample.timestamp_ms == reading.slot_ms);
-        let mut fingerprints: Vec<u64> = own.map(|sample| sample.labels.fingerprint()).collect();
-        fingerprints.sort_unstable();
-        fingerprints.dedup();
-        let known = |series: &[u64], fingerprint: u64| series.binary_search(&fingerprint).is_ok();
-        let added = fingerprints.iter().filter(|new| !known(&self.fingerprints, **new)).count();
-        let kept = fingerprints.len() - added;
-        if kept < self.fingerprints.len() {
-            for sample in self.last(reading).iter() {
-                let fingerprint = sample.labels.fingerprint();
-                if known(&self.fingerprints, fingerprint) && !known(&fingerprints, fingerprint) {
-                    batch.push(sample.labels.iter(), reading.slot_ms, STALE_NAN);
+        if self.is_inherited {
+            let fingerprints = fingerprints(&self.last(reading), reading);
+            *self = Staleness { fingerprints, page: self.page.take(), is_inherited: false };
+        }
+        let fingerprints = fingerprints(batch, reading);
+        let mut added = 0;
+        if fingerprints != self.fingerprints {
+            let (before, now) = (sorted(&self.fingerprints), sorted(&fingerprints));
+            let has = |series: &[u64], fingerprint: u64| series.binary_search(&fingerprint).is_ok();
+            added = now.iter().filter(|new| !has(&before, **new)).count();
+            if now.len() - added < before.len() {
+                for sample in self.last(reading).iter() {
+                    let fingerprint = sample.labels.fingerprint();
+                    if has(&before, fingerprint) && !has(&now, fingerprint) {
+                        batch.push_as(
+                            sample.labels,
+                            &Sample {
+                                timestamp_ms: reading.slot_ms,
+                                value: STALE_NAN,
+                                extras: None,
+                                ..sample
+                            },
+                        );
+                    }
                 }
             }
         }
-        *self = Staleness { fingerprints, page };
+        *self = Staleness { fingerprints, page, is_inherited: false };
         added
+    }
+
+    /// What the next owner needs to know which series are gone: the last page as it came, if it is not longer than that.
+    pub(super) fn hand_over(&self, bytes_max: usize) -> Option<Vec<u8>> {
+        let (packed, format) = self.page.as_ref()?;
+        let (packing, bytes) = match packed {
+            Packed::Gzip(bytes) => (GZIP, bytes),
+            Packed::Snappy(bytes) => (SNAPPY, bytes),
+        };
+        let code = FORMATS.iter().position(|known| known == format)?;
+        (bytes.len() < bytes_max).then(|| [&[packing, code as u8], bytes.as_slice()].concat())
+    }
+
+    /// From the owner before. What cannot be read is none: its series end unmarked.
+    pub(super) fn inherit(handed: &[u8]) -> Self {
+        let [packing, code, bytes @ ..] = handed else { return Staleness::default() };
+        let packed = match *packing {
+            GZIP => Packed::Gzip(bytes.to_vec()),
+            SNAPPY => Packed::Snappy(bytes.to_vec()),
+            _ => return Staleness::default(),
+        };
+        let page = FORMATS.get(usize::from(*code)).map(|format| (packed, *format));
+        Staleness { is_inherited: page.is_some(), page, fingerprints: Vec::new() }
     }
 
     /// The last page, read again.
     fn last(&self, reading: Reading<'_>) -> SampleBatch {
         let page = self.page.as_ref().and_then(|(packed, format)| {
             let reading = Reading { format: *format, ..reading };
-            reading.read(&packed.unpack().ok()?).ok()
+            packed.with_page(|page| reading.read(page)).ok()?.ok()
         });
         // A page that was read once can be read again, so the default is for the first scrape.
         page.unwrap_or_default()
     }
+}
+
+/// How pages are marked on their way to the next owner. IMPORTANT: members of different versions read each other's.
+const FORMATS: [Format; 3] =
+    [Format::Text(TextFormat::Prometheus), Format::Text(TextFormat::OpenMetrics), Format::Protobuf];
+const GZIP: u8 = 0;
+const SNAPPY: u8 = 1;
+
+/// Of the series that count, in the page's order.
+fn fingerprints(batch: &SampleBatch, reading: Reading<'_>) -> Vec<u64> {
+    let all = reading.policy.tracks_timestamps;
+    let own = batch.iter().filter(|sample| all || sample.timestamp_ms == reading.slot_ms);
+    own.map(|sample| sample.labels.fingerprint()).collect()
+}
+
+/// Each once, to be searched.
+fn sorted(fingerprints: &[u64]) -> Vec<u64> {
+    let mut sorted = fingerprints.to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
+    sorted
 }
 
 #[cfg(test)]
@@ -95,6 +153,35 @@ mod tests {
         assert_eq!(follow(Some("b{x=\"1\"} 3\n")), (0, none.clone()), "and is left alone");
         assert_eq!(follow(None), (0, vec!["b".to_owned()]), "a failed scrape ends all series");
         assert_eq!(follow(None), (0, none));
+    }
+
+    #[test]
+    fn the_next_owner_ends_what_was_on_the_last_page_of_the_one_before_and_nothing_else() {
+        let target = TargetLabels::new([("job".to_owned(), "j".to_owned())]);
+        let format = Format::Text(TextFormat::Prometheus);
+        let reading =
+            |slot_ms| Reading { target: &target, format, policy: Policy::default(), lane: 0, slot_ms };
+        let page = |text: &str| Some((Packed::plain(text.as_bytes()), format));
+        let mut first = Staleness::default();
+        let text = "a 1\nb{x=\"1\"} 1\nc 1 77\n";
+        first.follow(&mut reading(10).read(text.as_bytes()).unwrap(), page(text), reading(10));
+        let handed = first.hand_over(1000).expect("it is short enough");
+        assert_eq!(first.hand_over(handed.len() - 2), None, "too long");
+
+        let mut second = Staleness::inherit(&handed);
+        let text = "b{x=\"1\"} 2\nd 1\n";
+        let mut batch = reading(20).read(text.as_bytes()).unwrap();
+        let added = second.follow(&mut batch, page(text), reading(20));
+        let markers: Vec<_> =
+            batch.iter().filter(|sample| sample.value.to_bits() == STALE_NAN.to_bits()).collect();
+        assert_eq!((added, markers.len()), (1, 1));
+        assert_eq!((markers[0].labels.get("__name__"), markers[0].timestamp_ms), (Some("a"), 20));
+
+        for broken in [&handed[..1], &[], &[9, 0, 1], &[0, 9, 1], &[0, 0, 1]] {
+            let mut batch = reading(20).read(text.as_bytes()).unwrap();
+            assert_eq!(Staleness::inherit(broken).follow(&mut batch, page(text), reading(20)), 2);
+            assert_eq!(batch.len(), 2, "no marker of what is not known");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::bail;
+use bytes::Bytes;
 use http::Uri;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +21,9 @@ use crate::telemetry::{SampleBatch, Target};
 /// How long a scrape that is under way may go on when its target has to stop. What it would have brought is caught up
 /// by the next owner, so it is short against the hand-over's deadline.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
+/// A page that is longer, as it came over the wire, is not handed over: what a key's state may have, without the slot. Gzip takes 7 to 90 bytes
+/// a series.
+const SERIES_BYTES_MAX: usize = 60 * 1024;
 /// The clock is read again at least this often while waiting for a slot, so that a clock that was set is noticed.
 const CLOCK_CHECK: Duration = Duration::from_secs(10);
 
@@ -134,30 +138,42 @@ pub struct ScrapeFigures {
     pub missed: AtomicU64,
 }
 
+/// What is known of a target's life up to now.
+#[derive(Debug, Default)]
+pub struct Before {
+    /// The last slot that somebody has taken.
+    pub done_ms: Option<i64>,
+    /// The series of that slot, as [`Ended::series`] has them.
+    pub series: Option<Bytes>,
+}
+
 /// How a target's life ended.
 pub struct Ended {
     /// The last slot that was taken.
     pub last_slot_ms: Option<i64>,
+    /// The series that it had in that slot, for its next owner; `None`: the page is too long to be handed over.
+    pub series: Option<Vec<u8>>,
     /// Ends all its series, if it is gone for good.
     pub farewell: SampleBatch,
 }
 
-/// Scrapes the target in its slots until `stop`. `done_ms` is the last slot that somebody has taken; `taken` hears of
-/// each slot that is done here.
+/// Scrapes the target in its slots until `stop`. `taken` hears of
+/// each slot that is done here, and whether it brought a page.
 pub async fn live(
     spec: Arc<Spec>,
     settings: Arc<Settings>,
     shared: (Fetcher, Fanout<SampleBatch>, Arc<ScrapeFigures>),
-    done_ms: Option<i64>,
-    taken: impl Fn(i64) + Send + Sync,
+    before: Before,
+    taken: impl Fn(i64, bool) + Send + Sync,
     stop: CancellationToken,
 ) -> Ended {
     let (fetcher, receivers, figures) = shared;
     let interval_ms = settings.interval.as_millis() as i64;
     let slots = Slots::new(spec.key, interval_ms);
+    let Before { done_ms, series } = before;
     let last = AtomicI64::new(done_ms.unwrap_or(i64::MIN));
-    let mut life =
-        Life { spec, settings, fetcher, receivers, figures, staleness: Staleness::default(), failing: false };
+    let staleness = series.map(|series| Staleness::inherit(&series)).unwrap_or_default();
+    let mut life = Life { spec, settings, fetcher, receivers, figures, staleness, failing: false };
     let mut begin = slots.begin(done_ms, now_ms());
     loop {
         let late = begin.slot_ms <= now_ms();
@@ -174,9 +190,9 @@ pub async fn live(
             tokio::time::sleep(STOP_PATIENCE).await;
         };
         tokio::select! {
-            () = scrape => {
+            is_up = scrape => {
                 last.store(slot_ms, Ordering::Relaxed);
-                taken(slot_ms);
+                taken(slot_ms, is_up);
             }
             () = cut => break,
         }
@@ -185,7 +201,16 @@ pub async fn live(
     let last_slot_ms = Some(last.into_inner()).filter(|slot| *slot != i64::MIN);
     // Never in a slot: if the target comes back, its next owner has another value for that moment.
     let at_ms = last_slot_ms.map_or_else(now_ms, |slot| now_ms().min(slots.after(slot) - 1).max(slot + 1));
-    Ended { last_slot_ms, farewell: life.farewell(at_ms) }
+    let series = life.staleness.hand_over(SERIES_BYTES_MAX);
+    Ended { last_slot_ms, series, farewell: life.farewell(at_ms) }
+}
+
+/// Whether this agent can scrape the target: a scrape out of turn, of which nothing is kept.
+pub async fn can_scrape(spec: Arc<Spec>, settings: Arc<Settings>, fetcher: Fetcher) -> bool {
+    let (receivers, figures) = (Fanout::new(Vec::new()), Arc::default());
+    let life =
+        Life { spec, settings, fetcher, receivers, figures, staleness: Staleness::default(), failing: false };
+    Box::pin(life.page(now_ms())).await.is_ok()
 }
 
 /// The slot after this one. A scrape that took longer than an interval leaves a slot that has passed: it is taken late,
@@ -228,8 +253,8 @@ struct Life {
 }
 
 impl Life {
-    /// One slot: whatever happens, `up` and its like are written.
-    async fn scrape(&mut self, slot_ms: i64) {
+    /// One slot: whatever happens, `up` and its like are written. Says whether there was a page.
+    async fn scrape(&mut self, slot_ms: i64) -> bool {
         let started = Instant::now();
         let scraped = self.page(slot_ms).await;
         let seconds = started.elapsed().as_secs_f64();
@@ -256,6 +281,7 @@ impl Life {
             tracing::debug!(target = %self.spec.url, %error, "samples were refused");
         }
         self.figures.samples.fetch_add(samples as u64, Ordering::Relaxed);
+        up == 1.0
     }
 
     /// The names of what is said of each scrape.
@@ -272,8 +298,9 @@ impl Life {
         let fetched =
             self.fetcher.fetch(&self.spec.url, &self.settings.accept, &self.settings.limits).await?;
         let format = Format::from_content_type(fetched.content_type.as_deref(), self.settings.fallback)?;
-        let batch = Reading { format, ..reading(&self.spec, &self.settings, slot_ms) }.read(&fetched.body)?;
-        let body_bytes = fetched.body.len();
+        let reading = Reading { format, ..reading(&self.spec, &self.settings, slot_ms) };
+        let (batch, body_bytes) = fetched.with_page(|page| (reading.read(page), page.len()))?;
+        let batch = batch?;
         Ok((batch, (fetched.pack(), format), body_bytes))
     }
 

@@ -42,6 +42,8 @@ pub struct Bookmarks {
     files: BTreeMap<u64, Bookmark>,
     /// What the last process noted after its last save, of files that this one has not followed yet.
     recovered: BTreeMap<u64, Noted>,
+    /// There was nothing to load.
+    is_new: bool,
     is_changed: bool,
 }
 
@@ -70,7 +72,9 @@ impl Bookmarks {
         let path = folder.join(FILE);
         let result = match fs::read(&path) {
             Ok(text) => parse(&text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Bookmarks::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Bookmarks { is_new: true, ..Bookmarks::default() });
+            }
             Err(error) => Err(error.into()),
         };
         if result.is_err() {
@@ -78,6 +82,11 @@ impl Bookmarks {
             let _ = fs::rename(&path, folder.join(format!("{FILE}.damaged")));
         }
         Ok(Bookmarks { files: result?, ..Bookmarks::default() })
+    }
+
+    /// Whether none were ever saved here.
+    pub fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// Adds what the last process noted after its last save.

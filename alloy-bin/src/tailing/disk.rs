@@ -4,13 +4,14 @@ use std::cmp::Reverse;
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use bytes::Bytes;
 
-use super::{Fingerprint, Identity};
+use super::Identity;
+use super::packed::Format;
 
 /// What a look at a file shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,11 +60,6 @@ pub(super) fn read_range(file: &File, range: Range<u64>) -> io::Result<Bytes> {
     Ok(Bytes::from(block))
 }
 
-/// Reads what a fingerprint covers.
-pub(super) fn read_head(file: &File) -> io::Result<Bytes> {
-    read_range(file, 0..Fingerprint::BYTES_MAX as u64)
-}
-
 /// Where the last line begins that has no end yet, looking back at most `bytes_max`; the size if there is none.
 pub(super) fn last_line_begin(file: &File, size: u64, bytes_max: usize) -> io::Result<u64> {
     let from = size.saturating_sub(bytes_max as u64);
@@ -76,10 +72,13 @@ pub(super) fn last_line_begin(file: &File, size: u64, bytes_max: usize) -> io::R
 }
 
 /// A file that was moved away from a path by rotation.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Rotated {
     pub(super) path: PathBuf,
+    pub(super) inode: u64,
     pub(super) age: Age,
+    /// How it was compressed.
+    pub(super) format: Option<Format>,
 }
 
 /// Which of two rotated files is older: they are sorted oldest first. Files of different schemes are not compared.
@@ -98,7 +97,7 @@ impl Age {
     }
 }
 
-/// The rotated siblings of a path, oldest first. Compressed ones are left out: their offsets mean something else.
+/// The rotated siblings of a path, oldest first. While one is being compressed there are two of it: the one that is not.
 pub(super) fn rotated_siblings(path: &Path) -> io::Result<Vec<Rotated>> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
         return Ok(Vec::new());
@@ -107,18 +106,20 @@ pub(super) fn rotated_siblings(path: &Path) -> io::Result<Vec<Rotated>> {
     let mut siblings = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        let age = entry.file_name().to_str().and_then(|other| rotation_age(name, other));
-        if let Some(age) = age {
-            siblings.push(Rotated { path: entry.path(), age });
+        let name_and_age = entry.file_name().to_str().and_then(|other| rotation_age(name, other));
+        if let Some((age, format)) = name_and_age {
+            siblings.push(Rotated { path: entry.path(), inode: entry.ino(), age, format });
         }
     }
-    siblings.sort_by(|a, b| a.age.cmp(&b.age));
+    siblings.sort_by(|a, b| (&a.age, a.format.is_some()).cmp(&(&b.age, b.format.is_some())));
+    siblings.dedup_by(|later, first| later.age == first.age);
     Ok(siblings)
 }
 
 /// The age of `other` if its name says that it was rotated from `name`: a suffix of digits (and what separates
-/// them in dates), or the same in front of the extension (`app-20260101.log`).
-fn rotation_age(name: &str, other: &str) -> Option<Age> {
+/// them in dates), or the same in front of the extension (`app-20260101.log`); behind it how it was compressed.
+fn rotation_age(name: &str, other: &str) -> Option<(Age, Option<Format>)> {
+    let (other, format) = Format::strip(other);
     let (stem, extension) = name.rfind('.').map_or((name, ""), |dot| name.split_at(dot));
     let suffix = other
         .strip_prefix(name)
@@ -129,10 +130,11 @@ fn rotation_age(name: &str, other: &str) -> Option<Age> {
         return None;
     }
     // A counter has few digits; a date in digits only has at least six.
-    match suffix.parse() {
-        Ok(counter) if suffix.len() < 6 => Some(Age::Counter(Reverse(counter))),
-        _ => Some(Age::Date(suffix.to_owned())),
-    }
+    let age = match suffix.parse() {
+        Ok(counter) if suffix.len() < 6 => Age::Counter(Reverse(counter)),
+        _ => Age::Date(suffix.to_owned()),
+    };
+    Some((age, format))
 }
 
 #[cfg(test)]
@@ -143,14 +145,20 @@ mod tests {
     fn rotated_files_are_known_by_their_names() {
         let counter = |n| Some(Age::Counter(Reverse(n)));
         let date = |text: &str| Some(Age::Date(text.to_owned()));
-        let check = |other: &str, expected| assert_eq!(rotation_age("app.log", other), expected, "{other}");
+        let check = |other: &str, expected: Option<Age>| {
+            assert_eq!(rotation_age("app.log", other), expected.map(|age| (age, None)), "{other}");
+        };
         check("app.log", None);
         check("app.log.1", counter(1));
         check("app.log.12", counter(12));
         check("app.1.log", counter(1));
         check("app.log-20260101", date("20260101"));
         check("app-2026-01-01T10:00.log", date("2026-01-01T10:00"));
-        check("app.log.1.gz", None);
+        check("app.log.1.xz", None);
+        check("app.log.gz", None);
+        let packed = |other: &str| rotation_age("app.log", other);
+        assert_eq!(packed("app.log.2.gz"), Some((Age::Counter(Reverse(2)), Some(Format::Gzip))));
+        assert_eq!(packed("app-20260101.log.zst"), Some((Age::Date("20260101".into()), Some(Format::Zstd))));
         check("app.log.err", None);
         check("app.log.", None);
         check("app2.log", None);

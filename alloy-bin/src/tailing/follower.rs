@@ -4,12 +4,12 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use memchr::memchr;
 
+use super::text::{Encoding, Text};
 use super::{Fingerprint, Intent, Position};
 
 /// How much is taken at once.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     line_bytes_max: usize,
     block_bytes: usize,
@@ -73,6 +73,8 @@ pub enum Growth {
 #[derive(Debug)]
 pub struct Follower {
     limits: Limits,
+    encoding: Encoding,
+    text: Text,
     position: Position,
     size: u64,
     /// All before this byte was read and holds no complete line behind the position.
@@ -81,13 +83,19 @@ pub struct Follower {
 
 impl Follower {
     /// Goes on at that position.
-    pub fn new(limits: Limits, position: Position) -> Self {
-        Follower { limits, position, size: position.offset, tried: position.offset }
+    pub fn new(limits: Limits, encoding: Encoding, position: Position) -> Self {
+        let (size, tried) = (position.offset, position.offset);
+        Follower { limits, encoding, text: encoding.of_file(b""), position, size, tried }
     }
 
     /// How far the file is delivered.
     pub fn position(&self) -> Position {
         self.position
+    }
+
+    /// The batch that begins here is to be given as it was given before.
+    pub fn handle_intent(&mut self, intent: Intent) {
+        self.position.intent = Some(intent);
     }
 
     /// The file has this size now.
@@ -103,11 +111,18 @@ impl Follower {
 
     /// The file begins with these bytes now: as many as the fingerprint covers, or more.
     pub fn handle_head(&mut self, head: &[u8]) -> Growth {
-        if self.position.fingerprint.matches(head) {
-            return Growth::Continues;
+        self.text = self.encoding.of_file(head);
+        let growth = if self.position.fingerprint.matches(head) {
+            Growth::Continues
+        } else {
+            self.restart();
+            Growth::Truncated
+        };
+        if self.position.offset == 0 {
+            // Nothing of it is delivered: what is there already tells it from others when it is rotated before more comes.
+            self.position.fingerprint = Fingerprint::of(head);
         }
-        self.restart();
-        Growth::Truncated
+        growth
     }
 
     /// The range to read next; `None`: nothing to read until the file grows.
@@ -133,16 +148,32 @@ impl Follower {
     /// Takes what was read from the position on and gives the lines in it; `None`: no complete line yet. The position
     /// moves only with [`Follower::handle_accepted`]; until then the same lines come again.
     pub fn handle_read(&mut self, bytes: &Bytes, ending: Ending, now_ns: i64) -> Option<Chunk> {
+        self.handle_read_of(bytes, ending, now_ns, usize::MAX)
+    }
+
+    /// As [`Follower::handle_read`], with at most so many lines: the rest is read again.
+    pub fn handle_read_of(
+        &mut self,
+        bytes: &Bytes,
+        ending: Ending,
+        now_ns: i64,
+        lines_max: usize,
+    ) -> Option<Chunk> {
         let from = self.position.offset;
         let repeated = self.position.intent.filter(|intent| intent.to == from + bytes.len() as u64);
         // The range of a repeated batch ended where its last line did, with a line end or without.
         let ending = if repeated.is_some() { Ending::Final } else { ending };
+        let is_utf8 = self.text.utf8_bytes(bytes);
         let mut lines = Vec::new();
         let mut cut = 0;
         let mut at = 0;
-        while let Some(found) = next_line(&bytes[at..], self.limits.line_bytes_max, ending) {
-            let begin = if from == 0 && at == 0 && bytes.starts_with(BOM) { BOM.len() } else { at };
-            lines.push(utf8(bytes.slice(begin.min(at + found.text)..at + found.text)));
+        while lines.len() < lines_max
+            && let Some(found) = self.text.next_line(&bytes[at..], self.limits.line_bytes_max, ending)
+        {
+            let begin = if from == 0 && at == 0 { self.text.mark_bytes(bytes) } else { at };
+            let end = at + found.text;
+            let line = bytes.slice(begin.min(end)..end);
+            lines.push(if end <= is_utf8 { line } else { self.text.to_utf8(line) });
             cut += usize::from(found.is_cut);
             at += found.taken;
         }
@@ -157,6 +188,27 @@ impl Follower {
         Some(Chunk { from, to, base_ns, lines, cut })
     }
 
+    /// Whether the range that was read can grow with the file: the block has room for more.
+    pub fn has_room_behind(&self, bytes: &Bytes) -> bool {
+        bytes.len() < self.limits.block_bytes
+    }
+
+    /// Whether this was offered before the agent or the file's owner changed, and has to be offered again as it was.
+    pub fn is_repeated(&self) -> bool {
+        self.position.intent.is_some()
+    }
+
+    /// None of the lines is to be taken now: they are read again when the file has grown.
+    pub fn handle_put_off(&mut self, bytes: &Bytes) {
+        self.position.intent = None;
+        self.tried = self.position.offset + bytes.len() as u64;
+    }
+
+    /// What was put off is read again although the file has not grown.
+    pub fn handle_waited(&mut self) {
+        self.tried = self.position.offset;
+    }
+
     /// The chunk is in custody. `head` are the file's first bytes, as many as a fingerprint covers if there are so many.
     pub fn handle_accepted(&mut self, chunk: &Chunk, head: &[u8]) {
         let position = &mut self.position;
@@ -164,7 +216,7 @@ impl Follower {
         position.offset = chunk.to;
         position.last_ns = chunk.base_ns.saturating_add(chunk.lines.len() as i64 - 1);
         position.intent = None;
-        if (position.fingerprint.bytes as usize) < Fingerprint::BYTES_MAX {
+        if chunk.from == 0 || (position.fingerprint.bytes as usize) < Fingerprint::BYTES_MAX {
             let delivered = usize::try_from(chunk.to).unwrap_or(usize::MAX);
             position.fingerprint = Fingerprint::of(&head[..head.len().min(delivered)]);
         }
@@ -173,50 +225,6 @@ impl Follower {
     fn restart(&mut self) {
         self.position = Position::beginning(self.position.identity, self.position.last_ns);
         self.tried = 0;
-    }
-}
-
-/// The byte-order mark that some programs begin UTF-8 files with.
-const BOM: &[u8] = b"\xef\xbb\xbf";
-
-struct Found {
-    /// The line without its end.
-    text: usize,
-    /// The line with its end.
-    taken: usize,
-    is_cut: bool,
-}
-
-/// The first line of `rest`. What is found depends on the bytes alone, never on how they were cut into reads.
-fn next_line(rest: &[u8], line_bytes_max: usize, ending: Ending) -> Option<Found> {
-    let window = &rest[..rest.len().min(line_bytes_max + 1)];
-    if let Some(end) = memchr(b'\n', window) {
-        let text = if window[..end].ends_with(b"\r") { end - 1 } else { end };
-        return Some(Found { text, taken: end + 1, is_cut: false });
-    }
-    if window.len() > line_bytes_max {
-        let text = char_boundary(window, line_bytes_max);
-        return Some(Found { text, taken: text, is_cut: true });
-    }
-    match ending {
-        Ending::Final if !rest.is_empty() => {
-            Some(Found { text: rest.len(), taken: rest.len(), is_cut: false })
-        }
-        _ => None,
-    }
-}
-
-/// The last boundary between two characters that is not behind `end`; `end` if the bytes are no UTF-8.
-fn char_boundary(bytes: &[u8], end: usize) -> usize {
-    let is_continuation = |at: &usize| bytes[*at] & 0xc0 == 0x80;
-    (end.saturating_sub(3)..=end).rev().find(|at| !is_continuation(at)).unwrap_or(end)
-}
-
-/// The line itself if it is UTF-8, else a copy with replacement characters.
-fn utf8(line: Bytes) -> Bytes {
-    match String::from_utf8_lossy(&line) {
-        std::borrow::Cow::Borrowed(_) => line,
-        std::borrow::Cow::Owned(repaired) => Bytes::from(repaired),
     }
 }
 
@@ -229,7 +237,7 @@ mod tests {
 
     /// Feeds the input in pieces of these sizes (repeated) and accepts each chunk; gives all lines.
     fn follow(input: &[u8], sizes: &[usize], limits: Limits) -> Vec<String> {
-        let mut follower = Follower::new(limits, Position::default());
+        let mut follower = Follower::new(limits, Encoding::Marked, Position::default());
         let mut lines = Vec::new();
         let mut size = 0;
         let mut sizes = sizes.iter().cycle();
@@ -285,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_partial_line_waits_and_is_not_read_again_before_the_file_grows() {
-        let mut follower = Follower::new(Limits::default(), Position::default());
+        let mut follower = Follower::new(Limits::default(), Encoding::Marked, Position::default());
         follower.handle_size(3);
         assert_eq!(follower.poll_read(), Some(0..3));
         assert_eq!(follower.handle_read(&Bytes::from_static(b"abc"), Ending::Open, 5), None);
@@ -297,13 +305,17 @@ mod tests {
 
     #[test]
     fn a_chunk_comes_again_with_the_same_timestamps_until_it_is_accepted() {
-        let mut follower = Follower::new(Limits::default(), Position { last_ns: 99, ..Position::default() });
+        let mut follower = Follower::new(
+            Limits::default(),
+            Encoding::Marked,
+            Position { last_ns: 99, ..Position::default() },
+        );
         follower.handle_size(4);
         let bytes = Bytes::from_static(b"a\nb\n");
         let first = follower.handle_read(&bytes, Ending::Open, 7).expect("two lines");
         assert_eq!(first.base_ns, 100);
         // Elsewhere, later, with a longer file: the same batch.
-        let mut other = Follower::new(Limits::default(), follower.position());
+        let mut other = Follower::new(Limits::default(), Encoding::Marked, follower.position());
         other.handle_size(6);
         assert_eq!(other.poll_read(), Some(0..4));
         assert_eq!(other.handle_read(&bytes, Ending::Open, 500), Some(first.clone()));
@@ -324,15 +336,18 @@ mod tests {
         };
         let beginning = Position::beginning(position.identity, 50);
 
-        let mut shorter = Follower::new(Limits::default(), position);
+        let mut shorter = Follower::new(Limits::default(), Encoding::Marked, position);
         assert_eq!(shorter.handle_size(3), Growth::Truncated);
         assert_eq!(shorter.position(), beginning);
         assert_eq!(shorter.poll_read(), Some(0..3));
 
-        let mut rewritten = Follower::new(Limits::default(), position);
+        let mut rewritten = Follower::new(Limits::default(), Encoding::Marked, position);
         assert_eq!(rewritten.handle_size(9), Growth::Continues);
         assert_eq!(rewritten.handle_head(b"new\nlines"), Growth::Truncated);
-        assert_eq!(rewritten.position(), beginning);
+        assert_eq!(
+            rewritten.position(),
+            Position { fingerprint: Fingerprint::of(b"new\nlines"), ..beginning }
+        );
         assert_eq!(rewritten.poll_read(), Some(0..9));
     }
 
@@ -340,7 +355,7 @@ mod tests {
     fn an_intent_that_no_longer_fits_the_file_is_forgotten() {
         let position =
             Position { offset: 4, intent: Some(Intent { to: 8, base_ns: 1 }), ..Position::default() };
-        let mut follower = Follower::new(Limits::default(), position);
+        let mut follower = Follower::new(Limits::default(), Encoding::Marked, position);
         follower.handle_size(6);
         assert_eq!(follower.poll_read(), Some(4..6));
         assert_eq!(follower.position().intent, None);

@@ -21,6 +21,8 @@ pub struct Metrics {
     pub cut_lines: AtomicU64,
     /// `loki_source_file_refused_batches_total`: answers of receivers that had no room; the batch was offered again.
     pub refused: AtomicU64,
+    /// `loki_source_file_files_waiting` (gauge): files that are not read on until their receivers have room.
+    pub files_waiting: AtomicU64,
     /// `loki_source_file_bookmark_errors_total`: bookmarks that could not be saved or read.
     pub bookmark_errors: AtomicU64,
     files: Mutex<BTreeMap<String, (usize, Arc<FileMetrics>)>>,
@@ -74,6 +76,9 @@ impl Collect for Metrics {
     fn collect(&self, page: &mut Page) {
         let active = self.files_active.load(Relaxed) as f64;
         page.gauge("loki_source_file_files_active_total", "Number of files that are followed.", &[], active);
+        let waiting = self.files_waiting.load(Relaxed) as f64;
+        let help = "Number of files that are not read on until the receivers have room.";
+        page.gauge("loki_source_file_files_waiting", help, &[], waiting);
         let counters = [
             ("loki_source_file_read_errors_total", "Looks, opens and reads that failed.", &self.read_errors),
             (

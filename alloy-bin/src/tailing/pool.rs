@@ -1,11 +1,11 @@
 //! Many tails. One sweep looks at all files that are due; those with something new get one of a bounded number of
-//! readers, which reads and delivers until the file is caught up or its turn is over.
+//! readers, which reads and delivers until the file is caught up or its turn is over. Files that have been idle for
+//! a while are watched instead, where the file system tells of changes.
 //!
 //! Bounds: at most [`READERS_MAX`] files are read at once, each with one block in memory, so all buffers
-//! together are below `READERS_MAX x 256 KiB = 16 MiB`, however many files there are. An idle file costs one
-//! `stat` per poll and a few hundred bytes.
+//! together are below `READERS_MAX x 256 KiB = 16 MiB`, however many files there are.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::disk::{self, Seen};
-use super::follower::Limits;
 use super::ledger::{Claims, Ledger};
 use super::reader::{Done, Outcome, Reader, Shared};
-use super::tail::{Begin, Tail};
+use super::tail::{Begin, CLOSE_AFTER, Reading, Tail};
+use super::watches::{Setter, Watches};
 use super::{Journal, Metrics, Position};
 use crate::graph::Fanout;
 use crate::telemetry::{Labels, LogBatch};
@@ -32,6 +32,13 @@ const READERS_MAX: usize = 64;
 /// How long the rest of a file that is no longer a target is read.
 const FINISH_MAX: Duration = Duration::from_secs(30);
 
+/// How often a watched file is looked at all the same: for changes that the kernel does not tell of.
+const WATCHED_POLL: Duration = Duration::from_secs(30);
+
+/// So many quiet files are held open, for the case that they are removed before the rest is read. A process has 1,024
+/// descriptors where nobody gave it more.
+const QUIET_OPEN_MAX: usize = 256;
+
 /// How a pool works.
 #[derive(Debug, Clone)]
 pub struct PoolOptions {
@@ -39,8 +46,10 @@ pub struct PoolOptions {
     pub poll_min: Duration,
     /// How often a file is looked at that has not changed for long: the wait doubles up to this.
     pub poll_max: Duration,
-    /// The sizes of lines and blocks.
-    pub limits: Limits,
+    /// How long after it was found a file is read first.
+    pub initial_delay: Duration,
+    /// How files are read.
+    pub reading: Reading,
 }
 
 /// What to follow.
@@ -61,6 +70,8 @@ pub enum Event {
         key: u64,
         /// How far it is delivered, and what is under way.
         position: Position,
+        /// The number of the batch that is offered now, or next.
+        sequence: u64,
     },
     /// The file is no longer followed.
     Stopped {
@@ -75,6 +86,10 @@ pub enum Event {
 pub struct Pool {
     shared: Arc<Shared>,
     files: BTreeMap<u64, File>,
+    /// When to look at which file.
+    due: BTreeSet<(Instant, u64)>,
+    /// `None`: the system has none to give, so all files are looked at.
+    watches: Option<Watches>,
     ledger: Arc<Ledger>,
     /// Files with something to read, first come, first served.
     ready: VecDeque<u64>,
@@ -86,16 +101,26 @@ pub struct Pool {
 }
 
 /// What a sweep saw.
-type Looks = Vec<(u64, io::Result<Seen>)>;
+type Looks = Vec<Look>;
+
+struct Look {
+    key: u64,
+    seen: io::Result<Seen>,
+    /// The watch that was set on it before.
+    watch: Option<i32>,
+}
 
 struct File {
     path: PathBuf,
     labels: Labels,
+    /// Which time of ownership this is, if the file is shared.
+    tenure: Option<u64>,
     /// Absent while a reader has it.
     tail: Option<Tail>,
     is_ready: bool,
     wait: Duration,
     due: Instant,
+    watch: Option<i32>,
     leaving: Leaving,
     /// Stops the reader after the batch that is under way.
     stop: CancellationToken,
@@ -131,6 +156,8 @@ impl Pool {
         Pool {
             shared: Arc::new(shared),
             files: BTreeMap::new(),
+            due: BTreeSet::new(),
+            watches: Watches::new().ok(),
             ledger: Arc::default(),
             ready: VecDeque::new(),
             readers: JoinSet::new(),
@@ -141,8 +168,16 @@ impl Pool {
         }
     }
 
-    /// Follows a file from there. A key that is followed already goes on as it is.
-    pub fn start(&mut self, key: u64, source: Source, begin: Begin) {
+    /// Follows a file from there. After the batch at its beginning, the file's next batches are `repeats`; `tenure` goes into the
+    /// batches' origin, if others may have to read the file again. A key that is followed already goes on as it is.
+    pub fn start(
+        &mut self,
+        key: u64,
+        source: Source,
+        begin: Begin,
+        repeats: Vec<Position>,
+        tenure: Option<u64>,
+    ) {
         if let Some(file) = self.files.get_mut(&key) {
             file.leaving = Leaving::No;
             file.labels = source.labels;
@@ -155,20 +190,29 @@ impl Pool {
         let now = Instant::now();
         let Shared { options, metrics, .. } = &*self.shared;
         let claims = Claims::new(Arc::clone(&self.ledger), &source.labels, &source.path);
-        let tail = Tail::new(source.path.clone(), begin, options.limits, now, claims, Arc::clone(metrics));
+        let mut tail =
+            Tail::new(source.path.clone(), begin, options.reading, now, claims, Arc::clone(metrics));
+        tail.repeat(repeats);
         let file = File {
             path: source.path,
             labels: source.labels,
+            tenure,
             tail: Some(tail),
             is_ready: false,
             wait: options.poll_min,
             due: now,
+            watch: None,
             leaving: Leaving::No,
             stop: CancellationToken::new(),
             error: None,
         };
+        let delay = options.initial_delay;
         self.files.insert(key, file);
-        self.make_ready(key);
+        if delay.is_zero() {
+            self.make_ready(key);
+        } else {
+            self.look_at(key, now + delay);
+        }
     }
 
     /// Stops a file after the batch that is under way; [`Event::Stopped`] follows, also for a key that is unknown.
@@ -230,14 +274,24 @@ impl Pool {
                 return event;
             }
             let is_sweeping = self.sweep.is_some();
+            let next_sweep = self.due.first().map(|(due, _)| self.sweep_at.max(*due));
             tokio::select! {
                 biased;
                 // The pool itself holds a sender, so there always is an answer.
                 Some(event) = self.events.recv() => return event,
                 Some(done) = self.readers.join_next() => self.handle_done(finished(done)),
                 seen = join(&mut self.sweep), if is_sweeping => self.handle_sweep(seen),
-                () = tokio::time::sleep_until(self.sweep_at), if !is_sweeping => self.start_sweep(),
+                changed = changed(&mut self.watches) => self.handle_changed(changed),
+                () = sleep_until(next_sweep), if !is_sweeping => self.start_sweep(),
             }
+        }
+    }
+
+    fn look_at(&mut self, key: u64, due: Instant) {
+        if let Some(file) = self.files.get_mut(&key) {
+            self.due.remove(&(file.due, key));
+            file.due = due;
+            self.due.insert((due, key));
         }
     }
 
@@ -258,6 +312,7 @@ impl Pool {
                 key,
                 shared: Arc::clone(&self.shared),
                 labels: file.labels.clone(),
+                tenure: file.tenure,
                 stop: file.stop.clone(),
                 is_finishing: matches!(file.leaving, Leaving::WhenRead(_)),
             };
@@ -279,7 +334,11 @@ impl Pool {
             Outcome::CaughtUp { has_read } => {
                 file.error = None;
                 file.wait = if has_read { poll_min } else { (file.wait * 2).clamp(poll_min, poll_max) };
-                file.due = now + file.wait;
+                let due = now + file.wait;
+                self.look_at(key, due);
+                if !has_read {
+                    self.close_if_quiet(key, now, Duration::ZERO);
+                }
             }
             Outcome::More => {
                 file.error = None;
@@ -308,7 +367,8 @@ impl Pool {
             file.error = Some(text);
         }
         file.wait = (file.wait * 2).clamp(self.shared.options.poll_min, self.shared.options.poll_max);
-        file.due = Instant::now() + file.wait;
+        let due = Instant::now() + file.wait;
+        self.look_at(key, due);
     }
 
     /// Gives up a file that is to be left, if no reader has it.
@@ -317,46 +377,109 @@ impl Pool {
         if file.leaving != Leaving::Now || file.tail.is_none() {
             return;
         }
-        if let Some(tail) = self.files.remove(&key).and_then(|file| file.tail) {
+        let Some(file) = self.files.remove(&key) else { return };
+        self.due.remove(&(file.due, key));
+        if let (Some(watches), Some(watch)) = (&mut self.watches, file.watch) {
+            watches.remove(watch, key);
+        }
+        if let Some(tail) = file.tail {
             self.stopped.push_back(Event::Stopped { key, position: tail.position() });
         }
     }
 
     fn start_sweep(&mut self) {
         let now = Instant::now();
-        self.sweep_at = now + self.shared.options.poll_min;
-        let is_due = |file: &File| file.tail.is_some() && !file.is_ready && file.due <= now;
-        let due: Vec<(u64, PathBuf)> = self
-            .files
-            .iter()
-            .filter(|(_, file)| is_due(file))
-            .map(|(key, file)| (*key, file.path.clone()))
-            .collect();
+        let PoolOptions { poll_min, poll_max, .. } = self.shared.options;
+        self.sweep_at = now + poll_min;
+        let later = self.due.split_off(&(now, u64::MAX));
+        let setter = self.watches.as_ref().map(Watches::setter);
+        let mut due = Vec::new();
+        for (_, key) in std::mem::replace(&mut self.due, later) {
+            let Some(file) = self.files.get(&key) else { continue };
+            if file.tail.is_some() && !file.is_ready {
+                let is_idle = file.wait >= poll_max && file.watch.is_none();
+                due.push((key, file.path.clone(), setter.clone().filter(|_| is_idle)));
+            }
+        }
         if due.is_empty() {
             return;
         }
-        let look = move || due.into_iter().map(|(key, path)| (key, disk::look(&path))).collect();
-        self.sweep = Some(tokio::task::spawn_blocking(look));
+        let look = move |(key, path, setter): (u64, PathBuf, Option<Setter>)| {
+            // IMPORTANT: before the look. What changes afterwards is told.
+            let watch = setter.and_then(|setter| setter.set(&path));
+            Look { key, seen: disk::look(&path), watch }
+        };
+        self.sweep = Some(tokio::task::spawn_blocking(move || due.into_iter().map(look).collect()));
     }
 
     fn handle_sweep(&mut self, looks: Looks) {
         self.sweep = None;
         let now = Instant::now();
-        for (key, seen) in looks {
-            let poll_max = self.shared.options.poll_max;
-            let Some(file) = self.files.get_mut(&key) else { continue };
-            let Some(tail) = file.tail.as_mut() else { continue };
-            match seen {
-                Ok(seen) if tail.is_caught_up(&seen) => {
-                    file.error = None;
-                    file.wait = (file.wait * 2).min(poll_max);
-                    file.due = now + file.wait;
-                    tail.close_if_quiet(now);
+        let poll_max = self.shared.options.poll_max;
+        for Look { key, seen, watch } in looks {
+            let file = self.files.get_mut(&key);
+            let is_caught_up = match (file.as_ref().and_then(|file| file.tail.as_ref()), seen) {
+                (Some(tail), Ok(seen)) => tail.is_caught_up(&seen),
+                _ => false,
+            };
+            let mut is_watched = false;
+            if let (Some(watches), Some(watch)) = (&mut self.watches, watch) {
+                is_watched = is_caught_up && watches.add(watch, key);
+                if !is_watched {
+                    watches.remove(watch, key);
                 }
-                // Also when the path is gone: the open file may have grown, or a rotated one may be found.
-                _ => self.make_ready(key),
             }
+            let Some(file) = file else { continue };
+            if !is_caught_up {
+                // Also when the path is gone: the open file may have grown, or a rotated one may be found.
+                self.make_ready(key);
+                continue;
+            }
+            file.error = None;
+            file.watch = file.watch.or(watch.filter(|_| is_watched));
+            file.wait = (file.wait * 2).min(poll_max);
+            let wait = if file.watch.is_some() { WATCHED_POLL.max(poll_max) } else { file.wait };
+            self.look_at(key, now + wait);
+            self.close_if_quiet(key, now, poll_max);
         }
+        if let Some(watches) = &mut self.watches {
+            watches.settled();
+        }
+    }
+
+    /// Watched files have changed; `None`: perhaps all.
+    fn handle_changed(&mut self, changed: Option<BTreeSet<u64>>) {
+        let watched = || self.files.iter().filter(|(_, file)| file.watch.is_some()).map(|(key, _)| *key);
+        for key in changed.unwrap_or_else(|| watched().collect()) {
+            let Some(file) = self.files.get_mut(&key) else { continue };
+            if let (Some(watches), Some(watch)) = (&mut self.watches, file.watch.take()) {
+                watches.remove(watch, key);
+            }
+            file.wait = self.shared.options.poll_min;
+            self.make_ready(key);
+        }
+    }
+
+    /// `crowded`: how long it is to be quiet where there are too many files to hold them open.
+    fn close_if_quiet(&mut self, key: u64, now: Instant, crowded: Duration) {
+        let after = if self.files.len() > QUIET_OPEN_MAX { crowded } else { CLOSE_AFTER };
+        if let Some(tail) = self.files.get_mut(&key).and_then(|file| file.tail.as_mut()) {
+            tail.close_if_quiet(now, after);
+        }
+    }
+}
+
+async fn changed(watches: &mut Option<Watches>) -> Option<BTreeSet<u64>> {
+    match watches {
+        Some(watches) => watches.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -13,10 +13,11 @@ use tokio_util::sync::CancellationToken;
 use super::follower::Chunk;
 use super::journal::path_hash;
 use super::pool::{Event, PoolOptions};
+use super::put_off::Ask;
 use super::tail::{Step, Tail};
 use super::{Journal, Metrics, Noted};
 use crate::graph::Fanout;
-use crate::telemetry::{Labels, LogBatch, LogEntry, LogStream};
+use crate::telemetry::{Labels, LogBatch, LogEntry, LogStream, Origin};
 
 /// How many blocks a reader delivers before others get its place.
 const BLOCKS_PER_TURN: usize = 16;
@@ -43,6 +44,7 @@ pub(super) struct Reader {
     pub(super) key: u64,
     pub(super) shared: Arc<Shared>,
     pub(super) labels: Labels,
+    pub(super) tenure: Option<u64>,
     pub(super) stop: CancellationToken,
     pub(super) is_finishing: bool,
 }
@@ -99,9 +101,15 @@ impl Reader {
     /// A step on a blocking thread; `None` if the runtime is shutting down.
     async fn step(&self, mut tail: Tail) -> Option<(Tail, io::Result<Step>)> {
         let (now, is_finishing) = (Instant::now(), self.is_finishing);
-        let (key, shared) = (self.key, Arc::clone(&self.shared));
+        let (key, shared, labels) = (self.key, Arc::clone(&self.shared), self.labels.clone());
         blocking(move || {
-            let step = match tail.step(now, now_ns()) {
+            // Most receivers take each line for itself: then no batch is made just to ask them.
+            let unfinished = |chunk: &Chunk| {
+                let batch = shared.fanout.joins().then(|| batch(key, &labels, chunk))?;
+                shared.fanout.unfinished(&batch)
+            };
+            let ask: Option<Ask<'_>> = if is_finishing { None } else { Some(&unfinished) };
+            let step = match tail.step(now, now_ns(), ask) {
                 Ok(Step::Idle) if is_finishing => tail.last_step(now_ns()),
                 step => step,
             };
@@ -126,13 +134,18 @@ impl Reader {
     async fn tell(&self, tail: &Tail) {
         if let Some(position) = tail.position() {
             // The pool may be gone already, and with it all interest in progress.
-            let _ = self.shared.events.send(Event::Progress { key: self.key, position }).await;
+            let _ = self
+                .shared
+                .events
+                .send(Event::Progress { key: self.key, position, sequence: tail.sequence() })
+                .await;
         }
     }
 
     /// Offers the chunk until it is in custody. Gives up only if the file is to stop and the receivers have no room.
     async fn deliver(&self, tail: &Tail, chunk: &Chunk) -> bool {
-        let batch = batch(self.key, &self.labels, chunk);
+        let mut batch = batch(self.key, &self.labels, chunk);
+        batch.origin = self.origin(tail, chunk);
         let said = AtomicBool::new(false);
         let refused = |error: &crate::graph::ConsumeError| {
             self.shared.metrics.refused.fetch_add(1, Relaxed);
@@ -140,6 +153,11 @@ impl Reader {
                 tracing::warn!(component = %self.shared.id, path = %tail.path().display(), %error,
                     "lines wait, the receiver has no room");
             }
+        };
+        let waiting = Waiting(&self.shared.metrics, AtomicBool::new(false));
+        let refused = |error: &crate::graph::ConsumeError| {
+            waiting.begin();
+            refused(error);
         };
         let give_up = async {
             self.stop.cancelled().await;
@@ -149,6 +167,38 @@ impl Reader {
             biased;
             () = self.shared.fanout.deliver(&batch, refused) => true,
             () = give_up => false,
+        }
+    }
+
+    /// Where the batch is from, if others may have to read it again.
+    fn origin(&self, tail: &Tail, chunk: &Chunk) -> Option<Origin> {
+        let (tenure, position) = (self.tenure?, tail.offered()?);
+        Some(Origin {
+            component: Arc::clone(&self.shared.id),
+            key: self.key,
+            tenure,
+            sequence: tail.sequence(),
+            base_ns: chunk.base_ns,
+            batch: position.encode(),
+        })
+    }
+}
+
+/// Counts a file that waits for room, until it is dropped.
+struct Waiting<'a>(&'a Metrics, AtomicBool);
+
+impl Waiting<'_> {
+    fn begin(&self) {
+        if !self.1.swap(true, Relaxed) {
+            self.0.files_waiting.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if *self.1.get_mut() {
+            self.0.files_waiting.fetch_sub(1, Relaxed);
         }
     }
 }
@@ -177,9 +227,10 @@ async fn blocking<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) 
 }
 
 fn batch(key: u64, labels: &Labels, chunk: &Chunk) -> LogBatch {
-    let entry = |(line, timestamp_ns)| LogEntry { timestamp_ns, line };
+    let entry = |(line, timestamp_ns)| LogEntry::new(timestamp_ns, line);
     let entries = chunk.lines.iter().cloned().zip(chunk.base_ns..).map(entry).collect();
-    LogBatch { streams: vec![LogStream { labels: labels.clone(), entries }], lane: key }
+    let streams = vec![LogStream { labels: labels.clone(), entries }];
+    LogBatch { streams, lane: key, taken_ns: chunk.base_ns, origin: None }
 }
 
 fn now_ns() -> i64 {

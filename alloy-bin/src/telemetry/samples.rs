@@ -1,6 +1,6 @@
 //! A batch of samples: one scrape of one target.
 
-use super::labels::{Labels, LabelsRef, push_pair};
+use super::labels::{LabelName, Labels, LabelsRef, push_pair};
 use super::metadata::Metadata;
 use super::native_histogram::NativeHistogram;
 
@@ -99,6 +99,22 @@ impl SampleBatch {
         for (name, text) in labels {
             push_pair(&mut self.packed, name, text);
         }
+        self.close(timestamp_ms, value);
+    }
+
+    /// Adds a label to the sample that is added next by [`push_value`](SampleBatch::push_value). They come sorted by name,
+    /// no name twice, no empty value.
+    pub fn push_label(&mut self, name: &LabelName, value: &str) {
+        name.push_pair(&mut self.packed, value);
+    }
+
+    /// The same with several labels at once.
+    pub fn push_labels(&mut self, labels: LabelsRef<'_>) {
+        self.packed.extend_from_slice(labels.packed());
+    }
+
+    /// Adds a sample with the labels that were added since the last one.
+    pub fn push_value(&mut self, timestamp_ms: i64, value: f64) {
         self.close(timestamp_ms, value);
     }
 

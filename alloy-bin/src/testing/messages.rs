@@ -264,6 +264,20 @@ pub struct EntryAdapter {
     /// The line.
     #[prost(string, tag = "2")]
     pub line: String,
+    /// What is said of this line alone.
+    #[prost(message, repeated, tag = "3")]
+    pub structured_metadata: Vec<LabelPairAdapter>,
+}
+
+/// Loki `logproto.LabelPairAdapter`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LabelPairAdapter {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Its value.
+    #[prost(string, tag = "2")]
+    pub value: String,
 }
 
 /// `google.protobuf.Timestamp`.

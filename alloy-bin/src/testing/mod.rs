@@ -9,19 +9,23 @@
 //! | `process.rs` | an agent as a child process, for tests that kill it |
 //! | `messages.rs` | the protobuf messages that endpoints decode |
 //! | `client_model.rs` | the protobuf messages that targets expose |
+//! | `exposition.rs` | a second, slow reader of metrics' pages, to compare the parser with |
 //! | `language.rs` | what must hold for every text that claims to be a configuration |
+//! | `stages.rs` | what must hold for every text that goes through stages |
 //! | `server.rs` | the HTTP server below both: goes down and comes back on the same port |
 //!
 //! Everything listens on loopback only. Invariant: no other folder of this crate uses this one, except in tests.
 
 pub mod client_model;
+pub mod exposition;
 pub mod language;
 pub mod logs;
 pub mod messages;
 pub mod process;
 mod receiver;
 mod recorded;
-mod server;
+pub mod server;
+pub mod stages;
 mod targets;
 
 pub use receiver::{Answer, Newer, Receiver};

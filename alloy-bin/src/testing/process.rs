@@ -87,6 +87,11 @@ impl Process {
         Ok(())
     }
 
+    /// Its process id: what it uses is in `/proc`.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether the process has not ended.
     pub fn is_running(&mut self) -> io::Result<bool> {
         Ok(self.child.try_wait()?.is_none())

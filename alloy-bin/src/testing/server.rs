@@ -18,15 +18,15 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The body of an answer.
-pub(super) type Body = BoxBody<Bytes, Infallible>;
+pub type Body = BoxBody<Bytes, Infallible>;
 
 /// The connection is closed without an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the script says to hang up")]
-pub(super) struct HangUp;
+pub struct HangUp;
 
 /// What a server does with a request.
-pub(super) trait Handler: Send + Sync + 'static {
+pub trait Handler: Send + Sync + 'static {
     /// Answers, or hangs up.
     fn handle(
         &self,
@@ -37,7 +37,7 @@ pub(super) trait Handler: Send + Sync + 'static {
 
 /// The server. Dropping it closes the listener and all connections.
 #[derive(Debug)]
-pub(super) struct Server<H> {
+pub struct Server<H> {
     handler: Arc<H>,
     address: SocketAddr,
     running: Mutex<Option<Running>>,
@@ -51,7 +51,7 @@ struct Running {
 
 impl<H: Handler> Server<H> {
     /// Listens on that address; port 0 picks one.
-    pub(super) async fn start(address: SocketAddr, handler: Arc<H>) -> io::Result<Self> {
+    pub async fn start(address: SocketAddr, handler: Arc<H>) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let running = Mutex::new(Some(run(listener, Arc::clone(&handler))));
@@ -59,12 +59,12 @@ impl<H: Handler> Server<H> {
     }
 
     /// Where it listens, also while it is down.
-    pub(super) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Closes the listener and all connections: who connects now is refused.
-    pub(super) async fn down(&self) {
+    pub async fn down(&self) {
         if let Some(Running { stop, task }) = self.running.lock().await.take() {
             drop(stop);
             // A panic in the task is a bug of the server, and the test should see it.
@@ -73,7 +73,7 @@ impl<H: Handler> Server<H> {
     }
 
     /// Listens again on the same port.
-    pub(super) async fn up(&self) -> io::Result<()> {
+    pub async fn up(&self) -> io::Result<()> {
         /// While we were down, the kernel may have lent our port to an outgoing connection for a moment.
         const ATTEMPTS: u32 = 50;
         let mut running = self.running.lock().await;
@@ -126,7 +126,7 @@ async fn accept<H: Handler>(listener: TcpListener, handler: Arc<H>, stopped: Can
 }
 
 /// An answer with a plain text.
-pub(super) fn answer(status: u16, text: impl Into<Bytes>) -> Response<Body> {
+pub fn answer(status: u16, text: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(Full::new(text.into()).boxed());
     *response.status_mut() =
         http::StatusCode::from_u16(status).expect("a scripted status is between 100 and 999");

@@ -41,6 +41,8 @@ pub enum Behaviour {
     Hang,
     /// The connection is closed instead of an answer.
     HangUp,
+    /// So for who says that name in `x-agent`: nothing gets from there to here.
+    HangUpOn(&'static str),
 }
 
 /// One scrape of one target.
@@ -212,6 +214,12 @@ impl Handler for Pages {
             Behaviour::Endless => Ok(text("").map(|_| Endless::new().boxed())),
             Behaviour::Hang => std::future::pending().await,
             Behaviour::HangUp => Err(HangUp),
+            Behaviour::HangUpOn(agent)
+                if request.headers().get("x-agent").is_some_and(|name| name == agent) =>
+            {
+                Err(HangUp)
+            }
+            Behaviour::HangUpOn(_) => Ok(text(page())),
         }
     }
 }

@@ -8,7 +8,7 @@
 use std::time::Instant;
 
 use super::machine::{Handover, Held, REMIND_INTERVAL, Role, Source, TICK};
-use super::types::{Event, Origin, Version};
+use super::types::{Event, Origin, Trust, Version};
 use super::wire::{Answer, AnswerKind, Copy};
 use crate::{Key, NodeName, Phase};
 
@@ -42,13 +42,14 @@ enum Knowledge {
 impl Handover {
     /// Looks at one key under the current view and set of keys.
     pub(super) fn place(&mut self, now: Instant, key: Key) {
-        let (owner, successor) = self.ranked(key);
+        let (owner, successor) = self.placed(key);
         let phase = self.phase();
         let me = self.me.clone();
         let entry = self.entry(now, key);
+        let keeper_before = entry.keeper(&me).cloned();
         let owner_before = std::mem::replace(&mut entry.owner, owner.clone());
         let successor_before = std::mem::replace(&mut entry.successor, successor);
-        let successor_changed = entry.successor != successor_before;
+        let keeper_changed = entry.keeper(&me) != keeper_before.as_ref();
         let is_mine = entry.wanted && phase == Phase::Active && owner.as_ref() == Some(&me);
         match &entry.role {
             Role::Acting => {
@@ -60,7 +61,7 @@ impl Handover {
                 } else {
                     self.misplace(now, key);
                 }
-                if successor_changed {
+                if keeper_changed {
                     self.replicas.forget_key(key);
                     self.mark_changed(now, key);
                 }
@@ -109,7 +110,7 @@ impl Handover {
         let lives = |name: &NodeName| self.view.member(name).is_some();
         let (waiting, asked) = match (owner, successor) {
             (Some(owner), _) if owner != self.me && lives(&owner) => (vec![owner], Asked::OwnerBefore),
-            (Some(owner), Some(successor)) if owner != self.me => {
+            (Some(owner), Some(successor)) if owner != self.me && self.options.trust == Trust::Copy => {
                 if successor == self.me {
                     return self.start(now, key, Knowledge::Uncertain);
                 }
@@ -267,6 +268,7 @@ impl Handover {
     }
 
     pub(super) fn handle_claim(&mut self, now: Instant, from: &NodeName, key: Key) {
+        self.loan_claimed(now, from, key);
         let Some(entry) = self.entries.get_mut(&key) else {
             self.outbox.answer(from, key, AnswerKind::Idle, None);
             return;
@@ -291,6 +293,7 @@ impl Handover {
 
     /// Another node acts on a key that this one owns: ask it to stop, whatever we thought who did.
     pub(super) fn handle_acting(&mut self, now: Instant, from: &NodeName, key: Key) {
+        self.loan_returned(now, from, key);
         let is_active = self.phase() == Phase::Active;
         let me = self.me.clone();
         let Some(entry) = self.entries.get_mut(&key) else { return };

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::loans::Loan;
 use super::outbox::Outbox;
 use super::replicas::Replicas;
 use super::types::{Activity, Event, HandoverOptions, HandoverStats, KeyStatus, STATE_BYTES_MAX, Version};
@@ -42,6 +43,7 @@ pub struct Handover {
     pub(super) events: VecDeque<Event>,
     pub(super) claiming: BTreeSet<Key>,
     pub(super) misplaced: BTreeSet<Key>,
+    pub(super) asked: BTreeSet<Key>,
     pub(super) stats: HandoverStats,
     pub(super) tick_at: Option<Instant>,
     pub(super) remind_at: Option<Instant>,
@@ -55,6 +57,7 @@ pub(super) struct Entry {
     pub(super) owner: Option<NodeName>,
     pub(super) successor: Option<NodeName>,
     pub(super) role: Role,
+    pub(super) loan: Loan,
     pub(super) since: Instant,
     pub(super) copy: Option<Held>,
     /// A newer state than ours of another node that acted on the key too; taken up once we have stopped.
@@ -95,12 +98,18 @@ impl Entry {
             owner: None,
             successor: None,
             role: Role::Idle,
+            loan: Loan::None,
             since: now,
             copy: None,
             incoming: None,
             wanted_by: None,
             misplaced_since: None,
         }
+    }
+
+    /// Who keeps the copy while `me` acts: the successor; an owner that has not claimed the key yet, if `me` is that.
+    pub(super) fn keeper(&self, me: &NodeName) -> Option<&NodeName> {
+        [&self.successor, &self.owner].into_iter().flatten().find(|name| *name != me)
     }
 
     pub(super) fn version(&self) -> Option<Version> {
@@ -122,6 +131,7 @@ impl Handover {
             events: VecDeque::new(),
             claiming: BTreeSet::new(),
             misplaced: BTreeSet::new(),
+            asked: BTreeSet::new(),
             stats: HandoverStats::default(),
             tick_at: None,
             remind_at: None,
@@ -175,8 +185,9 @@ impl Handover {
             self.place(now, key);
         }
         if !restarted.is_empty() {
+            self.loans_forgotten(now, &restarted);
             // A successor that restarted has lost its copies.
-            let lost = |entry: &Entry| entry.successor.as_ref().is_some_and(|name| restarted.contains(name));
+            let lost = |entry: &Entry| entry.keeper(&self.me).is_some_and(|name| restarted.contains(name));
             let again: Vec<Key> =
                 self.entries.iter().filter(|(_, entry)| lost(entry)).map(|(key, _)| *key).collect();
             for key in again {
@@ -242,6 +253,7 @@ impl Handover {
             Some(Message::Answer(answers)) => {
                 answers.into_iter().for_each(|answer| self.handle_answer(now, from, answer));
             }
+            Some(Message::Offer(keys)) => keys.into_iter().for_each(|key| self.handle_offer(from, key)),
             Some(Message::Replicate { batch, copies }) => self.handle_copies(now, from, batch, copies),
             Some(Message::Replicated { batch }) => self.handle_replicated(from, batch),
             None => self.stats.messages_refused += 1,
@@ -292,16 +304,18 @@ impl Handover {
 
     fn status_of(&self, key: Key, entry: &Entry) -> KeyStatus {
         let acts = matches!(entry.role, Role::Acting | Role::Stopping { .. });
+        let activity = match &entry.role {
+            Role::Idle => Activity::Idle,
+            Role::Claiming(_) => Activity::Claiming,
+            Role::Acting => Activity::Acting,
+            Role::Stopping { .. } => Activity::Stopping,
+        };
         KeyStatus {
             key,
             owner: entry.owner.clone(),
             successor: entry.successor.clone(),
-            activity: match &entry.role {
-                Role::Idle => Activity::Idle,
-                Role::Claiming(_) => Activity::Claiming,
-                Role::Acting => Activity::Acting,
-                Role::Stopping { .. } => Activity::Stopping,
-            },
+            activity,
+            stands_in_for: Self::stands_in_for(&entry.loan, activity),
             since: entry.since,
             misplaced_since: entry.misplaced_since,
             replicated: if acts { self.replicas.acknowledged(key) } else { None },
@@ -320,6 +334,12 @@ impl Handover {
         Some((held.copy.version, held.copy.state.clone()?))
     }
 
+    /// Whether the successor has that version of the key's state, or a newer one; `None`: there is no successor.
+    pub fn is_replicated(&self, key: Key, version: Version) -> Option<bool> {
+        self.entries.get(&key)?.keeper(&self.me)?;
+        Some(self.replicas.acknowledged(key).is_some_and(|has| has.term == version.term && has >= version))
+    }
+
     /// How many keys this node acts on.
     pub fn acting(&self) -> usize {
         self.stats.acting
@@ -331,7 +351,10 @@ impl Handover {
             let since = self.entries[*key].misplaced_since;
             since.is_some_and(|since| now >= since + self.options.unclaimed_after)
         };
+        let (lent, borrowed) = self.loans();
         HandoverStats {
+            lent,
+            borrowed,
             keys: self.entries.len(),
             claiming: self.claiming.len(),
             misplaced: self.misplaced.len(),

@@ -6,6 +6,7 @@
 //! | `machine.rs` | [`Handover`]: what the caller puts in and takes out |
 //! | `affected.rs` | which keys a new view concerns |
 //! | `claims.rs` | how a key changes hands: who is asked, who answers what, when to start without an answer |
+//! | `loans.rs` | keys that their owner cannot work on though another member can |
 //! | `replicas.rs` | copies of the state on the successor |
 //! | `outbox.rs` | what waits for each peer, gathered into bulk messages |
 //! | `wire.rs` | messages to bytes and back |
@@ -24,6 +25,7 @@
 
 mod affected;
 mod claims;
+mod loans;
 mod machine;
 mod outbox;
 mod replicas;
@@ -32,5 +34,5 @@ mod wire;
 
 pub use machine::Handover;
 pub use types::{
-    Activity, Event, HandoverOptions, HandoverStats, KeyStatus, Origin, STATE_BYTES_MAX, Version,
+    Activity, Event, HandoverOptions, HandoverStats, KeyStatus, Origin, STATE_BYTES_MAX, Trust, Version,
 };

@@ -17,6 +17,7 @@ pub(super) struct Outbox {
 struct Waiting {
     claims: BTreeSet<Key>,
     acting: BTreeSet<Key>,
+    offers: BTreeSet<Key>,
     answers: BTreeMap<Key, (AnswerKind, Option<Copy>)>,
     messages: Vec<Message>,
 }
@@ -28,6 +29,10 @@ impl Outbox {
 
     pub(super) fn acting(&mut self, to: &NodeName, key: Key) {
         self.waiting(to).acting.insert(key);
+    }
+
+    pub(super) fn offer(&mut self, to: &NodeName, key: Key) {
+        self.waiting(to).offers.insert(key);
     }
 
     /// The last answer to a key is the one that is sent: it is the newest. But a claim sent twice must not turn
@@ -87,6 +92,9 @@ impl Waiting {
         }
         if !self.acting.is_empty() {
             return Some(Message::Acting(take_some(&mut self.acting)));
+        }
+        if !self.offers.is_empty() {
+            return Some(Message::Offer(take_some(&mut self.offers)));
         }
         if self.messages.is_empty() { None } else { Some(self.messages.remove(0)) }
     }

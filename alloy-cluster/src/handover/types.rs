@@ -20,12 +20,25 @@ pub struct HandoverOptions {
     pub resend_interval: Duration,
     /// How often changed states go to the successors: the most a crash can lose. Default 250 ms.
     pub replicate_interval: Duration,
+    /// How much a successor trusts its copy when the owner is gone. Default [`Trust::Copy`].
+    pub trust: Trust,
     /// After this a key that acts here, is owned elsewhere and is not claimed counts as unclaimed. Default 10 s.
     pub unclaimed_after: Duration,
     /// How long the state of a key that is in no set is kept. Default 10 min.
     pub forget_after: Duration,
     /// How many keys may be known beyond the set: their states came from nodes that know more. Default 10,000.
     pub unknown_keys_max: usize,
+}
+
+/// What a successor does when the owner of a key is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Trust {
+    /// It starts at once with the copy that it holds. If it has been the successor for less than a replicate interval,
+    /// another member may have held a newer one.
+    #[default]
+    Copy,
+    /// It asks all members first and takes the newest copy: one round trip more.
+    Members,
 }
 
 impl Default for HandoverOptions {
@@ -35,6 +48,7 @@ impl Default for HandoverOptions {
             claim_patience: Duration::from_secs(30),
             resend_interval: Duration::from_millis(500),
             replicate_interval: Duration::from_millis(250),
+            trust: Trust::default(),
             unclaimed_after: Duration::from_secs(10),
             forget_after: Duration::from_secs(600),
             unknown_keys_max: 10_000,
@@ -131,6 +145,8 @@ pub struct KeyStatus {
     pub successor: Option<NodeName>,
     /// What this node does about it.
     pub activity: Activity,
+    /// Whose key it is, if this node acts on it because its owner cannot.
+    pub stands_in_for: Option<NodeName>,
     /// Since when it does that.
     pub since: Instant,
     /// Since when this node acts on it though another owns it, if so.
@@ -158,6 +174,10 @@ pub struct HandoverStats {
     pub misplaced: usize,
     /// Of those, the ones that nobody claimed within `unclaimed_after`.
     pub unclaimed: usize,
+    /// Keys of this node on which others act for it.
+    pub lent: usize,
+    /// Keys of others on which this node acts for them.
+    pub borrowed: usize,
     /// Starts with a state that was handed over.
     pub started_handed: u64,
     /// Starts with a copy.

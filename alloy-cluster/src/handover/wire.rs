@@ -6,6 +6,7 @@
 //!   2 answer            | key | 0 idle, 1 stopped, 2 wait | copy ...
 //!   3 replicate         | batch (u64) | key | copy ...
 //!   4 replicated        | batch (u64) |
+//!   5 offer             | key (u64) ...
 //! copy: | 0 none | or | 1 | term (u64) | sequence (u64) | writer (text) | 0 | or ... | 1 | length (u32) | state |
 //! ```
 
@@ -31,6 +32,8 @@ pub(super) enum Message {
     Answer(Vec<Answer>),
     /// "Keep these copies."
     Replicate { batch: u64, copies: Vec<(Key, Copy)> },
+    /// "I own these and cannot work on them; can you?"
+    Offer(Vec<Key>),
     /// "I have the copies of that batch."
     Replicated { batch: u64 },
 }
@@ -72,6 +75,7 @@ impl Message {
         match self {
             Message::Claim(keys) => put_keys(&mut out, 0, keys),
             Message::Acting(keys) => put_keys(&mut out, 1, keys),
+            Message::Offer(keys) => put_keys(&mut out, 5, keys),
             Message::Answer(answers) => {
                 out.put_u8(2);
                 for answer in answers {
@@ -119,6 +123,7 @@ impl Message {
                 }
                 Ok(Message::Replicate { batch, copies })
             }
+            5 => Ok(Message::Offer(take_keys(bytes)?)),
             4 if bytes.len() == 8 => Ok(Message::Replicated { batch: take_u64(&mut bytes)? }),
             _ => Err(CodecError::Malformed),
         }
@@ -210,6 +215,7 @@ mod tests {
         let messages = [
             Message::Claim(vec![1, u64::MAX]),
             Message::Acting(vec![]),
+            Message::Offer(vec![3]),
             Message::Answer(vec![
                 answer(AnswerKind::Idle, None),
                 answer(AnswerKind::Stopped, Some(copy.clone())),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -10,14 +10,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Body, Decode, Value};
 use crate::graph::{Component, Context, ExportType, Exports, export};
-use crate::tailing::Pattern;
+use crate::tailing::{Glob, find};
 use crate::telemetry::Target;
 
 /// The decoded block.
 #[derive(Debug, Clone)]
 pub struct Arguments {
     /// What to look for: the label `__path__` holds a glob, `__path_exclude__` one for paths to leave out.
-    pub path_targets: Vec<(Target, Pattern)>,
+    pub path_targets: Vec<Glob>,
     /// How often to look.
     pub sync_period: Duration,
     /// Files that were not changed for so long are left out; zero: none is.
@@ -29,13 +29,12 @@ impl Decode for Arguments {
         let targets: Vec<Target> = body.required("path_targets");
         let mut path_targets = Vec::new();
         for (index, target) in targets.into_iter().enumerate() {
-            let path = target.get("__path__").unwrap_or_default();
-            if path.is_empty() {
+            if target.get("__path__").is_none_or(str::is_empty) {
                 body.error_at("path_targets", format!("element {index} has no label __path__"));
                 continue;
             }
-            match Pattern::new(path, target.get("__path_exclude__").unwrap_or_default()) {
-                Ok(pattern) => path_targets.push((target, pattern)),
+            match Glob::new(target) {
+                Ok(glob) => path_targets.push(glob),
                 Err(error) => body.error_at("path_targets", format!("element {index}: {error}")),
             }
         }
@@ -63,7 +62,7 @@ impl Component for FileMatch {
 
     fn build(arguments: Arguments, context: Context) -> anyhow::Result<Self> {
         // Who refers to the targets is built next: it shall see them from its beginning.
-        context.exports.set("targets", value(&find(&arguments)));
+        context.exports.set("targets", value(&find(&arguments.path_targets, arguments.ignore_older_than)));
         Ok(FileMatch { exports: context.exports, arguments: watch::Sender::new(Arc::new(arguments)) })
     }
 
@@ -73,7 +72,11 @@ impl Component for FileMatch {
         loop {
             let now = arguments.borrow_and_update().clone();
             let period = now.sync_period;
-            let Ok(found) = tokio::task::spawn_blocking(move || find(&now)).await else { return };
+            let Ok(found) =
+                tokio::task::spawn_blocking(move || find(&now.path_targets, now.ignore_older_than)).await
+            else {
+                return;
+            };
             if last.as_ref() != Some(&found) {
                 self.exports.set("targets", value(&found));
                 last = Some(found);
@@ -92,31 +95,14 @@ impl Component for FileMatch {
     }
 }
 
-/// The files that match now, each with the labels of the target that it was found by. Blocks.
-fn find(arguments: &Arguments) -> BTreeSet<Target> {
-    let oldest = SystemTime::now().checked_sub(arguments.ignore_older_than);
-    let oldest = oldest.filter(|_| !arguments.ignore_older_than.is_zero());
-    let is_old = |path: &std::path::Path| {
-        let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
-        oldest.is_some_and(|oldest| modified.is_ok_and(|modified| modified < oldest))
-    };
-    let mut found = BTreeSet::new();
-    for (target, pattern) in &arguments.path_targets {
-        for path in pattern.files().into_iter().filter(|path| !is_old(path)) {
-            let mut target = target.clone();
-            target.0.insert("__path__".to_owned(), path.to_string_lossy().into_owned());
-            found.insert(target);
-        }
-    }
-    found
-}
-
 fn value(targets: &BTreeSet<Target>) -> Value {
     Value::array(targets.iter().map(Value::from))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
 
     fn target(pairs: &[(&str, &str)]) -> Target {
@@ -133,17 +119,17 @@ mod tests {
         let long_ago = SystemTime::now() - Duration::from_secs(7200);
         std::fs::File::options().write(true).open(path("old.log")).unwrap().set_modified(long_ago).unwrap();
         let (all, a) = (path("*.log"), path("{a,a}.log"));
-        let arguments = |ignore_older_than| Arguments {
-            path_targets: vec![
-                (target(&[("__path__", &all), ("job", "x")]), Pattern::new(&all, &path("b*")).unwrap()),
-                (target(&[("__path__", &a), ("job", "y")]), Pattern::new(&a, "").unwrap()),
-            ],
-            sync_period: Duration::from_secs(10),
-            ignore_older_than,
+        let first = target(&[("__path__", &all), ("__path_exclude__", &path("b*")), ("job", "x")]);
+        let second = target(&[("__path__", &a), ("job", "y")]);
+        let globs = [first, second].map(|target| Glob::new(target).unwrap());
+        let by_first = |name: &str| {
+            target(&[("__path__", &path(name)), ("__path_exclude__", &path("b*")), ("job", "x")])
         };
-        let file = |name: &str, job| target(&[("__path__", &path(name)), ("job", job)]);
-        let expected = [file("a.log", "x"), file("a.log", "y"), file("old.log", "x")];
-        assert!(find(&arguments(Duration::ZERO)).iter().eq(&expected));
-        assert!(find(&arguments(Duration::from_secs(3600))).iter().eq(&expected[..2]));
+        let by_second = target(&[("__path__", &path("a.log")), ("job", "y")]);
+        let expected: BTreeSet<_> = [by_first("a.log"), by_second, by_first("old.log")].into();
+        let young: BTreeSet<_> =
+            expected.iter().filter(|found| **found != by_first("old.log")).cloned().collect();
+        assert_eq!(find(&globs, Duration::ZERO), expected);
+        assert_eq!(find(&globs, Duration::from_secs(3600)), young);
     }
 }

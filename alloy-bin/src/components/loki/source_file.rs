@@ -1,7 +1,6 @@
 //! `loki.source.file`: follows log files and hands their lines on, each once, shared among the cluster's members.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,117 +8,35 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Body, ConversionError, Decode, FromValue, Value};
 use crate::graph::{Component, Context, ExportType, Fanout, Health, LogsReceiver};
-use crate::ownership::{Origin, Ownership, Shard, Sharing, Turn};
+use crate::ownership::{Inherited, Ownership, Sharing, Turn};
 use crate::tailing::{
-    Begin, Bookmark, Bookmarks, Boot, Event, Journal, Limits, Metrics, Pool, PoolOptions, Position, Recovery,
+    Begin, Bookmark, Bookmarks, Boot, Event, Journal, LegacyPositions, Metrics, Pool, Position, Recovery,
     Source,
 };
-use crate::telemetry::{Collect, Labels, LogBatch, Page, Target};
+use crate::telemetry::{Collect, LogBatch, Page};
+
+mod arguments;
+mod targets;
+
+use targets::sources;
+
+pub use arguments::{Arguments, Decompression, FileMatch, FileWatch, OnPositionsFileError};
+
+use turns::{Turns, now_ns};
+
+mod turns;
 
 /// How often bookmarks are saved if they have changed. A power loss costs at most what was read since.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 /// How long the last save waits for the receivers to be durable. Without it some lines are sent again.
 const LAST_SAVE_MAX: Duration = Duration::from_secs(10);
-
-/// The decoded block.
-#[derive(Clone)]
-pub struct Arguments {
-    /// The files: each target's label `__path__` names one.
-    pub targets: Vec<Target>,
-    /// Who gets the lines.
-    pub forward_to: Vec<LogsReceiver>,
-    /// Begin files that have no position at their end.
-    pub tail_from_end: bool,
-    /// Where to begin when the saved positions can't be read.
-    pub on_positions_file_error: OnPositionsFileError,
-    /// How often files are looked at.
-    pub file_watch: FileWatch,
-    /// Whether the cluster's members split the files.
-    pub sharing: Sharing,
-}
-
-/// Where to begin when the saved positions can't be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnPositionsFileError {
-    /// With the first line: lines may be sent again, none is lost.
-    #[default]
-    RestartFromBeginning,
-    /// With the next line: lines may be lost, none is sent again.
-    RestartFromEnd,
-    /// Not at all, until the agent is restarted.
-    Skip,
-}
-
-/// How often files are looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileWatch {
-    /// The wait after something was read.
-    pub poll_min: Duration,
-    /// The longest wait: it doubles while nothing changes.
-    pub poll_max: Duration,
-}
-
-impl Default for FileWatch {
-    /// A quarter of a second; a whole one when idle, so that ten thousand idle files cost little.
-    fn default() -> Self {
-        FileWatch { poll_min: Duration::from_millis(250), poll_max: Duration::from_secs(1) }
-    }
-}
-
-impl Decode for Arguments {
-    fn decode(body: &mut Body<'_>) -> Self {
-        let arguments = Arguments {
-            targets: body.required("targets"),
-            forward_to: body.required("forward_to"),
-            tail_from_end: body.optional("tail_from_end", false),
-            on_positions_file_error: body
-                .optional("on_positions_file_error", OnPositionsFileError::default()),
-            file_watch: body.block("file_watch").unwrap_or_default(),
-            sharing: body.block("clustering").unwrap_or_default(),
-        };
-        let encoding: String = body.optional("encoding", String::new());
-        if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("utf-8") {
-            body.error_at("encoding", format!("encoding {encoding:?} is not supported, only \"utf-8\" is"));
-        }
-        body.unsupported(&["decompression", "file_match", "legacy_positions_file"]);
-        arguments
-    }
-}
-
-impl FromValue for OnPositionsFileError {
-    fn from_value(value: &Value) -> Result<Self, ConversionError> {
-        let choices = [
-            ("restart_from_beginning", OnPositionsFileError::RestartFromBeginning),
-            ("restart_from_end", OnPositionsFileError::RestartFromEnd),
-            ("skip", OnPositionsFileError::Skip),
-        ];
-        ConversionError::one_of(value, &choices)
-    }
-}
-
-impl Decode for FileWatch {
-    fn decode(body: &mut Body<'_>) -> Self {
-        let default = FileWatch::default();
-        let poll_min = body.optional("min_poll_frequency", default.poll_min);
-        let poll_max = body.optional("max_poll_frequency", default.poll_max.max(poll_min));
-        if poll_min.is_zero() {
-            body.error_at("min_poll_frequency", "must be longer than nothing");
-        }
-        if poll_max < poll_min {
-            body.error_at("max_poll_frequency", "must not be shorter than min_poll_frequency");
-        }
-        FileWatch { poll_min, poll_max }
-    }
-}
 
 /// The component.
 pub struct SourceFile {
@@ -155,7 +72,7 @@ impl Component for SourceFile {
     async fn run(&self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let sharing = self.arguments.borrow().sharing;
-            let shard = self.ownership.shard(&self.base.id, sharing);
+            let shard = self.ownership.shard_of_files(&self.base.id, sharing);
             // Ends early when the files are to be shared in another way: the keys need another shard.
             drive(self.base.clone(), self.arguments.subscribe(), shard, &stop).await;
         }
@@ -168,32 +85,6 @@ impl Component for SourceFile {
 
     fn collect(&self, page: &mut Page) {
         self.base.metrics.collect(page);
-    }
-}
-
-/// What the work needs of a [`Shard`].
-trait Turns: Send {
-    fn set_keys(&self, keys: Vec<(u64, String)>);
-    fn next(&mut self) -> impl Future<Output = Turn> + Send;
-    fn stopped(&self, key: u64, state: Option<Bytes>);
-    fn update_state(&self, key: u64, state: Bytes);
-}
-
-impl Turns for Shard {
-    fn set_keys(&self, keys: Vec<(u64, String)>) {
-        Shard::set_keys(self, keys);
-    }
-
-    fn next(&mut self) -> impl Future<Output = Turn> + Send {
-        Shard::next(self)
-    }
-
-    fn stopped(&self, key: u64, state: Option<Bytes>) {
-        Shard::stopped(self, key, state);
-    }
-
-    fn update_state(&self, key: u64, state: Bytes) {
-        Shard::update_state(self, key, state);
     }
 }
 
@@ -213,17 +104,26 @@ async fn drive(
             () = stop.cancelled() => break,
             changed = arguments.changed() => {
                 let new = arguments.borrow_and_update().clone();
-                if changed.is_err() || new.sharing != driver.arguments.sharing {
+                let old = &driver.arguments;
+                let is_read_anew = old.pool_options().reading != new.pool_options().reading;
+                if changed.is_err() || new.sharing != old.sharing || is_read_anew {
                     break;
                 }
-                driver.set_arguments(new);
+                driver.set_arguments(new).await;
+                turns.set_keys(driver.keys());
+            }
+            () = targets::look_again(&driver.arguments) => {
+                let arguments = driver.arguments.clone();
+                driver.set_arguments(arguments).await;
                 turns.set_keys(driver.keys());
             }
             turn = turns.next() => driver.handle_turn(turn, &turns),
             event = driver.pool.next() => driver.handle_event(event, &turns),
+            Some(flushed) = driver.flushing.join_next() => driver.handle_flushed(flushed, &turns),
             result = saved(&mut driver.save) => driver.handle_saved(result),
             () = tokio::time::sleep_until(save_at) => {
                 driver.start_save();
+                driver.tell_health();
                 save_at = Instant::now() + SAVE_EVERY;
             }
         }
@@ -241,13 +141,19 @@ struct Driver {
     bookmarks: Bookmarks,
     /// There were bookmarks, but they can't be read.
     are_bookmarks_lost: bool,
+    /// Where another program has read to.
+    legacy: LegacyPositions,
     journal: Option<Arc<Journal>>,
     pool: Pool,
     save: Option<JoinHandle<io::Result<()>>>,
+    /// Why the last save has failed.
+    save_error: Option<String>,
     /// Files that were left since the last save: only the journal knows how far they were read last.
     left: BTreeSet<u64>,
     /// Files whose last position is in the save that is under way, unless they were followed again since.
     saving: BTreeSet<u64>,
+    /// Files that were left, with their positions, while what was read of them is sent.
+    flushing: JoinSet<(u64, Option<Position>)>,
 }
 
 impl Driver {
@@ -270,22 +176,26 @@ impl Driver {
             tracing::info!(component = %base.id, files = bookmarks.recovered().len(),
                 "the agent had ended without a last save, going on where it was");
         }
+        let legacy = targets::legacy(&base, &arguments, bookmarks.is_new() && lost.is_none()).await;
         let fanout = Fanout::new(arguments.forward_to.clone());
         let journal = journal.map(Arc::new);
         let (id, metrics) = (base.id.clone(), base.metrics.clone());
         Driver {
-            pool: Pool::new(id, options(&arguments), fanout.clone(), metrics, journal.clone()),
-            targets: sources(&base, &arguments),
+            pool: Pool::new(id, arguments.pool_options(), fanout.clone(), metrics, journal.clone()),
+            targets: sources(&base, &arguments).await,
             base,
             arguments,
             fanout,
             followed: BTreeMap::new(),
             bookmarks,
             are_bookmarks_lost: lost.is_some(),
+            legacy,
+            save_error: None,
             journal,
             save: None,
             left: BTreeSet::new(),
             saving: BTreeSet::new(),
+            flushing: JoinSet::new(),
         }
     }
 
@@ -293,7 +203,7 @@ impl Driver {
         self.targets.iter().map(|(key, source)| (*key, source.path.display().to_string())).collect()
     }
 
-    fn set_arguments(&mut self, arguments: Arc<Arguments>) {
+    async fn set_arguments(&mut self, arguments: Arc<Arguments>) {
         let old = std::mem::replace(&mut self.arguments, arguments);
         let new = &*self.arguments;
         let is_same_receiver = |(a, b): (&LogsReceiver, &LogsReceiver)| Arc::ptr_eq(a, b);
@@ -301,27 +211,38 @@ impl Driver {
             && old.forward_to.iter().zip(&new.forward_to).all(is_same_receiver);
         if !are_same_receivers || old.file_watch != new.file_watch {
             self.fanout = Fanout::new(new.forward_to.clone());
-            self.pool.reconfigure(options(new), self.fanout.clone());
+            self.pool.reconfigure(new.pool_options(), self.fanout.clone());
         }
-        self.targets = sources(&self.base, new);
+        self.targets = sources(&self.base, &self.arguments).await;
     }
 
     fn handle_turn(&mut self, turn: Turn, turns: &impl Turns) {
         match turn {
-            Turn::Start { key, state, origin } => {
+            Turn::Start { key, state, .. } => {
                 let Some(source) = self.targets.get(&key).cloned() else {
                     // It has gone from the targets since the turn was made.
                     turns.stopped(key, state);
                     return;
                 };
-                match self.begin(key, &source, state.as_deref(), &origin) {
+                let inherited = state.as_ref().map(Inherited::decode).unwrap_or_default();
+                let batches = inherited.batches.iter().filter_map(|batch| Position::decode(batch));
+                let mut repeats: Vec<Position> = batches.collect();
+                let custody = inherited.custody.as_deref().and_then(Position::decode);
+                let first = if repeats.is_empty() { custody } else { Some(repeats.remove(0)) };
+                match self.begin(key, &source, first) {
                     Some(begin) => {
                         let path = source.path.display().to_string();
                         if let (None, Begin::At(position)) = (self.followed.insert(key, path), begin) {
                             // Saved although the file may have nothing new.
                             self.note(key, position);
                         }
-                        self.pool.start(key, source, begin);
+                        let from_ns = match begin {
+                            Begin::At(position) => position.last_ns,
+                            Begin::Beginning | Begin::Byte(_) => i64::MIN,
+                            Begin::End => now_ns(),
+                        };
+                        let tenure = turns.begin(key, state.as_ref(), from_ns);
+                        self.pool.start(key, source, begin, repeats, tenure);
                     }
                     None => turns.stopped(key, None),
                 }
@@ -329,27 +250,25 @@ impl Driver {
             Turn::Stop { key } if self.targets.contains_key(&key) => self.pool.stop(key),
             // It is no target any more: what was written until now still counts.
             Turn::Stop { key } => self.pool.finish(key),
+            // No owner of a file asks others for it.
+            Turn::Try { .. } => {}
         }
     }
 
-    /// Where to begin a file; `None`: it is not to be read.
-    fn begin(&self, key: u64, source: &Source, state: Option<&[u8]>, origin: &Origin) -> Option<Begin> {
-        let handed = state.and_then(Position::decode);
-        let saved = self.bookmarks.find(key, &source.path.to_string_lossy());
-        let known = match (handed, saved) {
-            // A replica of what this node itself had read may be older than what this node knows.
-            (Some(replica), Some(saved)) if *origin == Origin::Replica => {
-                Some(if saved.is_beyond(&replica) { saved } else { replica })
-            }
-            (handed, saved) => handed.or(saved),
-        };
-        match known {
+    /// Where to begin a file; `None`: it is not to be read. What the cluster knows counts, though this node may have read more
+    /// before it was started again: what it has not sent of that, it drops from its logs.
+    fn begin(&self, key: u64, source: &Source, inherited: Option<Position>) -> Option<Begin> {
+        let path = &*source.path.to_string_lossy();
+        match inherited.or_else(|| self.bookmarks.find(key, path)) {
             Some(position) => Some(Begin::At(position)),
             None if self.are_bookmarks_lost => match self.arguments.on_positions_file_error {
                 OnPositionsFileError::RestartFromBeginning => Some(Begin::Beginning),
                 OnPositionsFileError::RestartFromEnd => Some(Begin::End),
                 OnPositionsFileError::Skip => None,
             },
+            None if self.legacy.contains_key(path) => {
+                self.legacy.get(path).map(|offset| Begin::Byte(*offset))
+            }
             None if self.arguments.tail_from_end => Some(Begin::End),
             None => Some(Begin::Beginning),
         }
@@ -357,9 +276,9 @@ impl Driver {
 
     fn handle_event(&mut self, event: Event, turns: &impl Turns) {
         match event {
-            Event::Progress { key, position } => {
+            Event::Progress { key, position, sequence } => {
                 self.note(key, position);
-                turns.update_state(key, position.encode());
+                turns.progress(key, position, sequence);
             }
             Event::Stopped { key, position } => {
                 if let Some(position) = position {
@@ -367,9 +286,21 @@ impl Driver {
                 }
                 self.followed.remove(&key);
                 self.left.insert(key);
-                turns.stopped(key, position.map(|position| position.encode()));
+                let (fanout, sharing) = (self.fanout.clone(), self.arguments.sharing);
+                self.flushing.spawn(async move {
+                    if sharing == Sharing::Clustered {
+                        // What is not delivered by then the next owner sends again.
+                        fanout.flush().await;
+                    }
+                    (key, position)
+                });
             }
         }
+    }
+
+    fn handle_flushed(&mut self, flushed: Result<(u64, Option<Position>), JoinError>, turns: &impl Turns) {
+        let (key, position) = finished(flushed);
+        turns.stopped(key, position.map(|position| position.encode()));
     }
 
     fn note(&mut self, key: u64, position: Position) {
@@ -398,7 +329,7 @@ impl Driver {
         self.save = None;
         match result {
             Ok(()) => {
-                self.base.health.ok();
+                self.save_error = None;
                 let (followed, left) = (&self.followed, &self.left);
                 let is_saved = |key: &u64| !followed.contains_key(key) && !left.contains(key);
                 let saved = std::mem::take(&mut self.saving).into_iter().filter(is_saved);
@@ -412,8 +343,21 @@ impl Driver {
                 if self.base.metrics.bookmark_errors.fetch_add(1, Relaxed) == 0 {
                     tracing::error!(component = %self.base.id, %error, "cannot save positions, trying again");
                 }
-                self.base.health.unhealthy(format!("cannot save positions: {error}"));
+                self.save_error = Some(error.to_string());
             }
+        }
+        self.tell_health();
+    }
+
+    fn tell_health(&self) {
+        let Base { health, metrics, .. } = &self.base;
+        let waiting = metrics.files_waiting.load(Relaxed);
+        match &self.save_error {
+            Some(error) => health.unhealthy(format!("cannot save positions: {error}")),
+            None if waiting > 0 => {
+                health.unhealthy(format!("{waiting} files are not read on, the receivers have no room"));
+            }
+            None => health.ok(),
         }
     }
 
@@ -423,6 +367,10 @@ impl Driver {
         while !self.pool.is_empty() {
             let event = self.pool.next().await;
             self.handle_event(event, turns);
+        }
+        while let Some(flushed) = self.flushing.join_next().await {
+            let (key, position) = finished(flushed);
+            turns.stopped_for_good(key, position.map(|position| position.encode()));
         }
         let last_save = async {
             if self.save.is_some() {
@@ -456,25 +404,6 @@ async fn saved(save: &mut Option<JoinHandle<io::Result<()>>>) -> io::Result<()> 
 /// What a task of ours gave; its panic goes on here.
 fn finished<T>(result: Result<T, JoinError>) -> T {
     result.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
-}
-
-fn options(arguments: &Arguments) -> PoolOptions {
-    let FileWatch { poll_min, poll_max } = arguments.file_watch;
-    PoolOptions { poll_min, poll_max, limits: Limits::default() }
-}
-
-/// The files by key. A target without a path is said and left out.
-fn sources(base: &Base, arguments: &Arguments) -> BTreeMap<u64, Source> {
-    let mut sources = BTreeMap::new();
-    for target in &arguments.targets {
-        let Some(path) = target.get("__path__").filter(|path| !path.is_empty()) else {
-            tracing::warn!(component = %base.id, labels = ?target.0, "target has no __path__, it is left out");
-            continue;
-        };
-        let labels = Labels::new(target.public_labels().chain([("filename", path)]));
-        sources.insert(target.key(), Source { path: PathBuf::from(path), labels });
-    }
-    sources
 }
 
 fn now_s() -> u64 {

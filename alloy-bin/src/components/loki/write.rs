@@ -13,9 +13,11 @@ use crate::config::{Body, ByteSize, Decode, Value};
 use crate::formats::{LOKI_PUSH_HEADERS, LokiPushEncoder, compress, join, split};
 use crate::graph::{Component, ConsumeError, Consumer, Context, ExportType, LogsReceiver, export};
 use crate::outbox::{
-    self, Batching, EndpointBlock, Form, Group, OnTooManyRequests, Outbox, Piece, Retry, WalBlock,
+    self, Batching, EndpointBlock, Form, Group, OnTooManyRequests, Outbox, Piece, Rejection, Retry, WalBlock,
 };
-use crate::telemetry::{Labels, LogBatch, Page};
+use crate::telemetry::{Labels, LogBatch, Page, TENANT_LABEL};
+
+mod clearance;
 
 /// What the block says.
 #[derive(Debug, Clone, PartialEq)]
@@ -125,7 +127,10 @@ impl Write {
             deadline: arguments.batch_wait,
             form: Form { splice: join, split, newer: None },
         };
-        let options = arguments.common.options(&fixed, retry, batching, wal, &context.storage)?;
+        let options = outbox::Options {
+            clearance: Some(Arc::new(context.ownership.tenures())),
+            ..arguments.common.options(&fixed, retry, batching, wal, &context.storage)?
+        };
         Ok((Outbox::open(options)?, tenant))
     }
 }
@@ -202,28 +207,64 @@ impl Component for Write {
     }
 }
 
+impl Endpoints {
+    /// One piece for each tenant, and the number of lines whose tenant has a name that no header can carry: they are nobody's.
+    fn pieces(&self, batch: &LogBatch) -> (Vec<Piece>, u64) {
+        if batch.streams.iter().all(|stream| stream.labels.get(TENANT_LABEL).is_none()) {
+            return (self.piece(batch, None).into_iter().collect(), 0);
+        }
+        let mut tenants: BTreeMap<Option<&str>, LogBatch> = BTreeMap::new();
+        for stream in &batch.streams {
+            let own = || batch.with_streams(Vec::new());
+            let tenant = tenants.entry(stream.labels.get(TENANT_LABEL)).or_insert_with(own);
+            tenant.streams.push(stream.clone());
+        }
+        let (mut pieces, mut homeless) = (Vec::new(), 0);
+        for (tenant, batch) in tenants {
+            let is_name = |tenant: &str| {
+                tenant.len() <= Piece::TENANT_BYTES_MAX && http::HeaderValue::from_str(tenant).is_ok()
+            };
+            if tenant.is_none_or(is_name) {
+                pieces.extend(self.piece(&batch, tenant));
+            } else {
+                homeless += batch.len() as u64;
+            }
+        }
+        (pieces, homeless)
+    }
+
+    fn piece(&self, batch: &LogBatch, tenant: Option<&str>) -> Option<Piece> {
+        if batch.is_empty() {
+            return None;
+        }
+        let mut plain = Vec::new();
+        self.encoder.encode(batch, &mut plain);
+        let times = batch.streams.iter().flat_map(|stream| &stream.entries).map(|entry| entry.timestamp_ns);
+        Some(Piece {
+            lane: batch.lane,
+            items: batch.len() as u32,
+            newest_ms: times.max().map_or(i64::MIN, |newest| newest / 1_000_000),
+            tenant: tenant.map(Into::into),
+            origin: batch.origin.clone(),
+            body: Bytes::from(compress(&plain)),
+        })
+    }
+}
+
 #[async_trait]
 impl Consumer<LogBatch> for Endpoints {
     /// Lines are not dropped because one endpoint's log is full: the batch waits for it, and so does its source.
     async fn consume(&self, batch: &LogBatch) -> Result<(), ConsumeError> {
-        let mut plain = Vec::new();
-        self.encoder.encode(batch, &mut plain);
-        let newest_ns =
-            batch.streams.iter().flat_map(|stream| &stream.entries).map(|entry| entry.timestamp_ns).max();
-        let piece = Piece {
-            lane: batch.lane,
-            items: batch.len() as u32,
-            newest_ms: newest_ns.map_or(i64::MIN, |newest| newest / 1_000_000),
-            body: Bytes::from(compress(&plain)),
-        };
+        let (pieces, homeless) = self.pieces(batch);
         for (taken, (outbox, _)) in self.all.iter().enumerate() {
-            while let Err(error) = outbox.accept(std::slice::from_ref(&piece)).await {
+            while let Err(error) = outbox.accept(&pieces).await {
                 if taken == 0 {
                     return Err(error.refusal(&self.id));
                 }
                 // Another endpoint has the batch already: giving it back would double it there.
                 tokio::time::sleep(FULL_WAIT).await;
             }
+            outbox.figures().rejected(homeless, Rejection::Invalid);
         }
         Ok(())
     }
@@ -234,5 +275,35 @@ impl Consumer<LogBatch> for Endpoints {
 
     async fn flush(&self) {
         self.all.flush().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::{LogEntry, LogStream};
+
+    fn stream(tenant: &str, lines: &[&'static str]) -> LogStream {
+        let entries = lines.iter().map(|line| LogEntry::new(5_000_000, *line)).collect();
+        LogStream { labels: Labels::new([("a", "b"), (TENANT_LABEL, tenant)]), entries }
+    }
+
+    #[test]
+    fn each_tenant_has_a_piece_of_its_own_and_a_name_that_is_none_costs_its_lines_alone() {
+        let endpoints = Endpoints {
+            id: "loki.write.a".into(),
+            encoder: LokiPushEncoder::new(&Labels::new::<&str, &str>([])),
+            all: Group::new(Vec::new()),
+        };
+        let long = "x".repeat(Piece::TENANT_BYTES_MAX + 1);
+        let all =
+            [("", ["1"]), ("t", ["2"]), ("u", ["3"]), ("t", ["4"]), ("line\nend", ["5"]), (&long, ["6"])];
+        let streams = all.iter().map(|(tenant, lines)| stream(tenant, lines)).collect();
+        let (pieces, homeless) = endpoints.pieces(&LogBatch { streams, lane: 9, ..LogBatch::default() });
+        let seen: Vec<_> =
+            pieces.iter().map(|piece| (piece.tenant.as_deref(), piece.items, piece.lane)).collect();
+        assert_eq!(seen, [(None, 1, 9), (Some("t"), 2, 9), (Some("u"), 1, 9)]);
+        assert_eq!(homeless, 2);
+        assert_eq!(pieces[0].newest_ms, 5);
     }
 }

@@ -1,6 +1,7 @@
 //! `prometheus.scrape`: scrapes its share of the targets in their slots and passes each page on.
 
 mod arguments;
+mod fallback;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -15,12 +16,13 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::arguments::Arguments;
+use self::fallback::{Failures, Fallback};
 use crate::formats::accept_header;
 use crate::graph::{Component, Context, ExportType, Fanout, Health};
 use crate::http_client::HttpClient;
 use crate::ownership::{Shard, Sharing, Turn};
 use crate::scraping::{
-    self, Common, Compression, Ended, Fetcher, Limits, ScrapeFigures, Settings, SlotFile, Spec,
+    self, Before, Common, Compression, Ended, Fetcher, Limits, ScrapeFigures, Settings, SlotFile, Spec,
 };
 use crate::telemetry::{Page, SampleBatch};
 
@@ -45,11 +47,13 @@ struct Plan {
     settings: Arc<Settings>,
     fetcher: Fetcher,
     receivers: Fanout<SampleBatch>,
+    falls_back: bool,
 }
 
 impl Scrape {
     /// Targets that cannot be scraped are reported and left out; the others go on.
     fn plan(&self, arguments: Arguments) -> Plan {
+        let falls_back = arguments.falls_back;
         let params = arguments.params.into_iter();
         let params =
             params.flat_map(|(name, values)| values.into_iter().map(move |value| (name.clone(), value)));
@@ -107,7 +111,13 @@ impl Scrape {
             Some(plan) => plan.fetcher.clone(),
             None => Fetcher::new(HttpClient::new(&settings.http)),
         };
-        Plan { targets, settings: Arc::new(settings), fetcher, receivers: Fanout::new(arguments.forward_to) }
+        Plan {
+            targets,
+            settings: Arc::new(settings),
+            fetcher,
+            receivers: Fanout::new(arguments.forward_to),
+            falls_back,
+        }
     }
 
     fn adopt(&self, arguments: Arguments) {
@@ -132,7 +142,7 @@ impl Scrape {
     }
 
     /// Starts a target, if the plan still has it.
-    fn begin(&self, targets: &mut HashMap<u64, Life>, key: u64, done_ms: Option<i64>) {
+    fn begin(&self, targets: &mut HashMap<u64, Life>, key: u64, before: Before) {
         let plan = self.current();
         let Some(spec) = plan.targets.get(&key).cloned() else {
             // Gone between two lines: the shard will ask to stop it, and is answered then.
@@ -140,16 +150,26 @@ impl Scrape {
         };
         let stop = CancellationToken::new();
         let shared = (plan.fetcher.clone(), plan.receivers.clone(), self.figures.clone());
-        let done_ms = done_ms.or_else(|| self.last_life(key, &plan.settings));
+        let done_ms = before.done_ms.or_else(|| self.last_life(key, &plan.settings));
+        if let (Some(slot_ms), Some(_)) = (done_ms, &before.series) {
+            // What was handed over is not needed twice: the successor's copy has the slot alone.
+            self.shard.update_state(key, encode(slot_ms, &[]));
+        }
+        let before = Before { done_ms, ..before };
         let (keep, slots) = (self.shard.keeper(), self.slots.clone());
-        let taken = move |slot_ms: i64| {
-            keep.update_state(key, encode(slot_ms));
+        let failures = plan.falls_back.then(|| Failures::new(key, self.shard.keeper(), spec.url.to_string()));
+        let taken = move |slot_ms: i64, is_up: bool| {
+            keep.update_state(key, encode(slot_ms, &[]));
+            if let Some(failures) = &failures {
+                failures.note(is_up);
+            }
             if let Err(error) = slots.note(key, slot_ms) {
                 tracing::debug!(%error, "cannot note a slot; a restart will wait for the target's next one");
             }
         };
-        let life = scraping::live(spec.clone(), plan.settings.clone(), shared, done_ms, taken, stop.clone());
-        targets.insert(key, Life { task: tokio::spawn(life), stop, spec, settings: plan.settings.clone() });
+        let life = scraping::live(spec.clone(), plan.settings.clone(), shared, before, taken, stop.clone());
+        let (settings, falls_back) = (plan.settings.clone(), plan.falls_back);
+        targets.insert(key, Life { task: tokio::spawn(life), stop, spec, settings, falls_back });
     }
 
     /// Brings running targets in line with new arguments: those whose page or pace has changed begin anew.
@@ -157,7 +177,9 @@ impl Scrape {
         let plan = self.current();
         let changed = targets.iter().filter(|(key, life)| {
             let same = |spec: &Arc<Spec>| spec.url == life.spec.url && spec.labels == life.spec.labels;
-            plan.targets.get(key).is_some_and(|spec| !same(spec) || plan.settings != life.settings)
+            plan.targets.get(key).is_some_and(|spec| {
+                !same(spec) || plan.settings != life.settings || plan.falls_back != life.falls_back
+            })
         });
         let changed: Vec<u64> = changed.map(|(key, _)| *key).collect();
         for key in &changed {
@@ -166,7 +188,8 @@ impl Scrape {
         for key in changed {
             let Some(life) = targets.remove(&key) else { continue };
             let done_ms = ended(life.task.await).and_then(|ended| ended.last_slot_ms);
-            self.begin(targets, key, done_ms);
+            // Its series may have other names now.
+            self.begin(targets, key, Before { done_ms, series: None });
         }
     }
 
@@ -182,7 +205,8 @@ impl Scrape {
         {
             tracing::debug!(component_id = &*self.id, %error, "the end of a target's series was refused");
         }
-        self.shard.stopped(key, ended.and_then(|ended| ended.last_slot_ms).map(encode));
+        let state = ended.and_then(|ended| Some((ended.last_slot_ms?, ended.series.unwrap_or_default())));
+        self.shard.stopped(key, state.map(|(slot_ms, series)| encode(slot_ms, &series)));
     }
 }
 
@@ -204,6 +228,7 @@ struct Life {
     stop: CancellationToken,
     spec: Arc<Spec>,
     settings: Arc<Settings>,
+    falls_back: bool,
 }
 
 /// A target's end; a panic of its task is one too, without anything to hand over.
@@ -211,13 +236,16 @@ fn ended(result: Result<Ended, tokio::task::JoinError>) -> Option<Ended> {
     result.inspect_err(|error| tracing::error!(%error, "a target's task has failed")).ok()
 }
 
-/// A target's state for its next owner: the last slot that was taken.
-fn encode(slot_ms: i64) -> Bytes {
-    Bytes::copy_from_slice(&slot_ms.to_le_bytes())
+/// A target's state for its next owner: the last slot that was taken, and if it has stopped the series of that slot.
+fn encode(slot_ms: i64, series: &[u8]) -> Bytes {
+    [&slot_ms.to_le_bytes(), series].concat().into()
 }
 
-fn decode(state: &Bytes) -> Option<i64> {
-    Some(i64::from_le_bytes(state.as_ref().try_into().ok()?))
+fn decode(mut state: Bytes) -> Before {
+    let Some(slot) = state.first_chunk() else { return Before::default() };
+    let done_ms = Some(i64::from_le_bytes(*slot));
+    let series = state.split_off(8);
+    Before { done_ms, series: (!series.is_empty()).then_some(series) }
 }
 
 #[async_trait]
@@ -246,13 +274,14 @@ impl Component for Scrape {
     async fn run(&self, stop: CancellationToken) {
         let mut targets: HashMap<u64, Life> = HashMap::new();
         let mut stopping = JoinSet::new();
+        let mut fallback = Fallback::new(self);
         loop {
             self.running.store(targets.len(), Ordering::Relaxed);
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = self.replanned.notified() => self.replan(&mut targets).await,
                 turn = self.shard.next() => match turn {
-                    Turn::Start { key, state, .. } => self.begin(&mut targets, key, state.as_ref().and_then(decode)),
+                    Turn::Start { key, state, .. } => self.begin(&mut targets, key, state.map(decode).unwrap_or_default()),
                     Turn::Stop { key } => match targets.remove(&key) {
                         Some(life) => {
                             life.stop.cancel();
@@ -265,7 +294,9 @@ impl Component for Scrape {
                         }
                         None => self.shard.stopped(key, None),
                     },
+                    Turn::Try { key } => fallback.try_one(key),
                 },
+                () = fallback.work() => {}
                 Some(stopped) = stopping.join_next() => if let Ok((key, ended)) = stopped {
                     self.moved.fetch_add(u64::from(self.current().targets.contains_key(&key)), Ordering::Relaxed);
                     self.finish(key, ended).await;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use memchr::memchr;
 
-use super::{Expected, Newline, Scanner, TextFormat, is_metric_byte, unescape};
+use super::{Expected, METRIC_BYTES, Newline, Scanner, TextFormat, unescape};
 use crate::formats::page_item::{Item, Statement};
 use crate::telemetry::MetricType;
 
@@ -53,7 +53,7 @@ impl<'b> Scanner<'b> {
         let name = if self.peek() == Some(b'"') {
             self.quoted(Newline::Allowed)?
         } else {
-            Cow::Borrowed(self.name(is_metric_byte).ok_or("a metric name")?)
+            Cow::Borrowed(self.name(METRIC_BYTES).ok_or("a metric name")?)
         };
         if name.is_empty() || !matches!(self.peek(), None | Some(b' ' | b'\t' | b'\n')) {
             return Err("a metric name");
@@ -73,6 +73,7 @@ impl<'b> Scanner<'b> {
                 };
                 self.blanks();
                 self.end_of_line()?;
+                self.metric_type = metric_type;
                 Ok(Statement::Type(metric_type))
             }
             _ => {

@@ -95,6 +95,22 @@ fn open_metrics_pages_are_read() {
 }
 
 #[test]
+fn bounds_of_buckets_and_quantiles_are_brought_to_one_form() {
+    for (format, end) in [(TextFormat::Prometheus, ""), (TextFormat::OpenMetrics, "# EOF\n")] {
+        let page = "# TYPE h histogram\nh_bucket{le=\"5\"} 1\nh_bucket{le=\"0.50\"} 1\n\
+                    # TYPE s summary\ns{quantile=\"1\",le=\"5\"} 1\n# TYPE g gauge\ng{le=\"5\",quantile=\"1\"} 1\n";
+        let expected = [
+            "h_bucket{le=\"5.0\"} 1",
+            "h_bucket{le=\"0.5\"} 1",
+            "s{quantile=\"1.0\",le=\"5\"} 1",
+            "g{le=\"5\",quantile=\"1\"} 1",
+        ];
+        check(&format!("{page}{end}"), format, &expected);
+    }
+    check("h_bucket{le=\"5\"} 1\n", TextFormat::Prometheus, &["h_bucket{le=\"5\"} 1"]);
+}
+
+#[test]
 fn escapes_in_label_values_are_undone() {
     let value = |raw: &str, expected: &str| {
         check(&format!("a{{b=\"{raw}\"}} 1\n"), TextFormat::Prometheus, &[&format!("a{{b={expected:?}}} 1")]);

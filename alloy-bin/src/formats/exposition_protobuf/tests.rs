@@ -206,32 +206,6 @@ fn what_is_wrong_is_refused() {
     assert_eq!(refused(&[0xff; 12]), "byte 0: expected a number of at most 64 bits");
 }
 
-#[test]
-fn numbers_in_labels_are_written_as_go_writes_them() {
-    for (number, expected) in [
-        (0.0, "0.0"),
-        (-0.0, "-0.0"),
-        (1.0, "1.0"),
-        (-1.0, "-1.0"),
-        (0.25, "0.25"),
-        (0.0001, "0.0001"),
-        (0.00001, "1e-05"),
-        (123456.0, "123456.0"),
-        (1234567.0, "1.234567e+06"),
-        (1e6, "1e+06"),
-        (1e21, "1e+21"),
-        (1.5e-10, "1.5e-10"),
-        (f64::MAX, "1.7976931348623157e+308"),
-        (f64::INFINITY, "+Inf"),
-        (f64::NEG_INFINITY, "-Inf"),
-        (f64::NAN, "NaN"),
-    ] {
-        let mut text = String::new();
-        write_float(&mut text, number);
-        assert_eq!(text, expected);
-    }
-}
-
 proptest! {
     #[test]
     fn bytes_of_any_kind_never_panic(

@@ -136,9 +136,10 @@ fn the_halves_of_a_request_are_the_whole_in_order() {
 
     let stream = |label: &str, lines: usize| LogStream {
         labels: Labels::new([("a", label)]),
-        entries: vec![LogEntry { timestamp_ns: 1, line: Bytes::from_static(b"x") }; lines],
+        entries: vec![LogEntry::new(1, "x"); lines],
     };
-    let batch = LogBatch { streams: vec![stream("1", 4), stream("2", 1), stream("3", 2)], lane: 0 };
+    let batch =
+        LogBatch { streams: vec![stream("1", 4), stream("2", 1), stream("3", 2)], ..LogBatch::default() };
     let mut push = Vec::new();
     LokiPushEncoder::new(&Labels::new::<&str, &str>([])).encode(&batch, &mut push);
     let [Part { items: left, .. }, Part { items: right, .. }] =

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use super::*;
 
 /// Literal, and printed when a test fails.
-const SEEDS: [u64; 2] = [0x5eed_0001, 0x5eed_0002];
+const SEEDS: [u64; 3] = [0x5eed_0001, 0x5eed_0002, 0x5eed_0003];
 const ROUNDS: u64 = 12;
 const LANES: u64 = 6;
 /// Records of each lane in a round.
@@ -117,7 +117,23 @@ enum Life {
     Many,
 }
 
-async fn chaos(seed: u64, life: Life) {
+/// What is spoken; the endpoint takes both.
+#[derive(Clone, Copy, PartialEq)]
+enum Protocol {
+    First,
+    Second,
+}
+
+impl Protocol {
+    fn record(self, name: &str, lane: u64, number: i64) -> Piece {
+        match self {
+            Protocol::First => record(name, lane, number),
+            Protocol::Second => newer::in_newer(record(name, lane, number)),
+        }
+    }
+}
+
+async fn chaos(seed: u64, life: Life, protocol: Protocol) {
     println!("seed {seed:#x}");
     let chance = Chance::new(seed);
     let mut world = World::new().await;
@@ -126,6 +142,9 @@ async fn chaos(seed: u64, life: Life) {
     world.options.endpoint.timeout = Duration::from_millis(300);
     world.options.batching.lanes = 3;
     world.options.batching.deadline = Duration::from_millis(5);
+    if protocol == Protocol::Second {
+        newer::speak_newer(&mut world.options);
+    }
     let mut outbox = world.open().await;
     let mut sending = send(&outbox);
     let mut bad = 0;
@@ -138,11 +157,11 @@ async fn chaos(seed: u64, life: Life) {
         let tried = count(&outbox.figures().requests);
         for number in (round as i64 * RECORDS..).take(RECORDS as usize) {
             for lane in 0..LANES {
-                outbox.accept(&[record("test", lane, number)]).await.unwrap();
+                outbox.accept(&[protocol.record("test", lane, number)]).await.unwrap();
             }
             if chance.below(8) == 0 {
                 // The endpoint answers 400 to every request that has it.
-                outbox.accept(&[record("", chance.below(LANES), number)]).await.unwrap();
+                outbox.accept(&[protocol.record("", chance.below(LANES), number)]).await.unwrap();
                 bad += 1;
             }
         }
@@ -183,10 +202,15 @@ async fn chaos(seed: u64, life: Life) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_happens_on_the_way_all_arrives_in_order_and_is_counted() {
-    chaos(SEEDS[0], Life::One).await;
+    chaos(SEEDS[0], Life::One, Protocol::First).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_happens_on_the_way_a_crash_loses_nothing() {
-    chaos(SEEDS[1], Life::Many).await;
+    chaos(SEEDS[1], Life::Many, Protocol::First).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_happens_on_the_way_all_arrives_in_2_0_as_well() {
+    chaos(SEEDS[2], Life::One, Protocol::Second).await;
 }

@@ -6,21 +6,42 @@ use crate::formats::{
     older_remote_write,
 };
 use crate::testing::Newer;
+use crate::testing::messages::WriteRequest;
 
 async fn world() -> World {
     let mut world = World::new().await;
-    world.options.batching.form.newer = Some(NewerForm {
+    speak_newer(&mut world.options);
+    world
+}
+
+/// Asks the endpoint for 2.0 first.
+pub(super) fn speak_newer(options: &mut Options) {
+    options.batching.form.newer = Some(NewerForm {
         is: is_remote_write_2,
         splice: join_remote_write_2,
         older: older_remote_write,
         written_headers: &["x-prometheus-remote-write-samples-written"],
     });
-    let mut headers = world.options.endpoint.headers.clone();
+    let mut headers = options.endpoint.headers.clone();
     for (name, value) in REMOTE_WRITE_2_HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    world.options.endpoint.newer_headers = Some(headers);
-    world
+    options.endpoint.newer_headers = Some(headers);
+}
+
+/// The same record in 2.0.
+pub(super) fn in_newer(older: Piece) -> Piece {
+    let plain = crate::formats::decompress(&older.body).unwrap();
+    let request = <WriteRequest as prost::Message>::decode(plain.as_slice()).unwrap();
+    let mut batch = SampleBatch::new(older.lane);
+    for series in &request.timeseries {
+        let labels = series.labels.iter().map(|label| (label.name.as_str(), label.value.as_str()));
+        batch.push(labels, series.samples[0].timestamp, series.samples[0].value);
+    }
+    let mut plain = Vec::new();
+    let encoder = RemoteWrite2Encoder::new(&Labels::new::<&str, &str>([]), Sends::default());
+    assert_eq!(encoder.encode(batch.iter(), &[], &mut plain), older.items);
+    Piece { body: Bytes::from(compress(&plain)), ..older }
 }
 
 /// A record of two series; without a metric name the receiver refuses the first.
@@ -29,10 +50,7 @@ fn newer_record(name: &str, number: i64) -> Piece {
     let labels = [("__name__", name), ("lane", "7")];
     batch.push(labels.into_iter().filter(|(_, value)| !value.is_empty()), number, number as f64);
     batch.push([("__name__", "other")], number, 1.0);
-    let mut plain = Vec::new();
-    let encoder = RemoteWrite2Encoder::new(&Labels::new::<&str, &str>([]), Sends::default());
-    assert_eq!(encoder.encode(batch.iter(), &[], &mut plain), 2);
-    Piece { lane: 7, items: 2, newest_ms: number, body: Bytes::from(compress(&plain)) }
+    in_newer(Piece { items: 2, ..piece(&batch, number) })
 }
 
 async fn accept_newer(outbox: &Outbox, numbers: std::ops::Range<i64>) {

@@ -118,7 +118,14 @@ impl World {
             self.figures.clone(),
         );
         let settings = Arc::new(self.settings.clone());
-        let task = tokio::spawn(live(self.spec.clone(), settings, shared, done_ms, |_| {}, stop.clone()));
+        let task = tokio::spawn(live(
+            self.spec.clone(),
+            settings,
+            shared,
+            Before { done_ms, series: None },
+            |_, _| {},
+            stop.clone(),
+        ));
         Living { task, stop }
     }
 

@@ -6,8 +6,12 @@ use std::io::Write;
 use tempfile::TempDir;
 
 use super::*;
+use crate::graph::Unfinished;
 use crate::tailing::ledger::Ledger;
+use crate::tailing::packed::pack;
 use crate::telemetry::Labels;
+
+mod copies;
 
 /// A folder with `app.log`, and what follows it. Its clock is moved by hand.
 struct World {
@@ -44,9 +48,10 @@ impl World {
     }
 
     fn another(&self, name: &str, begin: Begin) -> Tail {
-        let (path, limits, metrics) = (self.path(name), Limits::new(64, 64), self.metrics.clone());
+        let reading = Reading { limits: Limits::new(64, 64), ..Reading::default() };
+        let (path, metrics) = (self.path(name), self.metrics.clone());
         let claims = Claims::new(self.ledger.clone(), &Labels::new([("filename", name)]), &path);
-        Tail::new(path, begin, limits, self.now, claims, metrics)
+        Tail::new(path, begin, reading, self.now, claims, metrics)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -66,6 +71,12 @@ impl World {
         self.tail.as_mut().expect("followed")
     }
 
+    /// Compresses a file, as rotation does: it is gone then.
+    fn compress(&self, from: &str, to: &str) {
+        pack(&self.path(to), &fs::read(self.path(from)).unwrap());
+        fs::remove_file(self.path(from)).unwrap();
+    }
+
     /// Everything that can be read now, also after all grace periods.
     fn lines(&mut self) -> Vec<String> {
         let mut lines = self.lines_now();
@@ -76,11 +87,20 @@ impl World {
         lines
     }
 
+    /// Files as they are some time after they were written.
+    fn age(&self) {
+        for entry in fs::read_dir(self.folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            let time = std::time::SystemTime::now() - Duration::from_secs(60);
+            fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
+        }
+    }
+
     /// Everything that can be read without letting time pass.
     fn lines_now(&mut self) -> Vec<String> {
         let (now, mut lines) = (self.now, Vec::new());
         loop {
-            match self.tail().step(now, 1_000) {
+            match self.tail().step(now, 1_000, None) {
                 Ok(Step::Batch(chunk)) => {
                     self.tail().handle_accepted(&chunk);
                     lines.extend(chunk.lines.iter().map(|line| String::from_utf8(line.to_vec()).unwrap()));
@@ -220,6 +240,29 @@ fn what_was_rotated_while_nobody_looked_is_found() {
     check(
         "renamed and compressed",
         |world| {
+            world.append("app.log", "3\n");
+            world.compress("app.log", "app.log.1.gz");
+            world.append("app.log", "4\n");
+        },
+        &["3", "4"],
+    );
+    check(
+        "several times, and compressed in different ways",
+        |world| {
+            world.append("app.log", "3\n");
+            world.compress("app.log", "app.log.3.zst");
+            world.append("4", "4\n");
+            world.compress("4", "app.log.2.bz2");
+            world.append("older", "older\n");
+            world.compress("older", "app.log.4.gz");
+            world.append("app.log.1", "5\n");
+            world.append("app.log", "6\n");
+        },
+        &["3", "4", "5", "6"],
+    );
+    check(
+        "renamed to what is no compressed file",
+        |world| {
             world.rename("app.log", "app.log.1.gz");
             world.append("app.log", "4\n");
         },
@@ -236,12 +279,12 @@ fn what_was_rotated_while_nobody_looked_is_found() {
 fn a_batch_that_was_under_way_is_repeated_exactly_by_the_next() {
     let mut world = World::with("1\n2\n");
     let now = world.now;
-    let Ok(Step::Batch(first)) = world.tail().step(now, 1_000) else { panic!("two lines") };
+    let Ok(Step::Batch(first)) = world.tail().step(now, 1_000, None) else { panic!("two lines") };
     world.restart(|world| world.append("app.log", "3\n"));
-    let Ok(Step::Batch(second)) = world.tail().step(now, 9_000) else { panic!("two lines") };
+    let Ok(Step::Batch(second)) = world.tail().step(now, 9_000, None) else { panic!("two lines") };
     assert_eq!(first, second);
     world.tail().handle_accepted(&second);
-    let Ok(Step::Batch(third)) = world.tail().step(now, 9_000) else { panic!("one line") };
+    let Ok(Step::Batch(third)) = world.tail().step(now, 9_000, None) else { panic!("one line") };
     assert_eq!((third.lines.len(), third.base_ns), (1, 9_000));
 }
 
@@ -251,7 +294,7 @@ fn quiet_files_are_closed_and_found_again() {
     assert_eq!(world.lines(), ["1"]);
     world.now += CLOSE_AFTER;
     let now = world.now;
-    world.tail().close_if_quiet(now);
+    world.tail().close_if_quiet(now, CLOSE_AFTER);
     assert!(world.tail().open.is_none());
     let seen = disk::look(&world.path("app.log")).unwrap();
     assert!(world.tail().is_caught_up(&seen), "an idle closed file costs no more than a look");
@@ -302,4 +345,142 @@ fn a_file_with_two_names_is_read_under_both() {
     world.tail = Some(world.another("link.log", Begin::Beginning));
     assert_eq!(world.lines(), ["1"]);
     drop(first);
+}
+
+/// Lines that end with `+` go on in the next.
+fn goes_on(chunk: &Chunk) -> Option<Unfinished> {
+    let open = chunk.lines.iter().rev().take_while(|line| line.ends_with(b"+")).count();
+    (open > 0).then_some(Unfinished { from: chunk.lines.len() - open, wait: Duration::from_secs(3) })
+}
+
+impl World {
+    /// One step of a receiver that joins lines; nothing if there is nothing to take.
+    fn joined(&mut self) -> Vec<String> {
+        let now = self.now;
+        match self.tail().step(now, 1_000, Some(&goes_on)).unwrap() {
+            Step::Idle => Vec::new(),
+            Step::Batch(chunk) => {
+                self.tail().handle_accepted(&chunk);
+                chunk.lines.iter().map(|line| String::from_utf8(line.to_vec()).unwrap()).collect()
+            }
+        }
+    }
+}
+
+/// What is left for later is neither taken nor behind the position: who follows after a crash reads it again.
+#[test]
+fn unfinished_lines_stay_in_the_file_until_they_go_on() {
+    let mut world = World::with("1\n2+\n");
+    assert_eq!(world.joined(), ["1"]);
+    assert_eq!(world.tail().position().unwrap().offset, 2);
+    assert!(world.joined().is_empty());
+    world.restart(|_| ());
+    assert!(world.joined().is_empty());
+    world.append("app.log", "3\n4+\n");
+    assert_eq!(world.joined(), ["2+", "3"]);
+    assert!(world.joined().is_empty());
+}
+
+#[test]
+fn unfinished_lines_are_taken_as_they_are_when_nothing_follows() {
+    let mut world = World::with("1+\n");
+    assert!(world.joined().is_empty());
+    world.now += Duration::from_millis(2999);
+    assert!(world.joined().is_empty());
+    world.now += Duration::from_millis(1);
+    assert_eq!(world.joined(), ["1+"]);
+    world.append("app.log", "2+\n");
+    assert!(world.joined().is_empty(), "the next has a wait of its own");
+    // Nobody waits when the file is no longer wanted.
+    assert_eq!(world.lines_now(), ["2+"]);
+}
+
+#[test]
+fn a_block_that_has_no_room_for_more_and_a_rotated_file_are_taken_as_they_are() {
+    let mut world = World::with(&"123456+\n".repeat(9));
+    assert_eq!(world.joined().len(), 8, "64 bytes are read at once");
+    assert!(world.joined().is_empty());
+    world.rename("app.log", "app.log.1");
+    world.append("app.log", "new\n");
+    world.now += ROTATION_GRACE;
+    assert_eq!(world.joined(), ["123456+"]);
+    assert_eq!(world.joined(), ["new"]);
+}
+
+#[test]
+fn a_batch_that_was_under_way_is_repeated_with_its_unfinished_lines() {
+    let mut world = World::with("1+\n");
+    assert!(world.joined().is_empty());
+    world.now += Duration::from_secs(3);
+    let now = world.now;
+    let Ok(Step::Batch(first)) = world.tail().step(now, 1_000, Some(&goes_on)) else { panic!("one line") };
+    world.restart(|world| world.append("app.log", "2\n"));
+    let Ok(Step::Batch(second)) = world.tail().step(now, 9_000, Some(&goes_on)) else { panic!("one line") };
+    assert_eq!(first, second);
+}
+
+impl World {
+    /// What can be read now: where each batch begins, with its intent, the time of its first line, its lines.
+    fn batches(&mut self, now_ns: i64) -> Vec<(Position, i64, Vec<Bytes>)> {
+        let mut batches = Vec::new();
+        for _ in 0..8 {
+            while let Step::Batch(chunk) = {
+                let now = self.now;
+                self.tail().step(now, now_ns, None).unwrap()
+            } {
+                let position = self.tail().offered().expect("a file is open");
+                batches.push((position, chunk.base_ns, chunk.lines.clone()));
+                self.tail().handle_accepted(&chunk);
+            }
+            self.now += ROTATION_GRACE;
+        }
+        batches
+    }
+
+    /// Another node takes over with these batches on their way.
+    fn take_over(&mut self, batches: &[(Position, i64, Vec<Bytes>)]) {
+        self.ledger = Arc::default();
+        let mut tail = self.another("app.log", Begin::At(batches[0].0));
+        tail.repeat(batches[1..].iter().map(|(position, ..)| *position).collect());
+        self.tail = Some(tail);
+    }
+}
+
+#[test]
+fn batches_on_their_way_are_given_again_as_they_were_over_a_rotation() {
+    let mut world = World::with("1\n2\n");
+    let mut batches = world.batches(1000);
+    world.append("app.log", "3\n");
+    batches.extend(world.batches(2000));
+    world.append("app.log", "4");
+    world.rename("app.log", "app.log.1");
+    world.append("app.log", "5\n");
+    batches.extend(world.batches(3000));
+    world.append("app.log", "6\n");
+    batches.extend(world.batches(4000));
+    assert_eq!(batches.len(), 5, "{batches:?}");
+    for first in 0..batches.len() {
+        world.take_over(&batches[first..]);
+        let again = world.batches(9000);
+        let place = |(position, base_ns, lines): &(Position, i64, Vec<Bytes>)| {
+            (position.identity, position.offset, position.intent, *base_ns, lines.clone())
+        };
+        assert!(again.iter().map(place).eq(batches[first..].iter().map(place)), "from {first}: {again:?}");
+    }
+    world.append("app.log", "7\n");
+    let next = world.batches(9001);
+    assert_eq!((next[0].1, &next[0].2[..]), (9001, &[Bytes::from_static(b"7")][..]));
+}
+
+#[test]
+fn what_is_not_in_the_file_any_more_is_not_given_as_it_was() {
+    let mut world = World::with("1\n2\n");
+    let mut batches = world.batches(1000);
+    world.append("app.log", "3\n");
+    batches.extend(world.batches(2000));
+    fs::write(world.path("app.log"), "4\n").unwrap();
+    world.take_over(&batches);
+    let again = world.batches(9000);
+    assert_eq!(again.len(), 1, "{again:?}");
+    assert_eq!((again[0].1, &again[0].2[..]), (9000, &[Bytes::from_static(b"4")][..]));
 }

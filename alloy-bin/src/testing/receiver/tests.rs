@@ -41,13 +41,10 @@ fn samples(pairs: &[(i64, f64)]) -> Bytes {
 }
 
 fn lines(pairs: &[(i64, &'static str)]) -> Bytes {
-    let entry = |(timestamp_ns, line): &(i64, &'static str)| LogEntry {
-        timestamp_ns: *timestamp_ns,
-        line: Bytes::from_static(line.as_bytes()),
-    };
+    let entry = |(timestamp_ns, line): &(i64, &'static str)| LogEntry::new(*timestamp_ns, *line);
     let entries = pairs.iter().map(entry).collect();
-    let batch =
-        LogBatch { streams: vec![LogStream { labels: Labels::new([("job", "a")]), entries }], lane: 0 };
+    let streams = vec![LogStream { labels: Labels::new([("job", "a")]), entries }];
+    let batch = LogBatch { streams, ..LogBatch::default() };
     let mut piece = Vec::new();
     LokiPushEncoder::new(&Labels::new::<&str, &str>([])).encode(&batch, &mut piece);
     compress(&piece).into()

@@ -6,12 +6,16 @@ use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
+use bytes::Bytes;
 use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::graph::{ConsumeError, Consumer};
+use crate::ownership::{Origin, Sharing};
+use crate::tailing::Encoding;
+use crate::telemetry::Target;
 
 mod arguments;
 mod crashes;
@@ -184,6 +188,14 @@ impl Turns for Table {
         }
     }
 
+    fn begin(&self, _key: u64, _state: Option<&Bytes>, _from_ns: i64) -> Option<u64> {
+        None
+    }
+
+    fn stopped_for_good(&self, key: u64, state: Option<Bytes>) {
+        self.stopped(key, state);
+    }
+
     fn stopped(&self, key: u64, state: Option<Bytes>) {
         self.0.stopped.lock().unwrap().insert(key);
         if let Some(state) = state {
@@ -191,8 +203,8 @@ impl Turns for Table {
         }
     }
 
-    fn update_state(&self, key: u64, state: Bytes) {
-        self.0.states.lock().unwrap().insert(key, state);
+    fn progress(&self, key: u64, position: Position, _sequence: u64) {
+        self.0.states.lock().unwrap().insert(key, position.encode());
     }
 }
 
@@ -233,6 +245,10 @@ impl World {
             forward_to: vec![receiver.clone()],
             tail_from_end: false,
             on_positions_file_error: OnPositionsFileError::default(),
+            legacy_positions_file: None,
+            encoding: Encoding::default(),
+            decompression: None,
+            file_match: None,
             file_watch: FileWatch::default(),
             sharing: Sharing::Alone,
         }));
@@ -326,7 +342,7 @@ async fn every_line_comes_once_over_rotations_and_restarts() {
 async fn the_stream_has_public_labels_and_the_file_name() {
     let world = World::new(&["app.log"]);
     let arguments = world.arguments.borrow().clone();
-    let sources = sources(&world.base, &arguments);
+    let sources = sources(&world.base, &arguments).await;
     let source = sources.values().next().unwrap();
     let labels: Vec<_> = source.labels.iter().collect();
     assert_eq!(labels, [("filename", source.path.to_str().unwrap()), ("job", "test")]);
@@ -341,9 +357,11 @@ async fn a_receiver_without_room_stops_reading_and_loses_nothing() {
     let running = world.run();
     world.receiver.wait(|receiver| receiver.refusals.load(Relaxed)).await;
     assert_eq!(world.base.metrics.files()[0].1.read_lines.load(Relaxed), 0);
+    assert_eq!(world.base.metrics.files_waiting.load(Relaxed), 1);
     world.receiver.is_full.store(false, Relaxed);
     world.receiver.wait_for(200_000).await;
     running.stop().await;
+    assert_eq!(world.base.metrics.files_waiting.load(Relaxed), 0);
     world.assert_lines(0..200_000);
 }
 

@@ -50,7 +50,14 @@ impl Families {
         let piece = |families: &[Metadata]| {
             let mut plain = Vec::new();
             RemoteWriteEncoder::encode_metadata(families, &mut plain);
-            Piece { lane: LANE, items: 0, newest_ms: i64::MIN, body: Bytes::from(compress(&plain)) }
+            Piece {
+                lane: LANE,
+                items: 0,
+                newest_ms: i64::MIN,
+                tenant: None,
+                origin: None,
+                body: Bytes::from(compress(&plain)),
+            }
         };
         (all.chunks(max).map(piece).collect(), all.len())
     }

@@ -95,6 +95,8 @@ impl Shaping {
                 lane: batch.lane(),
                 items,
                 newest_ms: chunk.iter().map(|sample| sample.timestamp_ms).max().unwrap_or(i64::MIN),
+                tenant: None,
+                origin: None,
                 body: Bytes::from(compress(&plain)),
             })
         });

@@ -9,7 +9,7 @@ use crate::graph::MetricsReceiver;
 use crate::http_client::HttpClientOptions;
 use crate::ownership::Sharing;
 use crate::scraping::{LabelPolicy, NamePolicy, Policy, TimestampPolicy};
-use crate::telemetry::Target;
+use crate::telemetry::{NativeHistogram, Target};
 
 /// What the block says.
 pub struct Arguments {
@@ -17,6 +17,7 @@ pub struct Arguments {
     pub(super) forward_to: Vec<MetricsReceiver>,
     pub(super) sharing: Sharing,
     pub(super) excluded_labels: Vec<String>,
+    pub(super) falls_back: bool,
     pub(super) job_name: Option<String>,
     pub(super) interval: Duration,
     pub(super) timeout: Duration,
@@ -42,8 +43,6 @@ impl Decode for Arguments {
         for name in UNSUPPORTED_FLAGS {
             only(body, name, &false);
         }
-        only(body, "native_histogram_bucket_limit", &0);
-        only(body, "native_histogram_min_bucket_factor", &0.0);
         only(body, "scrape_failure_log_file", &String::new());
         let clustering: Clustering = body.block("clustering").unwrap_or_default();
         let policy = policy(body);
@@ -52,6 +51,7 @@ impl Decode for Arguments {
             forward_to: body.required("forward_to"),
             sharing: clustering.sharing,
             excluded_labels: clustering.excluded_labels,
+            falls_back: clustering.falls_back,
             job_name: body.optional("job_name", None),
             interval: body.optional("scrape_interval", Duration::from_secs(60)),
             timeout: body.optional("scrape_timeout", Duration::from_secs(10)),
@@ -153,6 +153,8 @@ fn policy(body: &mut Body<'_>) -> Policy {
             (true, true) => Histograms::Both,
         },
         metadata: body.optional("honor_metadata", false),
+        bucket_limit: body.optional("native_histogram_bucket_limit", 0),
+        schema_max: NativeHistogram::schema_of(body.optional("native_histogram_min_bucket_factor", 0.0)),
         labels: if honors_labels { LabelPolicy::Page } else { LabelPolicy::Target },
         timestamps: if honors_timestamps { TimestampPolicy::Page } else { TimestampPolicy::Slot },
         names,
@@ -169,12 +171,17 @@ fn policy(body: &mut Body<'_>) -> Policy {
 struct Clustering {
     sharing: Sharing,
     excluded_labels: Vec<String>,
+    falls_back: bool,
 }
 
 impl Decode for Clustering {
     fn decode(body: &mut Body<'_>) -> Self {
         let sharing = Sharing::decode(body);
-        Clustering { sharing, excluded_labels: body.optional("excluded_labels", Vec::new()) }
+        let falls_back = body.optional("fallback", false);
+        if falls_back && sharing == Sharing::Alone {
+            body.error_at("fallback", "needs enabled = true: there is nobody to fall back on");
+        }
+        Clustering { sharing, excluded_labels: body.optional("excluded_labels", Vec::new()), falls_back }
     }
 }
 

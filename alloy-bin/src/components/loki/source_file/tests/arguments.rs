@@ -1,6 +1,7 @@
 //! The block's arguments: defaults, and errors that say where they are.
 
 use super::*;
+use crate::tailing::{Encoding, Format};
 
 /// Decodes the body of a block; `sink` is a receiver.
 fn decode(body: &str) -> Result<Arguments, String> {
@@ -28,6 +29,35 @@ fn arguments_have_the_defaults_of_the_page() {
 }
 
 #[test]
+fn files_may_be_compressed_matched_and_encoded() {
+    let body = r#"
+        targets    = []
+        forward_to = [sink]
+        encoding   = "UTF-16LE"
+        legacy_positions_file = "/positions.yml"
+        decompression {
+          enabled       = true
+          initial_delay = "10s"
+          format        = "bz2"
+        }
+        file_match {
+          enabled           = true
+          ignore_older_than = "1h"
+        }
+    "#;
+    let arguments = decode(body).unwrap();
+    let options = arguments.pool_options();
+    assert_eq!(options.reading.format, Some(Format::Bzip2));
+    assert_eq!(options.initial_delay, Duration::from_secs(10));
+    assert_eq!(Some(options.reading.encoding), Encoding::by_name("utf-16le"));
+    let [period, age] = [10, 3600].map(Duration::from_secs);
+    assert_eq!(arguments.file_match, Some(FileMatch { sync_period: period, ignore_older_than: age }));
+    assert_eq!(arguments.legacy_positions_file, Some("/positions.yml".into()));
+    let off = decode(&body.replace("= true", "= false")).unwrap();
+    assert_eq!((off.file_match, off.decompression), (None, None));
+}
+
+#[test]
 fn wrong_arguments_are_told_where_they_are() {
     let check = |body: &str, expected: &str| {
         let Err(errors) = decode(&format!("targets = []\nforward_to = [sink]\n{body}")) else {
@@ -35,11 +65,13 @@ fn wrong_arguments_are_told_where_they_are() {
         };
         assert!(errors.contains(expected), "{errors}");
     };
-    check("encoding = \"utf-16\"", "encoding \"utf-16\" is not supported");
+    check("encoding = \"utf-32\"", "there is no encoding \"utf-32\"");
     check("on_positions_file_error = \"stop\"", "expected one of \"restart_from_beginning\"");
     check("file_watch {\nmin_poll_frequency = \"0s\"\n}", "must be longer than nothing");
     check("file_watch {\nmax_poll_frequency = \"1ms\"\n}", "must not be shorter");
-    check("decompression {\nenabled = true\n}", "known to Alloy but not supported here");
+    check("decompression {\nenabled = true\n}", "missing required attribute \"format\"");
+    check("decompression {\nenabled = true\nformat = \"xz\"\n}", "must be \"gz\"");
+    check("file_match {\nsync_period = \"0s\"\n}", "must be longer than nothing");
     check("forward = 1", "unrecognized attribute name");
     check("clustering { }", "missing required attribute \"enabled\"");
 }
