@@ -49,6 +49,7 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
     let listener = Listener::bind(&flags.listen).await?;
     let address = listener.address()?;
     let _locked = open_storage(&flags.storage)?;
+    flags.limit_logs()?;
     let cluster = flags.cluster.clone().with_storage(&flags.storage);
     let Joined { ownership, member, links } = ownership::start(&cluster, &hostname, address).await?;
 

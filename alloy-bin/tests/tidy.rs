@@ -16,7 +16,7 @@ const CRATES: [&str; 3] = ["alloy-cluster", "alloy-wal", "alloy-bin"];
 const IMPORTS: &[(&str, &[&str])] = &[
     ("lib", &[]),
     ("main", &[]),
-    ("cli", &["components", "graph", "ownership", "run", "syntax", "tools"]),
+    ("cli", &["components", "graph", "outbox", "ownership", "run", "syntax", "tools"]),
     ("run", &["cli", "components", "graph", "http_client", "logging", "ownership", "server", "telemetry"]),
     ("tools", &[]),
     ("logging", &["config"]),

@@ -84,6 +84,8 @@ pub(crate) struct State {
     pub(crate) spares_coming: usize,
     /// Out of the log, their files still to be freed.
     pub(crate) freed: Vec<Arc<Segment>>,
+    /// [`Options::max_bytes`], as it is now.
+    pub(crate) max_bytes: u64,
     pub(crate) plan: Plan,
     pub(crate) consumers: Consumers,
     pub(crate) dropped_below: Position,
@@ -173,6 +175,7 @@ impl Log {
             spares: found.spares,
             spares_coming: 0,
             freed: Vec::new(),
+            max_bytes: options.max_bytes,
             plan: Plan::new(None, &options),
             consumers: found.consumers,
             dropped_below: found.dropped_below,
@@ -198,6 +201,22 @@ impl Log {
     /// What opening found.
     pub fn recovery(&self) -> &Recovery {
         &self.recovery
+    }
+
+    /// Changes [`Options::max_bytes`] from the next `append` on. What is there stays: a log that is larger than its new limit
+    /// refuses or drops until it is not.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOptions`]: it is less than a log needs, and nothing has changed.
+    pub fn set_max_bytes(&self, max_bytes: u64) -> Result<()> {
+        Options { max_bytes, ..self.options.clone() }.check()?;
+        self.lock().max_bytes = max_bytes;
+        Ok(())
+    }
+
+    /// [`Options::max_bytes`], as it is now.
+    pub fn max_bytes(&self) -> u64 {
+        self.lock().max_bytes
     }
 
     /// Syncs, saves the cursors and ends.

@@ -86,8 +86,8 @@ impl Options {
     }
 
     /// Bytes that segments may take: what the spares and the cursors leave.
-    pub(crate) fn segments_budget(&self, cursor_bytes: u64) -> u64 {
-        (self.max_bytes - self.spares as u64 * self.segment_bytes)
+    pub(crate) fn segments_budget(&self, max_bytes: u64, cursor_bytes: u64) -> u64 {
+        (max_bytes - self.spares as u64 * self.segment_bytes)
             .saturating_sub(cursor_bytes.max(CURSOR_FILES_BYTES))
     }
 

@@ -48,14 +48,14 @@ impl State {
             self.plan = plan;
             return Ok(());
         }
-        let budget = options.segments_budget(self.cursor_bytes + self.notes_bytes);
+        let budget = options.segments_budget(self.max_bytes, self.cursor_bytes + self.notes_bytes);
         let needed = plan.segments * options.segment_bytes;
         while self.segment_bytes() + needed > budget {
             // The newest segment stays, and what is not durable stays: it may have to be written once more.
             let droppable = self.segments.len() > 1
                 && self.segments.front().is_some_and(|oldest| oldest.extent().end <= self.watermarks.durable);
             if options.policy == Policy::Refuse || !droppable {
-                return Err(Error::Full { limit: Limit::Disk, bytes: options.max_bytes });
+                return Err(Error::Full { limit: Limit::Disk, bytes: self.max_bytes });
             }
             self.drop_oldest();
         }

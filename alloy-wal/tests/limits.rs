@@ -37,6 +37,30 @@ fn the_directory_never_grows_beyond_max_bytes() {
 }
 
 #[test]
+fn the_limit_of_an_open_log_can_change() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let options = small_options();
+    let log = Log::open(directory.path(), options.clone()).expect("opens");
+    log.consumer("slow", Start::Oldest).expect("created");
+    let fill = || {
+        (0..400).map_while(|_| append(&log, 5).and_then(|_| log.write()).ok()).count();
+        bytes_in(directory.path())
+    };
+    let full = fill();
+    assert!(full <= options.max_bytes);
+
+    log.set_max_bytes(2 * options.max_bytes).expect("enough");
+    let larger = fill();
+    assert!(larger > options.max_bytes && larger <= 2 * options.max_bytes, "{full}, then {larger} bytes");
+
+    log.set_max_bytes(options.max_bytes).expect("enough");
+    let refused = append(&log, 100).expect_err("it is larger than that");
+    assert!(refused.is_full(), "{refused}");
+    assert_eq!(bytes_in(directory.path()), larger, "nothing is taken away");
+    log.set_max_bytes(options.segment_bytes).expect_err("less than a log needs");
+}
+
+#[test]
 fn freed_segments_are_used_again() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let options = Options { spares: 2, ..small_options() };

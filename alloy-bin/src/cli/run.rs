@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::outbox::{self, MaxSize};
 use crate::ownership::ClusterFlags;
 
 pub(super) const AFTER_HELP: &str = "\
@@ -32,10 +33,21 @@ pub struct RunFlags {
     /// Where logs and positions are kept.
     #[arg(long = "storage.path", value_name = "DIR", default_value = "data-alloy/")]
     pub storage: PathBuf,
+    /// What the logs of all endpoints may take together, as a size or a share of the file system such as 80%; those without a
+    /// `max_bytes` of their own share it equally [default: 4GiB each].
+    #[arg(long = "storage.max-size", value_name = "SIZE|PERCENT")]
+    pub max_size: Option<MaxSize>,
     /// Where the HTTP server listens.
     #[arg(long = "server.http.listen-addr", value_name = "HOST:PORT", default_value = "127.0.0.1:12345")]
     pub listen: String,
     /// The cluster.
     #[command(flatten)]
     pub cluster: ClusterFlags,
+}
+
+impl RunFlags {
+    /// From now on logs share what `--storage.max-size` says, of the storage that is there by now.
+    pub(crate) fn limit_logs(&self) -> anyhow::Result<()> {
+        self.max_size.map_or(Ok(()), |size| outbox::limit_logs(size, &self.storage))
+    }
 }

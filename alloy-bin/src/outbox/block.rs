@@ -200,7 +200,7 @@ impl Decode for WalBlock {
         let default = LogLimits::default();
         let max_age = body.optional("max_keepalive_time", Duration::ZERO);
         let limits = LogLimits {
-            max_bytes: body.optional("max_bytes", ByteSize(default.max_bytes)).0,
+            max_bytes: body.optional("max_bytes", None).map(|size: ByteSize| size.0),
             segment_bytes: body.optional("segment_bytes", ByteSize(default.segment_bytes)).0,
             sync_interval: body.optional("sync_interval", default.sync_interval),
             max_age: (!max_age.is_zero()).then_some(max_age),
@@ -209,7 +209,7 @@ impl Decode for WalBlock {
         if limits.segment_bytes < SEGMENT_MIN {
             body.error_at("segment_bytes", "must be at least 1MiB");
         }
-        if limits.max_bytes < limits.segment_bytes.saturating_mul(5) {
+        if limits.max_bytes.is_some_and(|bytes| bytes < limits.least_bytes()) {
             body.error_at("max_bytes", "must be at least five times segment_bytes");
         }
         WalBlock { limits }

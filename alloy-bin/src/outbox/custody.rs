@@ -15,6 +15,7 @@ use anyhow::Context as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::budget;
 use super::figures::{Figures, add};
 use super::{Error, LogState, Options, Piece};
 
@@ -25,6 +26,8 @@ const CONSUMER: &str = "endpoint";
 const TIDY_INTERVAL: Duration = Duration::from_millis(250);
 /// Segments are whole pages.
 const PAGE_BYTES: u64 = 4096;
+/// What a log may take if nothing is said, neither by it nor of all logs together.
+const MAX_BYTES: u64 = 4 << 30;
 /// How long the thread waits after a failed write (a full disk) before it tries again.
 const FAILED_WAIT: Duration = Duration::from_millis(500);
 
@@ -56,6 +59,8 @@ pub(super) struct Custody {
     /// What goes into one batch of the log, which has to fit into a segment.
     batch_bytes: usize,
     figures: Figures,
+    /// Behind the log, so that it is gone when its part is given to the others.
+    _share: budget::Share,
 }
 
 /// When something was last said that is true for hours.
@@ -86,7 +91,10 @@ struct Keeper {
 
 impl Custody {
     pub(super) fn open(options: &Options) -> anyhow::Result<Self> {
-        let wal: Arc<dyn Wal> = Arc::new(open_log(options)?);
+        let log = open_log(options)?;
+        let share = budget::join(&log, &options.log)
+            .with_context(|| format!("cannot open the log {}", options.directory.display()))?;
+        let wal: Arc<dyn Wal> = log;
         let consumer = wal.consumer(CONSUMER, Start::Oldest)?;
         let keeper = Keeper {
             stop: Arc::default(),
@@ -113,6 +121,7 @@ impl Custody {
             rejection_said: Said::default(),
             batch_bytes: (options.log.segment_bytes / 2) as usize,
             figures: Figures::default(),
+            _share: share,
         })
     }
 
@@ -416,18 +425,18 @@ impl Wake for Unpark {
     }
 }
 
-fn open_log(options: &Options) -> anyhow::Result<Log> {
+fn open_log(options: &Options) -> anyhow::Result<Arc<Log>> {
     let directory = &options.directory;
     let of = || format!("cannot open the log {}", directory.display());
     std::fs::create_dir_all(directory).with_context(of)?;
     let limits = alloy_wal::Options {
         segment_bytes: options.log.segment_bytes / PAGE_BYTES * PAGE_BYTES,
-        max_bytes: options.log.max_bytes,
+        max_bytes: options.log.max_bytes.unwrap_or(MAX_BYTES.max(options.log.least_bytes())),
         max_age_ms: options.log.max_age.map(|age| age.as_millis() as u64),
         policy: Policy::Refuse,
         ..alloy_wal::Options::default()
     };
-    let log = Log::open(directory, limits).with_context(of)?;
+    let log = Arc::new(Log::open(directory, limits).with_context(of)?);
     let recovery = log.recovery();
     tracing::info!(endpoint = options.endpoint.name, ?recovery, "opened the log");
     Ok(log)

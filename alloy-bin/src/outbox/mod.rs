@@ -11,6 +11,7 @@
 //! | `client.rs` | one POST and what its answer means |
 //! | `otlp.rs` | the same for OTLP, which has its own codes |
 //! | `rejection.rs` | why an endpoint refuses data for good |
+//! | `budget.rs` | what all logs may take together |
 //! | `options.rs` | everything that a component sets |
 //! | `block.rs` | the `endpoint` and `wal` blocks of the configuration |
 //! | `figures.rs` | what is counted |
@@ -25,6 +26,7 @@
 
 mod apart;
 mod block;
+mod budget;
 mod clearance;
 mod client;
 mod custody;
@@ -51,6 +53,7 @@ pub use group::Group;
 pub use clearance::{Clear, Clearance};
 
 pub use block::{EndpointBlock, WalBlock, check_backoff, meaningless, only};
+pub use budget::{MaxSize, limit_logs};
 pub use options::{
     Batching, Dialect, Endpoint, Form, LogLimits, NewerForm, OnTooManyRequests, Options, Retry, Splice,
 };

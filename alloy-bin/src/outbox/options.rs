@@ -132,8 +132,9 @@ pub struct Batching {
 /// What the log may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogLimits {
-    /// Bytes on disk. At the limit, new data is refused: sources that can wait wait, the others count the loss.
-    pub max_bytes: u64,
+    /// Bytes on disk. At the limit, new data is refused: sources that can wait wait, the others count the loss. `None`: a share of what
+    /// all logs may take (`budget.rs`), or 4 GiB.
+    pub max_bytes: Option<u64>,
     /// Bytes of one segment.
     pub segment_bytes: u64,
     /// How long accepted data may be without a sync: what power loss can cost.
@@ -150,13 +151,20 @@ impl OnTooManyRequests {
 }
 
 impl Default for LogLimits {
-    /// 4 GiB in segments of 16 MiB, synced within 200 ms.
+    /// Segments of 16 MiB, synced within 200 ms.
     fn default() -> Self {
         LogLimits {
-            max_bytes: 4 << 30,
+            max_bytes: None,
             segment_bytes: 16 << 20,
             sync_interval: Duration::from_millis(200),
             max_age: None,
         }
+    }
+}
+
+impl LogLimits {
+    /// The least that a log of such segments needs.
+    pub(super) fn least_bytes(&self) -> u64 {
+        self.segment_bytes.saturating_mul(5)
     }
 }

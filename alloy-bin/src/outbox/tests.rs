@@ -78,7 +78,7 @@ fn options(folder: &Path, receiver: &Receiver) -> Options {
             deadline: LONG,
             form: Form { splice: join, split, newer: None, weigh: Bytes::len },
         },
-        log: LogLimits { max_bytes: 64 << 20, segment_bytes: 1 << 20, sync_interval, max_age: None },
+        log: LogLimits { max_bytes: Some(64 << 20), segment_bytes: 1 << 20, sync_interval, max_age: None },
         clearance: None,
     }
 }
@@ -344,7 +344,7 @@ async fn a_lost_acknowledgement_doubles_only_what_was_in_flight() {
 async fn a_full_log_refuses_and_takes_again_when_the_endpoint_is_back() {
     let mut world = World::new().await;
     world.options.log.segment_bytes = 64 << 10;
-    world.options.log.max_bytes = 320 << 10;
+    world.options.log.max_bytes = Some(320 << 10);
     world.receiver.answer(Answer::Refuse(500));
     let outbox = world.open().await;
     let sending = send(&outbox);
@@ -386,7 +386,7 @@ impl std::io::Write for Said {
 async fn a_log_that_refuses_says_so_once_and_not_for_each_batch() {
     let mut world = World::new().await;
     world.options.log.segment_bytes = 64 << 10;
-    world.options.log.max_bytes = 320 << 10;
+    world.options.log.max_bytes = Some(320 << 10);
     let outbox = world.open().await;
     let said = Said::default();
     let writer = said.clone();

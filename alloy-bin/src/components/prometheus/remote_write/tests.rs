@@ -30,7 +30,7 @@ fn arguments_have_the_defaults_of_the_page() {
     assert_eq!(endpoint.queue, Queue::default());
     assert_eq!(endpoint.common.timeout, Duration::from_secs(30));
     assert!(arguments.external_labels.is_empty() && endpoint.rules.is_empty());
-    assert_eq!((arguments.wal.limits.max_bytes, arguments.wal.limits.max_age), (4 << 30, None));
+    assert_eq!((arguments.wal.limits.max_bytes, arguments.wal.limits.max_age), (None, None));
 }
 
 #[test]
