@@ -328,7 +328,10 @@ impl Exporter {
             };
             let directory = storage.join("wal").join(signal.name());
             let log = common.wal.limits;
-            Ok((Outbox::open(Options { directory, endpoint, retry, batching, log })?, signal))
+            Ok((
+                Outbox::open(Options { directory, endpoint, retry, batching, log, clearance: None })?,
+                signal,
+            ))
         };
         let all = Signal::ALL.into_iter().map(open).collect::<anyhow::Result<_>>()?;
         let packing = client.packing(is_grpc);
@@ -425,7 +428,14 @@ fn pieces(batch: &OtlpBatch, packing: Packing, max_items: u32) -> Vec<Piece> {
             rest.push(otlp_part(&part, 0, half));
         } else {
             let body = packing.pack(part.signal, &part.body);
-            pieces.push(Piece { lane, items: part.items, newest_ms: now_ms(), tenant: None, body });
+            pieces.push(Piece {
+                lane,
+                items: part.items,
+                newest_ms: now_ms(),
+                tenant: None,
+                origin: None,
+                body,
+            });
         }
     }
     pieces

@@ -161,6 +161,7 @@ impl EndpointBlock {
             retry,
             batching,
             log: log.limits,
+            clearance: None,
         })
     }
 }
