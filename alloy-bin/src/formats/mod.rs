@@ -11,6 +11,9 @@
 //! | `remote_write.rs` | sample batch -> piece of a Prometheus remote-write 1.0 request, with exemplars, native histograms and metadata |
 //! | `remote_write_2.rs` | sample batch -> remote-write 2.0 request; joining them, and turning one into 1.0 |
 //! | `loki_push.rs` | log batch -> piece of a Loki push request |
+//! | `loki_request.rs` | what a Loki push request that comes in is read into, from protobuf |
+//! | `loki_json.rs` | the same from JSON |
+//! | `loki_labels.rs` | a stream's labels as such requests write them: `{a="b"}` |
 //! | `snappy.rs` | one block from a piece, one request body from many blocks |
 //! | `split.rs` | a request body that is taken apart, for endpoints that refuse all of it because of a part |
 //!
@@ -28,7 +31,10 @@ mod content_type;
 mod exposition;
 mod exposition_protobuf;
 mod label_float;
+mod loki_json;
+mod loki_labels;
 mod loki_push;
+mod loki_request;
 mod page_item;
 mod protobuf;
 mod remote_write;
@@ -39,11 +45,13 @@ mod split;
 pub use content_type::{ContentTypeError, Escaping, Format, Protocol, accept_header};
 pub use exposition::{ParseError, TextFormat, parse_text};
 pub use exposition_protobuf::{Histograms, ProtobufError, parse_protobuf};
+pub use loki_json::read_loki_json;
 pub use loki_push::{LOKI_PUSH_HEADERS, LokiPushEncoder};
+pub use loki_request::{LokiRequestError, PushedStream, read_loki_push};
 pub use page_item::{Item, LabelPair, Series, Statement};
 pub use remote_write::{REMOTE_WRITE_HEADERS, RemoteWriteEncoder, Sends};
 pub use remote_write_2::{
     REMOTE_WRITE_2_HEADERS, RemoteWrite2Encoder, is_remote_write_2, join_remote_write_2, older_remote_write,
 };
-pub use snappy::{Splice, SpliceError, compress, decompress, join};
+pub use snappy::{Splice, SpliceError, compress, decompress, decompressed_len, join};
 pub use split::{Part, split};
