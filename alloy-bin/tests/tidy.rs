@@ -34,6 +34,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "ownership",
             "relabel",
             "scraping",
+            "server",
             "stages",
             "tailing",
             "telemetry",
