@@ -4,6 +4,7 @@ use std::path::Path;
 
 use alloy_bin::testing::exposition::{check_protobuf, check_text};
 use alloy_bin::testing::language::{check_evaluation, check_syntax};
+use alloy_bin::testing::loki_push::check_push;
 use alloy_bin::testing::stages::check_stages;
 
 #[path = "../../fuzz/checks/follower.rs"]
@@ -73,6 +74,11 @@ fn random_files_are_followed_line_by_line() {
 #[test]
 fn seeds_of_the_stages_hold() {
     replay("stages", check_stages);
+}
+
+#[test]
+fn seeds_of_pushes_hold() {
+    replay_bytes("loki_push_decode", |seed| check_push(&seed));
 }
 
 #[test]
