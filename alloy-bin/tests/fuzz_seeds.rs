@@ -82,6 +82,34 @@ fn seeds_of_pushes_hold() {
 }
 
 #[test]
+fn pushes_with_some_bytes_changed_hold() {
+    let mut state = 11_u64;
+    let mut below = |end: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % end
+    };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/loki_push_decode");
+    for path in
+        std::fs::read_dir(folder).expect("the target's seeds").map(|seed| seed.expect("readable").path())
+    {
+        let seed = std::fs::read(&path).expect("readable");
+        for _ in 0..2000 {
+            let mut body = seed.clone();
+            for _ in 0..=below(3) {
+                let at = below(body.len());
+                match below(4) {
+                    0 => body[at] = below(256) as u8,
+                    1 => body[at] ^= 1 << below(8),
+                    2 => drop(body.remove(at)),
+                    _ => body.insert(at, b"\\\"{}[],=\x0a\x12\xff\x00"[below(12)]),
+                }
+            }
+            check_push(&body);
+        }
+    }
+}
+
+#[test]
 fn seeds_of_pages_hold() {
     replay_bytes("exposition_text", |seed| check_text(&seed));
     replay_bytes("exposition_protobuf", |seed| check_protobuf(&seed));

@@ -118,10 +118,8 @@ impl Now {
             Ok((Ok(body), permit)) => Ok((body.to_bytes(), permit)),
             Ok((Err(error), _)) if error.is::<LengthLimitError>() => Err(Refusal::too_large(most)),
             Ok((Err(error), _)) => Err(Refusal::new(StatusCode::BAD_REQUEST, error.to_string())),
-            Err(_) => {
-                let reason = "the body did not come in time (server_read_timeout)".to_owned();
-                Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, reason))
-            }
+            // Not 408: senders for Loki throw away what is refused with any 4xx but 429.
+            Err(_) => Err(Refusal::later("the body did not come in time (server_read_timeout)".to_owned())),
         }
     }
 }
