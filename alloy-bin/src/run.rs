@@ -46,7 +46,8 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
     let front = Arc::new(server::Front::new(http));
 
     // 2. The port, the storage, the cluster. The node sees the others and owns nothing yet.
-    let listener = Listener::bind(&flags.listen).await?;
+    let of = || format!("cannot listen on {} (--server.http.listen-addr)", flags.listen);
+    let listener = Listener::bind(&flags.listen).await.with_context(of)?;
     let address = listener.address()?;
     let _locked = open_storage(&flags.storage)?;
     flags.limit_logs()?;

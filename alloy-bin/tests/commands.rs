@@ -147,7 +147,7 @@ fn a_component_that_only_alloy_has_is_named_with_its_neighbours() {
     let message =
         "Error: a.alloy:1:1: component \"loki.source.syslog\" is known to Alloy but not supported here";
     assert_eq!(lines.next(), Some(message));
-    assert!(lines.any(|line| line.starts_with("  = near it are loki.source.file")), "{err}");
+    assert!(lines.any(|line| line.starts_with("  = near it are loki.source.api")), "{err}");
 }
 
 #[test]

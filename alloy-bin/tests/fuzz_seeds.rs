@@ -4,6 +4,7 @@ use std::path::Path;
 
 use alloy_bin::testing::exposition::{check_protobuf, check_text};
 use alloy_bin::testing::language::{check_evaluation, check_syntax};
+use alloy_bin::testing::loki_push::check_push;
 #[cfg(feature = "otelcol")]
 use alloy_bin::testing::otlp::{check_json, check_message, check_packed};
 use alloy_bin::testing::stages::check_stages;
@@ -75,6 +76,39 @@ fn random_files_are_followed_line_by_line() {
 #[test]
 fn seeds_of_the_stages_hold() {
     replay("stages", check_stages);
+}
+
+#[test]
+fn seeds_of_pushes_hold() {
+    replay_bytes("loki_push_decode", |seed| check_push(&seed));
+}
+
+#[test]
+fn pushes_with_some_bytes_changed_hold() {
+    let mut state = 11_u64;
+    let mut below = |end: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % end
+    };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/loki_push_decode");
+    for path in
+        std::fs::read_dir(folder).expect("the target's seeds").map(|seed| seed.expect("readable").path())
+    {
+        let seed = std::fs::read(&path).expect("readable");
+        for _ in 0..2000 {
+            let mut body = seed.clone();
+            for _ in 0..=below(3) {
+                let at = below(body.len());
+                match below(4) {
+                    0 => body[at] = below(256) as u8,
+                    1 => body[at] ^= 1 << below(8),
+                    2 => drop(body.remove(at)),
+                    _ => body.insert(at, b"\\\"{}[],=\x0a\x12\xff\x00"[below(12)]),
+                }
+            }
+            check_push(&body);
+        }
+    }
 }
 
 #[test]

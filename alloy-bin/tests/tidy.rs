@@ -35,6 +35,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "ownership",
             "relabel",
             "scraping",
+            "server",
             "stages",
             "tailing",
             "telemetry",

@@ -24,6 +24,7 @@ pub fn registrations() -> Vec<Registration> {
         Registration::of::<loki::echo::Echo>(),
         Registration::of::<loki::process::Process>(),
         Registration::of::<loki::relabel::Relabel>(),
+        Registration::of::<loki::source_api::SourceApi>(),
         Registration::of::<loki::source_file::SourceFile>(),
         Registration::of::<loki::source_journal::SourceJournal>(),
         Registration::of::<loki::write::Write>(),

@@ -12,6 +12,9 @@
 //! | `remote_write.rs` | sample batch -> piece of a Prometheus remote-write 1.0 request, with exemplars, native histograms and metadata |
 //! | `remote_write_2.rs` | sample batch -> remote-write 2.0 request; joining them, and turning one into 1.0 |
 //! | `loki_push.rs` | log batch -> piece of a Loki push request |
+//! | `loki_request.rs` | what a Loki push request that comes in is read into, from protobuf |
+//! | `loki_json.rs` | the same from JSON |
+//! | `loki_labels.rs` | a stream's labels as such requests write them: `{a="b"}` |
 //! | `snappy.rs` | one block from a piece, one request body from many blocks |
 //! | `otlp.rs` | OTLP: checked in place, taken apart by items, read from JSON, printed |
 //! | `compression.rs` | compressed bodies -> plain ones, within a limit |
@@ -33,7 +36,10 @@ mod content_type;
 mod exposition;
 mod exposition_protobuf;
 mod label_float;
+mod loki_json;
+mod loki_labels;
 mod loki_push;
+mod loki_request;
 #[cfg(feature = "otelcol")]
 mod otlp;
 mod page_item;
@@ -49,7 +55,9 @@ pub use compression::{Compression, UnpackError, unpack};
 pub use content_type::{ContentTypeError, Escaping, Format, Protocol, accept_header};
 pub use exposition::{ParseError, TextFormat, parse_text};
 pub use exposition_protobuf::{Histograms, ProtobufError, parse_protobuf};
+pub use loki_json::read_loki_json;
 pub use loki_push::{LOKI_PUSH_HEADERS, LokiPushEncoder};
+pub use loki_request::{LokiRequestError, PushedStream, read_loki_push};
 #[cfg(feature = "otelcol")]
 pub use otlp::{
     OtlpError, OtlpJsonError, PackedRequest, Packing, check_otlp, export_response, first_resource, join_otlp,
@@ -61,5 +69,5 @@ pub use remote_write::{REMOTE_WRITE_HEADERS, RemoteWriteEncoder, Sends};
 pub use remote_write_2::{
     REMOTE_WRITE_2_HEADERS, RemoteWrite2Encoder, is_remote_write_2, join_remote_write_2, older_remote_write,
 };
-pub use snappy::{Splice, SpliceError, compress, decompress, join};
+pub use snappy::{Splice, SpliceError, compress, decompress, decompressed_len, join};
 pub use split::{Part, split};

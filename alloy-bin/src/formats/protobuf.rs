@@ -120,6 +120,23 @@ pub(super) struct Field<'b> {
     pub(super) content: &'b [u8],
 }
 
+impl<'b> Field<'b> {
+    /// What is behind the length of a string, of bytes or of a message.
+    pub(super) fn delimited(&self) -> Option<&'b [u8]> {
+        (self.wire_type() == 2).then_some(self.content)
+    }
+
+    /// The value of a varint.
+    pub(super) fn integer(&self) -> Option<u64> {
+        let mut content = self.content;
+        if self.wire_type() == 0 { take_varint(&mut content) } else { None }
+    }
+
+    fn wire_type(&self) -> u8 {
+        self.whole[0] & 7
+    }
+}
+
 /// The fields of a message, in the order in which they stand. `None` where it is damaged, which is the end.
 pub(super) struct Fields<'b>(pub(super) &'b [u8]);
 

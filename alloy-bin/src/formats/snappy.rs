@@ -45,6 +45,11 @@ pub fn decompress(block: &[u8]) -> Option<Vec<u8>> {
     snap::raw::Decoder::new().decompress_vec(block).ok()
 }
 
+/// How many bytes a block says that it has inside; nothing has checked that it has. `None` if it is not one.
+pub fn decompressed_len(block: &[u8]) -> Option<usize> {
+    snap::raw::decompress_len(block).ok()
+}
+
 /// The first byte of what is in a block: a block begins with a literal, which has it as it is.
 pub(super) fn first_byte(block: &[u8]) -> Option<u8> {
     let (_, prefix_bytes) = read_prefix(block).ok()?;

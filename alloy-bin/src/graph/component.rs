@@ -163,7 +163,7 @@ impl Health {
         *self.lock() = Troubles::default();
     }
 
-    pub(super) fn trouble(&self) -> Option<String> {
+    pub(crate) fn trouble(&self) -> Option<String> {
         let troubles = self.lock();
         [&troubles.ended, &troubles.arguments, &troubles.own].into_iter().find_map(Clone::clone)
     }

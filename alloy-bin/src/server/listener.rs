@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use axum::Router;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -20,12 +19,25 @@ use tokio_util::sync::CancellationToken;
 
 use super::front::{Front, authenticate};
 
-/// How long a connection may take to send its first bytes, or a request's head.
+/// How long a connection may take to send its first bytes.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Connections at a time. Each costs some 20 KiB and a file descriptor; more wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 512;
-/// How long requests that are being answered may go on when the agent stops.
-const DRAIN: Duration = Duration::from_secs(1);
+
+/// How much a port takes, and how long.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// Connections at a time. Each costs some 20 KiB and a file descriptor; more wait in the kernel's queue.
+    pub connections: usize,
+    /// How long a connection may take to send the next request's head.
+    pub idle: Duration,
+    /// How long requests that are being answered may go on when the server stops.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { connections: 512, idle: HEAD_TIMEOUT, drain: Duration::from_secs(1) }
+    }
+}
 
 /// How often the files of certificates are looked at. They are renewed days before they end.
 const CERTIFICATES_INTERVAL: Duration = Duration::from_secs(10);
@@ -45,14 +57,18 @@ pub struct Divert {
 /// A bound port.
 pub struct Listener {
     tcp: TcpListener,
+    limits: Limits,
 }
 
 impl Listener {
     /// Binds `address` (`host:port`; port 0: a free one).
     pub async fn bind(address: &str) -> anyhow::Result<Self> {
-        let of = || format!("cannot listen on {address} (--server.http.listen-addr)");
-        let tcp = TcpListener::bind(address).await.with_context(of)?;
-        Ok(Listener { tcp })
+        Ok(Listener { tcp: TcpListener::bind(address).await?, limits: Limits::default() })
+    }
+
+    /// With these limits instead of the usual ones.
+    pub fn limited(self, limits: Limits) -> Self {
+        Listener { limits, ..self }
     }
 
     /// The address that was bound.
@@ -68,14 +84,18 @@ impl Listener {
         divert: Option<Divert>,
         stop: CancellationToken,
     ) {
+        let Listener { tcp, limits: Limits { connections: most, idle, drain } } = self;
         let router = router.layer(axum::middleware::from_fn_with_state(front.clone(), authenticate));
         let mut look = tokio::time::interval(CERTIFICATES_INTERVAL);
-        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let room = Arc::new(Semaphore::new(most));
         let mut connections = JoinSet::new();
         loop {
-            let permit = room.clone().acquire_owned().await.expect("never closed");
+            let permit = tokio::select! {
+                permit = room.clone().acquire_owned() => permit.expect("never closed"),
+                () = stop.cancelled() => break,
+            };
             let stream = tokio::select! {
-                accepted = self.tcp.accept() => match accepted {
+                accepted = tcp.accept() => match accepted {
                     Ok((stream, _)) => stream,
                     Err(error) => {
                         // Out of file descriptors, mostly: the pause keeps the loop from spinning.
@@ -95,11 +115,13 @@ impl Listener {
             let tls = front.tls().map(TlsAcceptor::from);
             connections.spawn(async move {
                 let _permit = permit;
-                handle(stream, router, tls, divert, stop).await;
+                handle(stream, router, tls, divert, idle, stop).await;
             });
             while connections.try_join_next().is_some() {}
         }
-        let _ = tokio::time::timeout(DRAIN, async { while connections.join_next().await.is_some() {} }).await;
+        // Who comes now is refused at once, and does not wait for nobody.
+        drop(tcp);
+        let _ = timeout(drain, async { while connections.join_next().await.is_some() {} }).await;
     }
 }
 
@@ -108,6 +130,7 @@ async fn handle(
     router: Router,
     tls: Option<TlsAcceptor>,
     divert: Option<Divert>,
+    idle: Duration,
     stop: CancellationToken,
 ) {
     let _ = stream.set_nodelay(true);
@@ -133,9 +156,9 @@ async fn handle(
         }
     }
     match tls {
-        None => answer(stream, router, stop).await,
+        None => answer(stream, router, idle, stop).await,
         Some(tls) => match timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
-            Ok(Ok(stream)) => answer(stream, router, stop).await,
+            Ok(Ok(stream)) => answer(stream, router, idle, stop).await,
             // The client's version, certificate or patience; it has been told by an alert.
             Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake has failed"),
             Err(_) => {}
@@ -143,9 +166,14 @@ async fn handle(
     }
 }
 
-async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router, stop: CancellationToken) {
+async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    router: Router,
+    idle: Duration,
+    stop: CancellationToken,
+) {
     let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(64 << 10);
+    builder.timer(TokioTimer::new()).header_read_timeout(idle).max_buf_size(64 << 10);
     let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);
     // An error here is the client's: a broken connection or a request that is not HTTP.

@@ -1,4 +1,4 @@
-//! The agent's own HTTP server.
+//! The agent's own HTTP server, and what components that listen share with it.
 //!
 //! | file | what |
 //! | --- | --- |
@@ -15,7 +15,7 @@ mod settings;
 mod tls;
 
 pub use front::{Front, Protection};
-pub use listener::{Divert, Listener};
+pub use listener::{Divert, Limits, Listener};
 pub use routes::{Health, Reload, State, router};
 pub use settings::{HttpBlock, TlsBlock};
 pub use tls::Tls;

@@ -11,6 +11,7 @@
 //! | `client_model.rs` | the protobuf messages that targets expose |
 //! | `exposition.rs` | a second, slow reader of metrics' pages, to compare the parser with |
 //! | `language.rs` | what must hold for every text that claims to be a configuration |
+//! | `loki_push.rs` | what must hold for all bytes that are pushed |
 //! | `otlp.rs` | what must hold for any bytes that claim to be OTLP |
 //! | `stages.rs` | what must hold for every text that goes through stages |
 //! | `server.rs` | the HTTP server below both: goes down and comes back on the same port |
@@ -21,6 +22,7 @@ pub mod client_model;
 pub mod exposition;
 pub mod language;
 pub mod logs;
+pub mod loki_push;
 pub mod messages;
 #[cfg(feature = "otelcol")]
 pub mod otlp;
