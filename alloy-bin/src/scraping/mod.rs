@@ -26,4 +26,6 @@ pub use fetch::{Compression, Fetcher, Limits};
 pub use page::{LabelPolicy, NamePolicy, PageError, Policy, TargetLabels, TimestampPolicy};
 pub use slot_file::SlotFile;
 pub use slots::{Begin, Slots};
-pub use target::{Before, Common, Ended, ScrapeFigures, Settings, Spec, SpecError, can_scrape, live, now_ms};
+pub use target::{
+    Before, Common, Ended, ScrapeFigures, Series, Settings, Spec, SpecError, can_scrape, live, now_ms,
+};

@@ -85,8 +85,8 @@ impl<'a> Fallback<'a> {
             }
             () = tokio::time::sleep_until(self.look_again) => {
                 let plan = self.scrape.current();
-                self.look_again = Instant::now() + plan.settings.interval;
-                if plan.falls_back {
+                self.look_again = Instant::now() + plan.way.settings.interval;
+                if plan.way.falls_back {
                     self.waiting.extend(self.scrape.shard.lent());
                 }
             }
@@ -100,8 +100,10 @@ impl<'a> Fallback<'a> {
             && let Some(key) = self.waiting.pop_first()
         {
             // Without the argument here, this node is not asked.
-            let Some(spec) = plan.targets.get(&key).filter(|_| plan.falls_back).cloned() else { continue };
-            let (settings, fetcher) = (plan.settings.clone(), plan.fetcher.clone());
+            let Some(spec) = plan.targets.get(&key).filter(|_| plan.way.falls_back).cloned() else {
+                continue;
+            };
+            let (settings, fetcher) = (plan.way.settings.clone(), plan.fetcher.clone());
             self.tries.spawn(async move { (key, scraping::can_scrape(spec, settings, fetcher).await) });
         }
     }
