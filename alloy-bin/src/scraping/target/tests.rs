@@ -11,6 +11,7 @@ use crate::formats::{Escaping, Protocol, accept_header};
 use crate::graph::{ConsumeError, Consumer};
 use crate::http_client::HttpClient;
 use crate::scraping::Compression;
+use crate::scraping::in_flight::Budget;
 use crate::testing::{Behaviour, Targets};
 
 /// What takes longer has hung.
@@ -333,13 +334,60 @@ async fn a_life_that_takes_no_slot_hands_on_what_it_was_given() {
     world.settings = settings;
     world.targets.behave(0, Behaviour::Status(500));
     let third = world.begin_after(stopped.into_before(), world.recorder.clone());
-    while world.markers().is_empty() {
-        world.samples("up", world.times("up").len() + 1).await;
-    }
+    tokio::time::timeout(PATIENCE, async {
+        while world.markers().is_empty() {
+            world.samples("up", world.times("up").len() + 1).await;
+        }
+    })
+    .await
+    .expect("they end in time");
     let mut ended = third.end().await;
     assert_eq!(world.markers().len(), 3, "the first life's page");
     let own: BTreeSet<String> = Seen::all(&ended.farewell()).into_iter().map(|seen| seen.labels).collect();
     assert_eq!(&own | &world.markers(), had, "nothing that was never written is ended");
+}
+
+/// There is no memory but what every page has, and the pages of the healthy ones need more, as do two of the hanging ones:
+/// one goes on at a time, the two may not keep the others waiting, and each healthy page is taken in its slot.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_targets_that_hang_cost_the_others_no_slot() {
+    const HANGING: usize = 1_000;
+    const HEALTHY: usize = 20;
+    const SLOTS: usize = 3;
+    let targets = Targets::start(HANGING + HEALTHY, 2_000).await.unwrap();
+    (0..HANGING).for_each(|index| targets.behave(index, Behaviour::Stall(8 << 10)));
+    (0..2).for_each(|index| targets.behave(index, Behaviour::Stall(64 << 10)));
+    let interval = Duration::from_secs(3);
+    let limits = Limits { timeout: interval, ..World::new().await.settings.limits };
+    let settings = Settings { interval, limits, ..World::new().await.settings };
+    let fetcher = Fetcher::within(HttpClient::new(&settings.http), Budget::new(0));
+    let settings = Arc::new(settings);
+    let (hanging, healthy) = (Arc::<ScrapeFigures>::default(), Arc::<ScrapeFigures>::default());
+    let recorder = Arc::<Recorder>::default();
+    let stop = CancellationToken::new();
+    let lives: Vec<_> = (0..HANGING + HEALTHY)
+        .map(|index| {
+            let spec = Spec::new(&targets.target(index), &common(Vec::new(), "test")).unwrap();
+            let is_healthy = index >= HANGING;
+            let receivers: Vec<Arc<dyn Consumer<SampleBatch>>> =
+                if is_healthy { vec![recorder.clone()] } else { Vec::new() };
+            let figures = if is_healthy { &healthy } else { &hanging };
+            let shared = (fetcher.clone(), Fanout::new(receivers), figures.clone());
+            let (spec, settings) = (Arc::new(spec), settings.clone());
+            tokio::spawn(live(spec, settings, shared, Before::default(), |_, _| {}, stop.clone()))
+        })
+        .collect();
+    let mut samples = recorder.samples.subscribe();
+    let slots_taken = |all: &Vec<Seen>| all.iter().filter(|seen| seen.name == "up").count();
+    let reached = samples.wait_for(|all| slots_taken(all) >= HEALTHY * SLOTS);
+    tokio::time::timeout(PATIENCE, reached).await.expect("in time").unwrap();
+    stop.cancel();
+    for life in lives {
+        life.await.unwrap();
+    }
+    assert_eq!((count(&healthy.failures), count(&healthy.missed)), (0, 0), "{healthy:?}");
+    assert!(count(&healthy.scrapes) >= (HEALTHY * SLOTS) as u64);
+    assert!(count(&hanging.failures) >= HANGING as u64 && count(&hanging.scrapes) == 0, "{hanging:?}");
 }
 
 #[tokio::test]
