@@ -63,12 +63,14 @@ pub struct Spec {
     pub key: u64,
     /// Where its page is.
     pub url: Uri,
+    /// That for people.
+    pub name: Arc<str>,
     /// The labels of its samples.
     pub labels: TargetLabels,
 }
 
 /// What the component says of all its targets.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Common {
     /// Unless a target has its own.
     pub scheme: String,
@@ -83,7 +85,7 @@ pub struct Common {
 }
 
 /// Why a target cannot be scraped.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("target {target}: {reason}")]
 pub struct SpecError {
     target: String,
@@ -123,6 +125,7 @@ impl Spec {
         let added = [("instance".to_owned(), address.to_owned()), ("job".to_owned(), job.clone())];
         Ok(Spec {
             key: target.key_without(excluded_labels),
+            name: url.to_string().into(),
             url,
             labels: TargetLabels::new(own_labels.chain(added)),
         })

@@ -18,14 +18,14 @@ use tokio_util::sync::CancellationToken;
 use self::arguments::Arguments;
 use self::fallback::{Failures, Fallback};
 use crate::formats::accept_header;
-use crate::graph::{Component, Context, ExportType, Fanout, Health};
+use crate::graph::{Component, Context, ExportType, Fanout, Health, MadeOf};
 use crate::http_client::HttpClient;
 use crate::ownership::{Shard, Sharing, Turn};
 use crate::scraping::{
     self, Before, Common, Compression, Ended, Fetcher, Limits, ScrapeFigures, Series, Settings, SlotFile,
-    Spec,
+    Spec, SpecError,
 };
-use crate::telemetry::{Page, SampleBatch};
+use crate::telemetry::{Page, SampleBatch, Target};
 
 /// The component.
 pub struct Scrape {
@@ -45,6 +45,9 @@ pub struct Scrape {
 /// What the arguments mean for each target.
 struct Plan {
     targets: HashMap<u64, Arc<Spec>>,
+    /// The same by what they are made of.
+    made: MadeOf<Result<Arc<Spec>, SpecError>>,
+    common: Common,
     fetcher: Fetcher,
     way: Way,
 }
@@ -78,12 +81,18 @@ impl Scrape {
             job: arguments.job_name.unwrap_or_else(|| self.id.to_string()),
             excluded_labels: arguments.excluded_labels,
         };
-        let mut targets = HashMap::new();
+        let before = self.plan.lock().expect("no code panics while holding it").clone();
+        let none = MadeOf::default();
+        let made =
+            before.as_ref().filter(|before| before.common == common).map_or(&none, |before| &before.made);
+        let spec = |target: &Target| Spec::new(target, &common).map(Arc::new);
+        let (made, specs) = MadeOf::new(&arguments.targets, made, spec);
+        let mut targets = HashMap::with_capacity(specs.len());
         let mut errors = Vec::new();
-        for target in arguments.targets {
-            match Spec::new(&target, &common) {
+        for spec in specs {
+            match spec {
                 Ok(spec) => {
-                    targets.insert(spec.key, Arc::new(spec));
+                    targets.insert(spec.key, spec);
                 }
                 Err(error) => errors.push(error.to_string()),
             }
@@ -120,18 +129,21 @@ impl Scrape {
             refusal: too_many(targets.len(), arguments.target_limit),
         };
         // Targets that stay keep their connections.
-        let before = self.plan.lock().expect("no code panics while holding it").clone();
-        let fetcher = match before.filter(|plan| plan.way.settings.http == settings.http) {
-            Some(plan) => plan.fetcher.clone(),
+        let fetcher = match before.as_ref().filter(|before| before.way.settings.http == settings.http) {
+            Some(before) => before.fetcher.clone(),
             None => Fetcher::new(HttpClient::new(&settings.http)),
         };
-        let (settings, receivers) = (Arc::new(settings), Fanout::new(arguments.forward_to));
-        Plan { targets, fetcher, way: Way { settings, receivers, falls_back } }
+        let settings = match before.filter(|before| *before.way.settings == settings) {
+            Some(before) => before.way.settings.clone(),
+            None => Arc::new(settings),
+        };
+        let way = Way { settings, receivers: Fanout::new(arguments.forward_to), falls_back };
+        Plan { targets, made, common, fetcher, way }
     }
 
     fn adopt(&self, arguments: Arguments) {
         let plan = Arc::new(self.plan(arguments));
-        let names: Vec<_> = plan.targets.values().map(|spec| (spec.key, spec.url.to_string())).collect();
+        let names: Vec<_> = plan.targets.values().map(|spec| (spec.key, spec.name.clone())).collect();
         // The plan comes first: a target that has to stop looks into it whether it is gone or only moves.
         *self.plan.lock().expect("no code panics while holding it") = Some(plan);
         self.shard.set_keys(names);
@@ -167,7 +179,7 @@ impl Scrape {
         let before = Before { done_ms, ..before };
         let (keep, slots) = (self.shard.keeper(), self.slots.clone());
         let failures =
-            plan.way.falls_back.then(|| Failures::new(key, self.shard.keeper(), spec.url.to_string()));
+            plan.way.falls_back.then(|| Failures::new(key, self.shard.keeper(), spec.name.clone()));
         let taken = move |slot_ms: i64, is_up: bool| {
             keep.update_state(key, encode(slot_ms, &[]));
             if let Some(failures) = &failures {
@@ -186,7 +198,9 @@ impl Scrape {
     async fn replan(&self, targets: &mut HashMap<u64, Life>) {
         let plan = self.current();
         let changed = targets.iter().filter(|(key, life)| {
-            let same = |spec: &Arc<Spec>| spec.url == life.spec.url && spec.labels == life.spec.labels;
+            let same = |spec: &Arc<Spec>| {
+                Arc::ptr_eq(spec, &life.spec) || spec.url == life.spec.url && spec.labels == life.spec.labels
+            };
             plan.targets.get(key).is_some_and(|spec| !same(spec) || !plan.way.is_as(&life.way))
         });
         let changed: Vec<u64> = changed.map(|(key, _)| *key).collect();

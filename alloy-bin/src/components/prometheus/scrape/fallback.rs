@@ -5,6 +5,7 @@
 //! tries it once an interval, and takes it back as soon as that succeeds. A target that nobody can scrape never moves.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::task::JoinSet;
@@ -25,12 +26,12 @@ const TRIES_MAX: usize = 64;
 pub(super) struct Failures {
     key: u64,
     keeper: Keeper,
-    url: String,
+    url: Arc<str>,
     count: AtomicU32,
 }
 
 impl Failures {
-    pub(super) fn new(key: u64, keeper: Keeper, url: String) -> Self {
+    pub(super) fn new(key: u64, keeper: Keeper, url: Arc<str>) -> Self {
         Failures { key, keeper, url, count: AtomicU32::new(0) }
     }
 
