@@ -166,8 +166,8 @@ pub enum Series {
     Unknown,
     /// From another agent, as [`Ended::series`] gives them.
     Handed(Bytes),
-    /// From a life with other settings that ended here.
-    Left(Left),
+    /// From a life with other settings that ended here. It is rare, and most lives last.
+    Left(Box<Left>),
 }
 
 /// The series of a life that has ended, and how they were read.
@@ -208,7 +208,7 @@ impl Ended {
         let Ended { last_slot_ms, life, .. } = self;
         let (spec, settings) = life.read_before.unwrap_or((life.spec, life.settings));
         let left = Left { staleness: life.staleness, spec, settings };
-        let series = last_slot_ms.map_or(Series::Unknown, |_| Series::Left(left));
+        let series = last_slot_ms.map_or(Series::Unknown, |_| Series::Left(Box::new(left)));
         Before { done_ms: last_slot_ms, series }
     }
 }
@@ -231,7 +231,10 @@ pub async fn live(
     let (staleness, read_before) = match series {
         Series::Unknown => (Staleness::default(), None),
         Series::Handed(series) => (Staleness::inherit(&series), None),
-        Series::Left(Left { staleness, spec, settings }) => (staleness, Some((spec, settings))),
+        Series::Left(left) => {
+            let Left { staleness, spec, settings } = *left;
+            (staleness, Some((spec, settings)))
+        }
     };
     let mut life =
         Life { spec, settings, fetcher, receivers, figures, staleness, read_before, failing: false };
