@@ -140,12 +140,12 @@ fn configurations_like_those_of_alloys_documentation_are_valid() {
 
 #[test]
 fn a_component_that_only_alloy_has_is_named_with_its_neighbours() {
-    let world = World::new(&[("a.alloy", "loki.source.journal \"x\" {\n\tforward_to = []\n}\n")]);
+    let world = World::new(&[("a.alloy", "loki.source.syslog \"x\" {\n\tforward_to = []\n}\n")]);
     let (code, _, err) = world.run("validate a.alloy");
     assert_eq!(code, 1);
     let mut lines = err.lines();
     let message =
-        "Error: a.alloy:1:1: component \"loki.source.journal\" is known to Alloy but not supported here";
+        "Error: a.alloy:1:1: component \"loki.source.syslog\" is known to Alloy but not supported here";
     assert_eq!(lines.next(), Some(message));
     assert!(lines.any(|line| line.starts_with("  = near it are loki.source.file")), "{err}");
 }

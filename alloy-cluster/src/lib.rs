@@ -103,7 +103,8 @@ pub use config::Timing;
 pub use error::Error;
 pub use event::ClusterEvent;
 pub use handover::{
-    Activity, Event, Handover, HandoverOptions, HandoverStats, KeyStatus, Origin, STATE_BYTES_MAX, Version,
+    Activity, Event, Handover, HandoverOptions, HandoverStats, KeyStatus, Origin, STATE_BYTES_MAX, Trust,
+    Version,
 };
 pub use hint::Hint;
 pub use membership::{Membership, Solo};

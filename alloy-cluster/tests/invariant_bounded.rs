@@ -10,7 +10,7 @@ use rand::RngExt;
 
 /// Packets of one node in a second, the worst over 10 to 28 s of faults: beats, questions and accusations for two watched
 /// and as many suspects as there are nodes, the gossip of news (3 each 100 ms), joins and reconnections.
-const PACKETS_A_SECOND_MAX: u64 = 60;
+const PACKETS_A_SECOND_MAX: u64 = 70;
 /// Once all is quiet: 3.3 beats, probes, announcements.
 const QUIET_PACKETS_A_SECOND_MAX: u64 = 6;
 

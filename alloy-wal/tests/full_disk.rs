@@ -3,21 +3,27 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use alloy_wal::conformance::{append, payload, read_all};
 use alloy_wal::{Item, Log, Options, Start, Wal};
 
+/// One test at a time: until a program that another one starts is in place, it holds all open files of this process, and space that is
+/// freed stays taken.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// A mounted tmpfs; unmounted when dropped.
-struct Mounted(tempfile::TempDir);
+struct Mounted(tempfile::TempDir, #[expect(dead_code)] MutexGuard<'static, ()>);
 
 impl Mounted {
     fn new(bytes: u64) -> Option<Mounted> {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let directory = tempfile::tempdir().expect("a temporary directory");
         let options = format!("size={bytes}");
         let arguments = ["-t", "tmpfs", "-o", &options, "tmpfs"];
         let status = Command::new("mount").args(arguments).arg(directory.path()).output();
         match status {
-            Ok(output) if output.status.success() => Some(Mounted(directory)),
+            Ok(output) if output.status.success() => Some(Mounted(directory, alone)),
             other => {
                 println!("skipped: cannot mount a tmpfs: {other:?}");
                 None

@@ -172,8 +172,7 @@ impl Story {
             let evidence = Evidence {
                 interval_ms: INTERVAL.as_millis() as Millis,
                 acts: self.acts.clone(),
-                lines_doubled: [&self.lines_doubled[..], &[self.world.receiver.counts().doubled_lines]]
-                    .concat(),
+                lines_doubled: [&self.lines_doubled[..], &[self.world.lines_doubled()]].concat(),
                 end,
                 targets: self.world.target_evidence(owners, KILLED),
                 files: self.world.file_evidence(&written),
@@ -196,7 +195,7 @@ impl Story {
 
     fn act(&mut self, act: Act, headline: &str) {
         self.acts.push((act, now()));
-        self.lines_doubled.push(self.world.receiver.counts().doubled_lines);
+        self.lines_doubled.push(self.world.lines_doubled());
         headline.clone_into(&mut self.headline);
         self.say(headline);
     }

@@ -1,6 +1,6 @@
 //! Everything around the agents: targets, growing log files, the receiver, and what both ends know afterwards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -99,19 +99,28 @@ impl World {
         owners.iter().enumerate().map(|(index, owner)| one(index, owner)).collect()
     }
 
+    /// How many lines came with two times. One that comes again with the same time is one line to Loki.
+    pub(crate) fn lines_doubled(&self) -> u64 {
+        let counts = self.receiver.counts();
+        counts.doubled_lines - counts.repeated_lines
+    }
+
     /// What is known of each file, of which so many lines were written.
     pub(crate) fn file_evidence(&self, written: &[u64]) -> Vec<FileEvidence> {
-        let mut received: BTreeMap<String, BTreeMap<u64, u64>> = BTreeMap::new();
+        let mut received: BTreeMap<String, BTreeMap<u64, BTreeSet<i64>>> = BTreeMap::new();
         self.receiver.inspect(|recorded| {
             for line in recorded.streams.values().flat_map(|stream| &stream.arrivals) {
                 if let Some((file, number)) = parse(&line.line) {
-                    *received.entry(file.to_owned()).or_default().entry(number).or_default() += 1;
+                    let times = received.entry(file.to_owned()).or_default().entry(number).or_default();
+                    times.insert(line.timestamp_ns);
                 }
             }
         });
         let one = |(path, written): (&PathBuf, &u64)| {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            FileEvidence { written: *written, received: received.remove(&name).unwrap_or_default(), name }
+            let lines = received.remove(&name).unwrap_or_default().into_iter();
+            let received = lines.map(|(number, times)| (number, times.len() as u64)).collect();
+            FileEvidence { written: *written, received, name }
         };
         self.files.iter().zip(written).map(one).collect()
     }

@@ -100,6 +100,7 @@ impl<'p> Apart<'p> {
 }
 
 /// One record as two. It is acknowledged with the second.
+#[allow(clippy::result_large_err, reason = "what cannot be split is given back as it is")]
 fn halves(pending: Pending, form: &Form) -> Result<[Pending; 2], Pending> {
     let Some([left, right]) = (form.split)(&pending.piece.body) else { return Err(pending) };
     let piece =

@@ -160,6 +160,7 @@ impl EndpointBlock {
             retry,
             batching,
             log: log.limits,
+            clearance: None,
         })
     }
 }

@@ -15,7 +15,7 @@ use super::client::{Client, Outcome};
 use super::custody::{Custody, now_ms};
 use super::figures::add;
 use super::options::{NewerForm, Options, Retry};
-use super::{Piece, Rejection};
+use super::{Clear, Clearance, Piece, Rejection};
 
 /// A record on its way, or a part of one.
 pub(super) struct Pending {
@@ -26,14 +26,6 @@ pub(super) struct Pending {
     pub(super) since: Instant,
     /// Its share of the sender's memory, given back when it is acknowledged.
     pub(super) _room: Option<OwnedSemaphorePermit>,
-}
-
-impl Pending {
-    fn acknowledge(&self, custody: &Custody) {
-        if let Some(position) = self.position {
-            custody.acknowledge(position);
-        }
-    }
 }
 
 /// The queue of one lane. Bounded by the sender's memory, not by itself.
@@ -65,8 +57,40 @@ impl Lane {
         closing: &CancellationToken,
     ) {
         while let Some(batch) = closing.run_until_cancelled(self.next_batch(options, hurrying)).await {
-            deliver(batch, &self.patience, custody, client, options).await;
+            let Some(clearance) = options.clearance.as_deref() else {
+                deliver(batch, &self.patience, custody, client, options).await;
+                continue;
+            };
+            // Cut off here, the records stay in the log.
+            let cleared = closing.run_until_cancelled(self.clear(batch, clearance, custody)).await;
+            deliver(cleared.unwrap_or_default(), &self.patience, custody, client, options).await;
         }
+    }
+
+    /// Waits until the first record may be sent. Of the others, those up to the first that may not be sent yet go with it, the
+    /// rest goes back. What another node sends is done with here.
+    async fn clear(&self, batch: Vec<Pending>, clearance: &dyn Clearance, custody: &Custody) -> Vec<Pending> {
+        // All at once, so that the answers come together.
+        let origins = batch.iter().filter_map(|pending| pending.piece.origin.as_ref());
+        origins.for_each(|origin| clearance.waits(origin));
+        let mut rest = VecDeque::from(batch);
+        let mut cleared = Vec::with_capacity(rest.len());
+        while let Some(pending) = rest.front() {
+            let clear = match &pending.piece.origin {
+                None => Some(Clear::Send),
+                Some(origin) if cleared.is_empty() => Some(clearance.clear(origin).await),
+                Some(origin) => clearance.try_clear(origin),
+            };
+            let Some(clear) = clear else { break };
+            let Some(pending) = rest.pop_front() else { break };
+            match clear {
+                Clear::Send => cleared.push(pending),
+                Clear::Drop => done(&pending, custody, Some(clearance)),
+            }
+        }
+        let mut queue = self.queue.lock().expect("no code panics while holding it");
+        rest.into_iter().rev().for_each(|pending| queue.push_front(pending));
+        cleared
     }
 
     /// Waits until there is a full request, or the oldest record has waited long enough.
@@ -108,6 +132,15 @@ impl Lane {
     }
 }
 
+/// Nothing more is to be done for the record, or for this part of it.
+fn done(pending: &Pending, custody: &Custody, clearance: Option<&dyn Clearance>) {
+    let Some(position) = pending.position else { return };
+    custody.acknowledge(position);
+    if let (Some(clearance), Some(origin)) = (clearance, &pending.piece.origin) {
+        clearance.delivered(origin);
+    }
+}
+
 enum Taken {
     Batch(Vec<Pending>),
     Until(Option<Instant>),
@@ -122,6 +155,9 @@ async fn deliver(
     client: &Client,
     options: &Options,
 ) {
+    if batch.is_empty() {
+        return;
+    }
     let Err(refused) = send(&mut batch, custody, client, options).await else { return };
     if !refused.is_worth_another_try() {
         return give_up(&batch, &refused, custody, options);
@@ -175,7 +211,7 @@ fn give_up(batch: &[Pending], refused: &Refused, custody: &Custody, options: &Op
             "dropped data that the endpoint refused for good"
         );
     }
-    batch.iter().for_each(|pending| pending.acknowledge(custody));
+    batch.iter().for_each(|pending| done(pending, custody, options.clearance.as_deref()));
 }
 
 fn items(batch: &[Pending]) -> u64 {
@@ -183,15 +219,15 @@ fn items(batch: &[Pending]) -> u64 {
 }
 
 /// Takes out what has become too old to be sent.
-fn expire(batch: &mut Vec<Pending>, custody: &Custody, limit: Option<Duration>) {
-    let Some(limit) = limit else { return };
+fn expire(batch: &mut Vec<Pending>, custody: &Custody, options: &Options) {
+    let Some(limit) = options.retry.age_limit else { return };
     let oldest_ms = (now_ms() as i64).saturating_sub(i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
     batch.retain(|pending| {
         // What describes others has no age.
         let is_fresh = pending.piece.items == 0 || pending.piece.newest_ms >= oldest_ms;
         if !is_fresh {
             add(&custody.figures().expired_items, pending.piece.items.into());
-            pending.acknowledge(custody);
+            done(pending, custody, options.clearance.as_deref());
         }
         is_fresh
     });
@@ -208,7 +244,7 @@ async fn send(
     let mut backoff = Backoff::new(options.retry);
     let mut joined: Option<(usize, Joined)> = None;
     loop {
-        expire(batch, custody, options.retry.age_limit);
+        expire(batch, custody, options);
         if batch.is_empty() {
             return Ok(());
         }
@@ -237,7 +273,7 @@ async fn send(
                 add(&figures.sent_bytes, request.body.len() as u64);
                 for pending in &*batch {
                     figures.newest_sent_ms.fetch_max(pending.piece.newest_ms, Ordering::Relaxed);
-                    pending.acknowledge(custody);
+                    done(pending, custody, options.clearance.as_deref());
                 }
                 custody.note().await;
                 return Ok(());

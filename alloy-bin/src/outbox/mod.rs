@@ -6,6 +6,7 @@
 //! | `record.rs` | one record of the log: a small header and a ready-to-send piece of a request body |
 //! | `sender.rs` | reads the log, fills lanes, acknowledges |
 //! | `lane.rs` | one request in flight: splices records into a request, retries until it is taken |
+//! | `clearance.rs` | whether lines of a shared file are this node's to send |
 //! | `apart.rs` | a request that is refused for what is in it: which parts of it are sent by themselves, and how many |
 //! | `client.rs` | one POST and what its answer means |
 //! | `rejection.rs` | why an endpoint refuses data for good |
@@ -23,6 +24,7 @@
 
 mod apart;
 mod block;
+mod clearance;
 mod client;
 mod custody;
 mod figures;
@@ -42,6 +44,8 @@ use crate::graph::ConsumeError;
 use crate::telemetry::Page;
 pub use figures::Figures;
 pub use group::Group;
+
+pub use clearance::{Clear, Clearance};
 
 pub use block::{EndpointBlock, WalBlock, check_backoff, meaningless, only};
 pub use options::{
@@ -97,7 +101,15 @@ impl Outbox {
     /// death of the process. Only pieces that are larger together than one batch of the log (half a segment) are taken in
     /// parts; if a later part is refused, it is counted as refused and the answer is `Ok`.
     pub async fn accept(&self, pieces: &[Piece]) -> Result<(), Error> {
-        self.custody.accept(pieces).await
+        let Some(clearance) = self.sender.clearance() else { return self.custody.accept(pieces).await };
+        let origins = || pieces.iter().filter_map(|piece| piece.origin.as_ref());
+        // Before: what is in the log may be delivered before this task goes on.
+        origins().for_each(|origin| clearance.accepted(origin));
+        let accepted = self.custody.accept(pieces).await;
+        if accepted.is_err() {
+            origins().for_each(|origin| clearance.withdrawn(origin));
+        }
+        accepted
     }
 
     /// Waits until everything that was accepted before the call is synced to the device.

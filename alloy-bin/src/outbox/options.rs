@@ -1,11 +1,13 @@
 //! Everything that a component sets.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Uri};
 
+use super::Clearance;
 use crate::formats::{Part, SpliceError};
 use crate::http_client::HttpClientOptions;
 
@@ -22,6 +24,8 @@ pub struct Options {
     pub batching: Batching,
     /// What the log may use.
     pub log: LogLimits,
+    /// Whom to ask before a record is sent that other nodes may send too.
+    pub clearance: Option<Arc<dyn Clearance>>,
 }
 
 /// Where requests go.

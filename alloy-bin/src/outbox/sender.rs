@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::client::Client;
 use super::custody::Custody;
 use super::lane::{Lane, Pending};
-use super::{Options, Piece};
+use super::{Clearance, Options, Piece};
 
 /// Bytes of records on their way, over all lanes. Two full requests of 1 MiB for each of four lanes.
 const IN_FLIGHT_BYTES: usize = 8 << 20;
@@ -49,6 +49,10 @@ impl Sender {
         &self.options.endpoint.name
     }
 
+    pub(super) fn clearance(&self) -> Option<&dyn Clearance> {
+        self.options.clearance.as_deref()
+    }
+
     pub(super) fn url(&self) -> &str {
         &self.url
     }
@@ -70,8 +74,8 @@ impl Sender {
                 run.await;
             });
         }
-        let (lanes, custody) = (self.lanes.clone(), self.custody.clone());
-        reading.spawn(async move { read(&custody, &lanes.all).await });
+        let (lanes, custody, options) = (self.lanes.clone(), self.custody.clone(), self.options.clone());
+        reading.spawn(async move { read(&custody, &lanes.all, options.clearance.as_deref()).await });
         stop.cancelled().await;
         let deadline = Instant::now() + patience;
         self.flush(patience).await;
@@ -92,7 +96,7 @@ impl Sender {
 }
 
 /// Reads the log into the lanes, for ever; waits while too much is on its way.
-async fn read(custody: &Custody, lanes: &[Lane]) {
+async fn read(custody: &Custody, lanes: &[Lane], clearance: Option<&dyn Clearance>) {
     let room = Arc::new(Semaphore::new(IN_FLIGHT_BYTES));
     let mut next: Position = 0;
     loop {
@@ -120,6 +124,9 @@ async fn read(custody: &Custody, lanes: &[Lane]) {
             let size = piece.body.len().clamp(RECORD_BYTES_MIN, IN_FLIGHT_BYTES);
             let permits = u32::try_from(size).expect("IN_FLIGHT_BYTES fits");
             let permit = room.clone().acquire_many_owned(permits).await.expect("never closed");
+            if let (Some(clearance), Some(origin)) = (clearance, &piece.origin) {
+                clearance.waits(origin);
+            }
             let lane = &lanes[(piece.lane % lanes.len() as u64) as usize];
             lane.push(Pending {
                 position: Some(record.position),

@@ -54,6 +54,7 @@ impl World {
 fn options(folder: &Path, receiver: &Receiver) -> Options {
     let headers = REMOTE_WRITE_HEADERS
         .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+    let sync_interval = Duration::from_millis(20);
     Options {
         directory: folder.join("log"),
         endpoint: Endpoint {
@@ -77,12 +78,8 @@ fn options(folder: &Path, receiver: &Receiver) -> Options {
             deadline: LONG,
             form: Form { splice: join, split, newer: None },
         },
-        log: LogLimits {
-            max_bytes: 64 << 20,
-            segment_bytes: 1 << 20,
-            sync_interval: Duration::from_millis(20),
-            max_age: None,
-        },
+        log: LogLimits { max_bytes: 64 << 20, segment_bytes: 1 << 20, sync_interval, max_age: None },
+        clearance: None,
     }
 }
 
@@ -109,7 +106,8 @@ fn large_record(number: i64) -> Piece {
 fn piece(batch: &SampleBatch, number: i64) -> Piece {
     let mut plain = Vec::new();
     RemoteWriteEncoder::new(&Labels::new::<&str, &str>([])).encode(batch.iter(), &mut plain);
-    Piece { lane: batch.lane(), items: 1, newest_ms: number, tenant: None, body: compress(&plain).into() }
+    let (lane, body) = (batch.lane(), Bytes::from(compress(&plain)));
+    Piece { lane, items: 1, newest_ms: number, tenant: None, origin: None, body }
 }
 
 async fn accept(outbox: &Outbox, numbers: std::ops::Range<i64>) {

@@ -2,6 +2,7 @@
 
 use alloy_cluster::{HandoverStats, Phase, Stats};
 
+use super::intents::IntentStats;
 use super::service::Ownership;
 use crate::telemetry::{Collect, Page};
 
@@ -41,6 +42,31 @@ impl Collect for Ownership {
         for (component, stats) in self.shard_figures() {
             page.labelled(&[("component_id", &component)], |page| shard(page, &stats));
         }
+        for (component, stats) in self.intent_figures() {
+            page.labelled(&[("component_id", &component)], |page| intents(page, &stats));
+        }
+    }
+}
+
+fn intents(page: &mut Page, stats: &IntentStats) {
+    for (name, help, count) in [
+        (
+            "alloy_ownership_intents_unconfirmed_total",
+            "Records sent though the successor had not confirmed in time that it knows of them.",
+            stats.unconfirmed,
+        ),
+        (
+            "alloy_ownership_records_dropped_total",
+            "Records dropped from a log because another node has taken over their file.",
+            stats.dropped,
+        ),
+        (
+            "alloy_ownership_records_orphaned_total",
+            "Records of an earlier time of ownership sent because nobody knew of a later one.",
+            stats.orphaned,
+        ),
+    ] {
+        page.counter(name, help, &[], count);
     }
 }
 

@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | `service.rs` | `Ownership`: the agent's share in its cluster; carries messages and time to the shards |
 //! | `shard.rs` | `Shard`: one component's keys, what it has to start and to stop |
+//! | `intents.rs` | which batches of shared files are on their way, and whose they are: the core without I/O |
+//! | `tenures.rs` | the same for a component that reads such files, and for the logs that its lines go through |
 //! | `flags.rs` | the cluster's flags |
 //! | `cluster.rs` | starting the cluster from them, and telling the log what happens in it |
 //! | `keys.rs` | the keys that seal what members send each other, from a file that may change |
@@ -15,15 +17,19 @@
 mod cluster;
 mod figures;
 mod flags;
+mod intents;
 mod keys;
 mod last_view;
 mod service;
 mod shard;
+mod tenures;
 
 pub use cluster::{Joined, Links, start};
 pub use flags::{ClusterFlags, Profile};
+pub use intents::Inherited;
 pub use service::{Owned, Ownership, Peer, Sharing};
 pub use shard::{Keeper, Origin, Shard, Turn};
+pub use tenures::Tenures;
 
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ use serde::Serialize;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::intents::IntentStats;
 use super::shard::{Core, Shard};
 use crate::config::{Body, Decode};
 
@@ -45,6 +46,8 @@ struct Inner {
     peers: Option<Peers>,
     sharder: Arc<dyn Sharder>,
     shards: Mutex<Shards>,
+    /// The last shard of each component, also of those that are gone: records of theirs may still be in logs.
+    last_shards: Mutex<Shards>,
     work: Arc<Notify>,
     /// This node would take its share, but there are too few members.
     waits: Notify,
@@ -62,6 +65,9 @@ pub(super) struct Peers {
     /// How long it waits for them.
     pub(super) patience: Duration,
 }
+
+/// Behind a component's name: the channel of questions for who has taken over what.
+const TENURES: &str = "#tenures";
 
 /// By component.
 type Shards = BTreeMap<Arc<str>, Arc<Core>>;
@@ -115,6 +121,7 @@ impl Ownership {
             peers,
             sharder,
             shards: Mutex::default(),
+            last_shards: Mutex::default(),
             work: Arc::default(),
             waits: Notify::new(),
             is_leaving: AtomicBool::new(false),
@@ -125,10 +132,15 @@ impl Ownership {
 
     /// The keys of one component. A component that asks again gets a new, empty shard.
     pub fn shard(&self, component: &str, sharing: Sharing) -> Shard {
+        self.shard_with(component, sharing, HandoverOptions::default())
+    }
+
+    pub(super) fn shard_with(&self, component: &str, sharing: Sharing, options: HandoverOptions) -> Shard {
         let me = self.inner.membership.me().clone();
-        let handover = Handover::new(me, HandoverOptions::default(), self.inner.sharder.clone());
+        let handover = Handover::new(me, options, self.inner.sharder.clone());
         let core = Arc::new(Core::new(component, sharing, handover, self.inner.work.clone()));
         self.shards().insert(component.into(), core.clone());
+        self.last_shards().insert(component.into(), core.clone());
         // After it is known to the service: a view that comes in between reaches it one way or the other.
         core.set_view(&self.view_for(sharing));
         Shard::new(core)
@@ -287,6 +299,13 @@ impl Ownership {
         list
     }
 
+    /// For each component that reads shared files what was counted.
+    pub(super) fn intent_figures(&self) -> Vec<(Arc<str>, IntentStats)> {
+        let shards = self.shards();
+        let shared = shards.values().filter(|core| core.sharing == Sharing::Clustered);
+        shared.map(|core| (core.component.clone(), core.lock().intents.stats)).collect()
+    }
+
     /// For each shard its component and what its core has counted.
     pub(super) fn shard_figures(&self) -> Vec<(Arc<str>, HandoverStats)> {
         let now = Instant::now();
@@ -318,6 +337,10 @@ impl Ownership {
         shards
     }
 
+    pub(super) fn last_shards(&self) -> std::sync::MutexGuard<'_, Shards> {
+        self.inner.last_shards.lock().expect("no code panics while holding it")
+    }
+
     /// The cluster's view, or for keys that are not shared a view of this node alone.
     fn view_for(&self, sharing: Sharing) -> Arc<View> {
         let view = self.inner.membership.view();
@@ -335,6 +358,9 @@ impl Ownership {
     }
 
     fn deliver(&self, message: &Incoming) {
+        if let Some(component) = message.channel.strip_suffix(TENURES) {
+            return self.deliver_tenures(component, message);
+        }
         let shard = self.shards().get(message.channel.as_str()).cloned();
         // Without the component (another configuration there, or still loading here) the claim is left unanswered;
         // the claimant goes on after its deadline.
@@ -349,11 +375,33 @@ impl Ownership {
             for (to, message) in core.take_outgoing() {
                 peers.cluster.send(&to, &core.component, message);
             }
+            let question = core.lock().intents.poll_ask(Instant::now());
+            if let Some(question) = question {
+                let view = self.inner.membership.view();
+                let others = view.members().iter().map(|member| &member.node.name);
+                for name in others.filter(|name| *name != self.inner.membership.me()) {
+                    peers.cluster.send(name, &format!("{}{TENURES}", core.component), question.clone());
+                }
+            }
         });
     }
 
+    /// Who has taken over which file, asked or told.
+    fn deliver_tenures(&self, component: &str, message: &Incoming) {
+        let shard = self.shards().get(component).cloned();
+        let answer =
+            shard.and_then(|core| core.change_both(|_, intents, _| intents.handle_message(&message.payload)));
+        if let (Some(answer), Some(peers)) = (answer, &self.inner.peers) {
+            peers.cluster.send(&message.from, &message.channel, answer);
+        }
+    }
+
     fn deadline(&self) -> Option<Instant> {
-        self.shards().values().filter_map(|core| core.lock().handover.poll_deadline()).min()
+        let earliest = |core: &Arc<Core>| {
+            let inner = core.lock();
+            [inner.handover.poll_deadline(), inner.intents.poll_deadline()].into_iter().flatten().min()
+        };
+        self.shards().values().filter_map(earliest).min()
     }
 
     fn is_drained(&self) -> bool {

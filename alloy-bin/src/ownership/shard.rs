@@ -9,6 +9,7 @@ use alloy_cluster::{Event, Handover, NodeName, View};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use super::intents::Intents;
 use super::service::Sharing;
 
 /// What a component has to do next.
@@ -48,7 +49,7 @@ pub enum Origin {
 
 /// One component's keys. Dropping it forgets them.
 pub struct Shard {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
 }
 
 /// A message to a member.
@@ -61,6 +62,8 @@ pub(super) struct Core {
     inner: Mutex<Inner>,
     /// There is a turn for the component.
     turn: Notify,
+    /// Something has changed that records wait for.
+    pub(super) changed: Notify,
     /// There is a message to send, or another deadline.
     pub(super) work: Arc<Notify>,
     /// The component has dropped its shard.
@@ -69,6 +72,8 @@ pub(super) struct Core {
 
 pub(super) struct Inner {
     pub(super) handover: Handover,
+    /// What is on its way of files that others may have to go on with.
+    pub(super) intents: Intents,
     pub(super) names: HashMap<u64, Arc<str>>,
     turns: VecDeque<Turn>,
     outgoing: Vec<Outgoing>,
@@ -76,12 +81,19 @@ pub(super) struct Inner {
 
 impl Core {
     pub(super) fn new(component: &str, sharing: Sharing, handover: Handover, work: Arc<Notify>) -> Self {
-        let inner = Inner { handover, names: HashMap::new(), turns: VecDeque::new(), outgoing: Vec::new() };
+        let inner = Inner {
+            handover,
+            intents: Intents::default(),
+            names: HashMap::new(),
+            turns: VecDeque::new(),
+            outgoing: Vec::new(),
+        };
         Core {
             component: component.into(),
             sharing,
             inner: Mutex::new(inner),
             turn: Notify::new(),
+            changed: Notify::new(),
             work,
             is_gone: AtomicBool::new(false),
         }
@@ -93,8 +105,21 @@ impl Core {
 
     /// Changes the hand-over core and moves out what it wants done.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut Handover, Instant) -> T) -> T {
+        self.change_both(|handover, _, now| change(handover, now))
+    }
+
+    /// As [`Core::change`], with what is on its way.
+    pub(super) fn change_both<T>(&self, change: impl FnOnce(&mut Handover, &mut Intents, Instant) -> T) -> T {
+        let result = self.look(change);
+        self.changed.notify_waiters();
+        result
+    }
+
+    /// As [`Core::change_both`], for who would wake itself by it.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&mut Handover, &mut Intents, Instant) -> T) -> T {
         let mut inner = self.lock();
-        let result = change(&mut inner.handover, Instant::now());
+        let Inner { handover, intents, .. } = &mut *inner;
+        let result = look(handover, intents, Instant::now());
         inner.drain();
         if !inner.turns.is_empty() {
             self.turn.notify_one();

@@ -36,7 +36,8 @@ pub(super) struct Run<'p> {
     sets: LabelSets,
     room: BytesMut,
     memory: Vec<Memory<'p>>,
-    lane: u64,
+    /// The batch that it works on, without its streams.
+    whole: LogBatch,
     streams: Vec<(LogStream, Vec<usize>)>,
     places: HashMap<usize, usize>,
     pub(super) joined: Vec<(usize, usize)>,
@@ -62,7 +63,7 @@ impl<'p> Run<'p> {
             sets: LabelSets::default(),
             room: BytesMut::new(),
             memory: memory.collect(),
-            lane: batch.lane,
+            whole: batch.with_streams(Vec::new()),
             streams: Vec::new(),
             places: HashMap::new(),
             joined: Vec::new(),
@@ -329,7 +330,7 @@ impl<'p> Run<'p> {
     pub(super) fn outcome(self) -> Outcome {
         let (streams, from): (Vec<_>, Vec<_>) = self.streams.into_iter().unzip();
         Outcome {
-            batch: LogBatch { streams, lane: self.lane, taken_ns: self.now_ns },
+            batch: self.whole.with_streams(streams),
             from: from.concat(),
             joined: self.joined,
             dropped: self.dropped,

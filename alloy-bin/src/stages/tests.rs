@@ -12,8 +12,8 @@ fn batch(lines: &[&str]) -> LogBatch {
     let entries = lines.iter().zip(1000..).map(entry).collect();
     LogBatch {
         streams: vec![LogStream { labels: Labels::new([("job", "j")]), entries }],
-        lane: 1,
         taken_ns: 2000,
+        ..LogBatch::default()
     }
 }
 

@@ -93,6 +93,11 @@ impl Follower {
         self.position
     }
 
+    /// The batch that begins here is to be given as it was given before.
+    pub fn handle_intent(&mut self, intent: Intent) {
+        self.position.intent = Some(intent);
+    }
+
     /// The file has this size now.
     pub fn handle_size(&mut self, size: u64) -> Growth {
         self.size = size;

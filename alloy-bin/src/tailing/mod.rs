@@ -10,6 +10,7 @@
 //! | `packed.rs` | compressed files, read from front to back |
 //! | `content.rs` | the bytes of either; the files that a position may be in |
 //! | `ledger.rs` | who reads which file, so that a rotated one is not read again under its new name |
+//! | `put_off.rs` | lines that wait in the file for those that follow |
 //! | `tail.rs` | one path over all its rotations: the follower on the disk |
 //! | `watches.rs` | the kernel says when an idle file changes |
 //! | `pool.rs` | many tails: looks when they are due, a bounded number of readers |
@@ -47,6 +48,7 @@ mod packed;
 mod paths;
 mod pool;
 mod position;
+mod put_off;
 mod reader;
 mod recovery;
 mod tail;
@@ -64,6 +66,7 @@ pub use packed::Format;
 pub use paths::{Pattern, PatternError};
 pub use pool::{Event, Pool, PoolOptions, Source};
 pub use position::{Intent, Position};
+pub use put_off::Ask;
 pub use recovery::Recovery;
-pub use tail::{Ask, Begin, Reading, Step, Tail};
+pub use tail::{Begin, Reading, Step, Tail};
 pub use text::Encoding;

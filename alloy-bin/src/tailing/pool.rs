@@ -70,6 +70,8 @@ pub enum Event {
         key: u64,
         /// How far it is delivered, and what is under way.
         position: Position,
+        /// The number of the batch that is offered now, or next.
+        sequence: u64,
     },
     /// The file is no longer followed.
     Stopped {
@@ -111,6 +113,8 @@ struct Look {
 struct File {
     path: PathBuf,
     labels: Labels,
+    /// Which time of ownership this is, if the file is shared.
+    tenure: Option<u64>,
     /// Absent while a reader has it.
     tail: Option<Tail>,
     is_ready: bool,
@@ -164,8 +168,16 @@ impl Pool {
         }
     }
 
-    /// Follows a file from there. A key that is followed already goes on as it is.
-    pub fn start(&mut self, key: u64, source: Source, begin: Begin) {
+    /// Follows a file from there. After the batch at its beginning, the file's next batches are `repeats`; `tenure` goes into the
+    /// batches' origin, if others may have to read the file again. A key that is followed already goes on as it is.
+    pub fn start(
+        &mut self,
+        key: u64,
+        source: Source,
+        begin: Begin,
+        repeats: Vec<Position>,
+        tenure: Option<u64>,
+    ) {
         if let Some(file) = self.files.get_mut(&key) {
             file.leaving = Leaving::No;
             file.labels = source.labels;
@@ -178,10 +190,13 @@ impl Pool {
         let now = Instant::now();
         let Shared { options, metrics, .. } = &*self.shared;
         let claims = Claims::new(Arc::clone(&self.ledger), &source.labels, &source.path);
-        let tail = Tail::new(source.path.clone(), begin, options.reading, now, claims, Arc::clone(metrics));
+        let mut tail =
+            Tail::new(source.path.clone(), begin, options.reading, now, claims, Arc::clone(metrics));
+        tail.repeat(repeats);
         let file = File {
             path: source.path,
             labels: source.labels,
+            tenure,
             tail: Some(tail),
             is_ready: false,
             wait: options.poll_min,
@@ -297,6 +312,7 @@ impl Pool {
                 key,
                 shared: Arc::clone(&self.shared),
                 labels: file.labels.clone(),
+                tenure: file.tenure,
                 stop: file.stop.clone(),
                 is_finishing: matches!(file.leaving, Leaving::WhenRead(_)),
             };

@@ -33,6 +33,11 @@ pub struct Intent {
 const VERSION: u8 = 1;
 
 impl Position {
+    /// Whether nothing is known of the file.
+    pub(super) fn is_blank(&self) -> bool {
+        self.offset == 0 && self.fingerprint.bytes == 0
+    }
+
     /// Version, identity, fingerprint, offset, timestamp, presence of the intent, intent.
     pub(super) const ENCODED_BYTES: usize = 1 + 16 + 12 + 8 + 8 + 1 + 16;
 
@@ -74,21 +79,6 @@ impl Position {
         position.is_sound().then_some(position)
     }
 
-    /// Whether this position is further than the other one, that another node may have come to. Both may be used: neither
-    /// leaves out a line, and the further one repeats fewer.
-    ///
-    /// Offsets are compared within one file only. Between two (the path's file was rotated or truncated) the time of the
-    /// last line decides, because who goes on from a position goes on behind its time.
-    pub fn is_beyond(&self, other: &Position) -> bool {
-        let is_same_file =
-            self.identity.inode == other.identity.inode && self.fingerprint == other.fingerprint;
-        if !is_same_file {
-            return self.last_ns > other.last_ns;
-        }
-        // Without the intent, what was under way would come again with other times.
-        (self.offset, self.intent.is_some()) > (other.offset, other.intent.is_some())
-    }
-
     /// Whether the parts fit each other: the fingerprint is of delivered bytes if there are any, the intent lies behind them.
     pub(super) fn is_sound(&self) -> bool {
         let covered = self.fingerprint.bytes as usize;
@@ -115,32 +105,6 @@ mod tests {
         for position in [plain, underway, Position::default()] {
             assert_eq!(Position::decode(&position.encode()), Some(position));
         }
-    }
-
-    #[test]
-    fn of_two_positions_the_further_one_is_known() {
-        let check = |further: Position, other: Position| {
-            assert!(further.is_beyond(&other), "{further:?} {other:?}");
-            assert!(!other.is_beyond(&further), "{further:?} {other:?}");
-        };
-        let at = |inode, offset, last_ns| Position {
-            identity: Identity { device: 1, inode },
-            fingerprint: Fingerprint { hash: inode, bytes: 4 },
-            offset,
-            last_ns,
-            intent: None,
-        };
-        let intent = Some(Intent { to: 20, base_ns: 6 });
-        check(at(1, 9, 5), at(1, 8, 5));
-        // Who had no position has read the file again, and later: there is no need to follow it back.
-        check(at(1, 9, 5), at(1, 8, 7));
-        check(Position { intent, ..at(1, 9, 5) }, at(1, 9, 5));
-        // Rotated.
-        check(at(2, 0, 6), at(1, 9, 5));
-        // Truncated: the first bytes are others.
-        let rewritten = Position { fingerprint: Fingerprint { hash: 3, bytes: 2 }, ..at(1, 4, 6) };
-        check(rewritten, at(1, 9, 5));
-        assert!(!at(1, 9, 5).is_beyond(&at(1, 9, 5)));
     }
 
     #[test]

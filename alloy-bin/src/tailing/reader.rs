@@ -13,10 +13,11 @@ use tokio_util::sync::CancellationToken;
 use super::follower::Chunk;
 use super::journal::path_hash;
 use super::pool::{Event, PoolOptions};
-use super::tail::{Ask, Step, Tail};
+use super::put_off::Ask;
+use super::tail::{Step, Tail};
 use super::{Journal, Metrics, Noted};
 use crate::graph::Fanout;
-use crate::telemetry::{Labels, LogBatch, LogEntry, LogStream};
+use crate::telemetry::{Labels, LogBatch, LogEntry, LogStream, Origin};
 
 /// How many blocks a reader delivers before others get its place.
 const BLOCKS_PER_TURN: usize = 16;
@@ -43,6 +44,7 @@ pub(super) struct Reader {
     pub(super) key: u64,
     pub(super) shared: Arc<Shared>,
     pub(super) labels: Labels,
+    pub(super) tenure: Option<u64>,
     pub(super) stop: CancellationToken,
     pub(super) is_finishing: bool,
 }
@@ -132,13 +134,18 @@ impl Reader {
     async fn tell(&self, tail: &Tail) {
         if let Some(position) = tail.position() {
             // The pool may be gone already, and with it all interest in progress.
-            let _ = self.shared.events.send(Event::Progress { key: self.key, position }).await;
+            let _ = self
+                .shared
+                .events
+                .send(Event::Progress { key: self.key, position, sequence: tail.sequence() })
+                .await;
         }
     }
 
     /// Offers the chunk until it is in custody. Gives up only if the file is to stop and the receivers have no room.
     async fn deliver(&self, tail: &Tail, chunk: &Chunk) -> bool {
-        let batch = batch(self.key, &self.labels, chunk);
+        let mut batch = batch(self.key, &self.labels, chunk);
+        batch.origin = self.origin(tail, chunk);
         let said = AtomicBool::new(false);
         let refused = |error: &crate::graph::ConsumeError| {
             self.shared.metrics.refused.fetch_add(1, Relaxed);
@@ -161,6 +168,19 @@ impl Reader {
             () = self.shared.fanout.deliver(&batch, refused) => true,
             () = give_up => false,
         }
+    }
+
+    /// Where the batch is from, if others may have to read it again.
+    fn origin(&self, tail: &Tail, chunk: &Chunk) -> Option<Origin> {
+        let (tenure, position) = (self.tenure?, tail.offered()?);
+        Some(Origin {
+            component: Arc::clone(&self.shared.id),
+            key: self.key,
+            tenure,
+            sequence: tail.sequence(),
+            base_ns: chunk.base_ns,
+            batch: position.encode(),
+        })
     }
 }
 
@@ -210,7 +230,7 @@ fn batch(key: u64, labels: &Labels, chunk: &Chunk) -> LogBatch {
     let entry = |(line, timestamp_ns)| LogEntry::new(timestamp_ns, line);
     let entries = chunk.lines.iter().cloned().zip(chunk.base_ns..).map(entry).collect();
     let streams = vec![LogStream { labels: labels.clone(), entries }];
-    LogBatch { streams, lane: key, taken_ns: chunk.base_ns }
+    LogBatch { streams, lane: key, taken_ns: chunk.base_ns, origin: None }
 }
 
 fn now_ns() -> i64 {

@@ -13,11 +13,11 @@ use tokio::time::Instant;
 use super::content::{self, Content, Opened};
 use super::disk::{self, Seen};
 use super::follower::{Chunk, Ending, Follower, Growth, Limits};
-use super::ledger::{Claim, Claims};
+use super::ledger::Claims;
 use super::packed::Format;
+use super::put_off::{Ask, PutOff};
 use super::text::Encoding;
-use super::{FileMetrics, Fingerprint, Metrics, Position};
-use crate::graph::Unfinished;
+use super::{FileMetrics, Metrics, Position};
 
 /// Programs go on writing to a rotated file until they are told to open the new one: it counts as finished when it
 /// has been quiet for so long and the new one has its first bytes.
@@ -73,6 +73,10 @@ pub struct Tail {
     read_up: Option<Seen>,
     quiet_since: Instant,
     put_off: Option<PutOff>,
+    /// Batches that another may have sent already, to be given as they were: each from a position with its intent.
+    repeats: VecDeque<Position>,
+    /// How many batches were accepted.
+    accepted: u64,
     claims: Claims,
     metrics: Arc<Metrics>,
     file_metrics: Arc<FileMetrics>,
@@ -87,18 +91,6 @@ struct Open {
     /// How the file looked when its head was compared.
     compared: Option<Seen>,
 }
-
-/// Lines that may go on in what follows, left for later.
-#[derive(Debug, Clone, Copy)]
-struct PutOff {
-    /// Where the first of them begins.
-    from: u64,
-    /// How long they wait.
-    until: Instant,
-}
-
-/// What receivers would rather have later.
-pub type Ask<'a> = &'a dyn Fn(&Chunk) -> Option<Unfinished>;
 
 impl Tail {
     /// A tail of that path. Opens nothing yet.
@@ -120,10 +112,27 @@ impl Tail {
             read_up: None,
             quiet_since: now,
             put_off: None,
+            repeats: VecDeque::new(),
+            accepted: 0,
             claims,
             metrics,
             file_metrics,
         }
+    }
+
+    /// After the batch at its beginning it gives these as they were given before.
+    pub(super) fn repeat(&mut self, batches: Vec<Position>) {
+        self.repeats = batches.into();
+    }
+
+    /// Where the batch begins that is given now, with its intent.
+    pub(super) fn offered(&self) -> Option<Position> {
+        self.open.as_ref().map(|open| open.follower.position())
+    }
+
+    /// The number of the batch that is given now, or next, from 0.
+    pub fn sequence(&self) -> u64 {
+        self.accepted
     }
 
     /// The path.
@@ -137,7 +146,7 @@ impl Tail {
     /// is what a later life has to find.
     pub fn position(&self) -> Option<Position> {
         match (&self.open, self.begin) {
-            (Some(open), Begin::At(last)) if is_blank(&open.follower.position()) => Some(last),
+            (Some(open), Begin::At(last)) if open.follower.position().is_blank() => Some(last),
             (Some(open), _) => Some(open.follower.position()),
             (None, Begin::At(position)) => Some(position),
             (None, _) => None,
@@ -184,6 +193,7 @@ impl Tail {
     fn try_step(&mut self, now: Instant, now_ns: i64, ask: Option<Ask<'_>>) -> io::Result<Step> {
         self.read_up = None;
         loop {
+            self.begin_repeat();
             if self.open.is_none() {
                 self.open_next()?;
                 self.quiet_since = now;
@@ -208,9 +218,9 @@ impl Tail {
             if !(is_complete || is_superseded && is_finished) {
                 return Ok(self.idle());
             }
-            if !open.content.is_torn()
-                && let Some(chunk) = self.read(Ending::Final, now_ns, None)?
-            {
+            let is_torn = open.content.is_torn();
+            let last = if is_torn { None } else { self.read(Ending::Final, now_ns, None)? };
+            if let Some(chunk) = last {
                 return Ok(Step::Batch(chunk));
             }
             if !is_superseded {
@@ -239,6 +249,32 @@ impl Tail {
         }
     }
 
+    /// Goes to the next batch that is to be given as it was, once the one before is accepted.
+    fn begin_repeat(&mut self) {
+        let Some(next) = self.repeats.front().copied() else { return };
+        let Some(open) = self.open.as_mut() else { return };
+        let position = open.follower.position();
+        if position.intent.is_some() {
+            return;
+        }
+        if position.identity.inode != next.identity.inode && self.accepted > 0 {
+            // The last owner had finished this file.
+            self.claims.leave(position);
+            self.repeats.pop_front();
+            self.open = None;
+            self.waiting.clear();
+            self.begin = Begin::At(next);
+        } else if position.offset == next.offset
+            && let Some(intent) = next.intent
+        {
+            self.repeats.pop_front();
+            open.follower.handle_intent(intent);
+        } else {
+            // The file is not what it was: nothing can be given as it was.
+            self.repeats.clear();
+        }
+    }
+
     /// What is left when nothing more will be followed: the last line of a file that is gone from its path.
     ///
     /// # Errors
@@ -254,6 +290,7 @@ impl Tail {
     pub fn handle_accepted(&mut self, chunk: &Chunk) {
         let open = self.open.as_mut().expect("a chunk comes from an open file, which stays open");
         open.follower.handle_accepted(chunk, &open.head);
+        self.accepted += 1;
         self.metrics.cut_lines.fetch_add(chunk.cut as u64, Relaxed);
         self.file_metrics.read_bytes.fetch_add(chunk.to - chunk.from, Relaxed);
         self.file_metrics.read_lines.fetch_add(chunk.lines.len() as u64, Relaxed);
@@ -292,14 +329,21 @@ impl Tail {
                 self.put_off = None;
                 return Ok(Some(chunk));
             };
-            return Ok(shorten(&mut open.follower, &mut self.put_off, chunk, &bytes, now, unfinished));
+            return Ok(PutOff::shorten(
+                &mut self.put_off,
+                &mut open.follower,
+                chunk,
+                &bytes,
+                now,
+                unfinished,
+            ));
         }
     }
 
     /// Lines that have waited long enough are read again, and taken as they are.
     fn look_at_put_off(&mut self, now: Instant, may_wait: bool) {
         if let (Some(put_off), Some(open)) = (self.put_off, &mut self.open)
-            && (now >= put_off.until || !may_wait)
+            && (put_off.has_waited(now) || !may_wait)
         {
             open.follower.handle_waited();
         }
@@ -312,7 +356,7 @@ impl Tail {
         let seen = open.content.look()?;
         self.file_metrics.file_bytes.store(seen.size, Relaxed);
         let is_changed = open.compared.is_some_and(|compared| compared != seen);
-        if let (true, true, Begin::At(last)) = (is_changed, is_blank(&before), self.begin) {
+        if let (true, true, Begin::At(last)) = (is_changed, before.is_blank(), self.begin) {
             // It was empty. It may have been written, copied and truncated since, even several times.
             let newer = content::locate(&self.path, self.reading.format, &last)?.newer;
             if newer.front().is_some_and(|first| first.seen.identity != seen.identity) {
@@ -376,112 +420,6 @@ impl Tail {
         }
         Ok(())
     }
-
-    fn open_next(&mut self) -> io::Result<()> {
-        self.put_off = None;
-        if self.waiting.is_empty() {
-            match self.begin {
-                Begin::At(position) => {
-                    let located = content::locate(&self.path, self.reading.format, &position)?;
-                    if let Some(file) = located.file {
-                        if file.path != self.path {
-                            tracing::info!(path = %self.path.display(), rotated = %file.path.display(),
-                                "reading the rest of a rotated file");
-                        }
-                        self.waiting.push_back((file, Begin::At(position)));
-                    }
-                    self.wait_for(located.newer, position.last_ns);
-                }
-                begin => self.waiting.push_back((Opened::open(&self.path, self.reading.format)?, begin)),
-            }
-        }
-        // A file that another tail reads is not waited for: it goes on to its own next one soon.
-        while let Some((opened, begin)) = self.waiting.pop_front() {
-            self.open = self.start(opened, begin)?;
-            if self.open.is_some() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn wait_for(&mut self, newer: VecDeque<Opened>, last_ns: i64) {
-        let beginning = |opened: &Opened| Begin::At(Position::beginning(opened.seen.identity, last_ns));
-        self.waiting.extend(newer.into_iter().map(|opened| {
-            let begin = beginning(&opened);
-            (opened, begin)
-        }));
-    }
-
-    /// Begins a file; `None`: another tail reads it.
-    fn start(&self, opened: Opened, begin: Begin) -> io::Result<Option<Open>> {
-        let Opened { content, seen, head, .. } = opened;
-        let reading = self.reading;
-        let at = |offset: u64| {
-            let covered = usize::try_from(offset).map_or(head.len(), |offset| head.len().min(offset));
-            let fingerprint = Fingerprint::of(&head[..covered]);
-            Position { fingerprint, offset, ..Position::beginning(seen.identity, 0) }
-        };
-        let own = match begin {
-            Begin::At(position) => Position { identity: seen.identity, ..position },
-            Begin::Byte(offset) if offset <= content.size(&seen) => at(offset),
-            Begin::Beginning | Begin::Byte(_) => at(0),
-            Begin::End => at(content.last_line_begin(&seen, reading.limits.line_bytes_max())?),
-        };
-        let inode = seen.identity.inode;
-        let shows_it = |path: &Path| disk::look(path).is_ok_and(|other| other.identity.inode == inode);
-        let mut position = match self.claims.claim(inode, shows_it) {
-            Claim::Held => return Ok(None),
-            Claim::ReadTo(other)
-                if other.offset > own.offset
-                    && other.offset <= content.size(&seen)
-                    && other.fingerprint.matches(&head) =>
-            {
-                Position { identity: seen.identity, last_ns: own.last_ns.max(other.last_ns), ..other }
-            }
-            Claim::ReadTo(_) | Claim::Granted => own,
-        };
-        if let Begin::At(last) = self.begin {
-            // Files that wait were put in line before those in front of them were read.
-            position.last_ns = position.last_ns.max(last.last_ns);
-        }
-        let mut follower = Follower::new(reading.limits, reading.encoding, position);
-        // As it was when it was put in line: it may have been truncated since.
-        follower.handle_head(&head);
-        Ok(Some(Open { content, follower, head, compared: Some(seen) }))
-    }
-}
-
-/// Whether nothing is known of the file.
-fn is_blank(position: &Position) -> bool {
-    position.offset == 0 && position.fingerprint.bytes == 0
-}
-
-/// Leaves out the lines that are better taken with what follows, unless they have waited long enough for it.
-fn shorten(
-    follower: &mut Follower,
-    put_off: &mut Option<PutOff>,
-    chunk: Chunk,
-    bytes: &Bytes,
-    now: Instant,
-    unfinished: Unfinished,
-) -> Option<Chunk> {
-    let count = unfinished.from;
-    let (ending, now_ns) = (Ending::Open, chunk.base_ns);
-    let shorter = (count > 0).then(|| follower.handle_read_of(bytes, ending, now_ns, count)).flatten();
-    let from = shorter.as_ref().map_or(chunk.from, |shorter| shorter.to);
-    match put_off {
-        Some(waiting) if waiting.from == from && now >= waiting.until => {
-            *put_off = None;
-            return follower.handle_read_of(bytes, ending, now_ns, usize::MAX);
-        }
-        Some(waiting) if waiting.from == from => {}
-        _ => *put_off = Some(PutOff { from, until: now + unfinished.wait }),
-    }
-    if shorter.is_none() {
-        follower.handle_put_off(bytes);
-    }
-    shorter
 }
 
 impl Drop for Tail {
@@ -494,5 +432,6 @@ impl Drop for Tail {
     }
 }
 
+mod opening;
 #[cfg(test)]
 mod tests;

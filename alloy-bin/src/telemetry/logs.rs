@@ -1,5 +1,7 @@
 //! A batch of log lines, grouped by stream.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::Labels;
@@ -14,6 +16,25 @@ pub struct LogBatch {
     /// When the source had the lines, in nanoseconds since the Unix epoch: what counts as now for whoever works on them. A batch that is
     /// read again after a crash has the same, and comes out the same.
     pub taken_ns: i64,
+    /// Where the lines were read, if that is shared with other nodes. Who makes another batch of these lines hands it on.
+    pub origin: Option<Origin>,
+}
+
+/// Where lines were read that another node may have to read again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The component that read them.
+    pub component: Arc<str>,
+    /// The file, by the key that says who owns it.
+    pub key: u64,
+    /// Which time of ownership it was.
+    pub tenure: u64,
+    /// Counts the batches of that tenure, from 0.
+    pub sequence: u64,
+    /// The time of the first line: it grows from batch to batch of a key, whoever reads.
+    pub base_ns: i64,
+    /// All that it takes to read the same batch again, in the component's own encoding.
+    pub batch: Bytes,
 }
 
 /// The lines of one label set, oldest first.
@@ -47,6 +68,11 @@ impl LogEntry {
 }
 
 impl LogBatch {
+    /// Another batch, made of lines of this one.
+    pub fn with_streams(&self, streams: Vec<LogStream>) -> LogBatch {
+        LogBatch { streams, lane: self.lane, taken_ns: self.taken_ns, origin: self.origin.clone() }
+    }
+
     /// How many lines.
     pub fn len(&self) -> usize {
         self.streams.iter().map(|stream| stream.entries.len()).sum()

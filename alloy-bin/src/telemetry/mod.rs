@@ -21,7 +21,7 @@ mod samples;
 mod target;
 
 pub use labels::{LabelName, Labels, LabelsRef};
-pub use logs::{LogBatch, LogEntry, LogStream, TENANT_LABEL};
+pub use logs::{LogBatch, LogEntry, LogStream, Origin, TENANT_LABEL};
 pub use metadata::{Metadata, MetricType};
 pub use metrics::{Collect, Histogram, Page};
 pub use native_histogram::{CUSTOM_BUCKETS_SCHEMA, HistogramCounts, NativeHistogram, ResetHint, Span};

@@ -35,6 +35,8 @@ pub struct Counts {
     pub streams: u64,
     /// Lines that their stream had already: the same text, whatever the timestamp.
     pub doubled_lines: u64,
+    /// Those of them that their stream had with the same timestamp: Loki drops them.
+    pub repeated_lines: u64,
     /// Lines older than one that their stream had already.
     pub out_of_order_lines: u64,
 }
@@ -77,6 +79,8 @@ pub struct StreamRecord {
     pub arrivals: Vec<LineArrival>,
     /// Hashes of the texts: 64 bits do not collide by chance in what a test sends.
     seen: HashSet<u64>,
+    /// The same with their timestamps.
+    seen_at: HashSet<u64>,
     newest_ns: Option<i64>,
 }
 
@@ -225,6 +229,8 @@ impl StreamRecord {
         counts.lines += 1;
         let hash = twox_hash::XxHash64::oneshot(0, arrival.line.as_bytes());
         counts.doubled_lines += u64::from(!self.seen.insert(hash));
+        let hash = twox_hash::XxHash64::oneshot(arrival.timestamp_ns as u64, arrival.line.as_bytes());
+        counts.repeated_lines += u64::from(!self.seen_at.insert(hash));
         counts.out_of_order_lines +=
             u64::from(self.newest_ns.is_some_and(|newest| arrival.timestamp_ns < newest));
         self.newest_ns = self.newest_ns.max(Some(arrival.timestamp_ns));

@@ -65,7 +65,7 @@ pub fn check_stages(text: &str) {
     let entries: Vec<LogEntry> =
         text.split('\n').zip(1..).map(|(line, at)| LogEntry::new(at, line.to_owned())).collect();
     let streams = vec![LogStream { labels: Labels::new([("job", "j")]), entries: entries.clone() }];
-    let batch = LogBatch { streams, lane: 1, taken_ns: 1_700_000_000_000_000_000 };
+    let batch = LogBatch { streams, taken_ns: 1_700_000_000_000_000_000, ..LogBatch::default() };
     for pipeline in &*PIPELINES {
         let made = pipeline.process(&batch);
         assert_eq!(made.batch.len(), made.from.len());

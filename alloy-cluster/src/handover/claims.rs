@@ -8,7 +8,7 @@
 use std::time::Instant;
 
 use super::machine::{Handover, Held, REMIND_INTERVAL, Role, Source, TICK};
-use super::types::{Event, Origin, Version};
+use super::types::{Event, Origin, Trust, Version};
 use super::wire::{Answer, AnswerKind, Copy};
 use crate::{Key, NodeName, Phase};
 
@@ -46,9 +46,10 @@ impl Handover {
         let phase = self.phase();
         let me = self.me.clone();
         let entry = self.entry(now, key);
+        let keeper_before = entry.keeper(&me).cloned();
         let owner_before = std::mem::replace(&mut entry.owner, owner.clone());
         let successor_before = std::mem::replace(&mut entry.successor, successor);
-        let successor_changed = entry.successor != successor_before;
+        let keeper_changed = entry.keeper(&me) != keeper_before.as_ref();
         let is_mine = entry.wanted && phase == Phase::Active && owner.as_ref() == Some(&me);
         match &entry.role {
             Role::Acting => {
@@ -60,7 +61,7 @@ impl Handover {
                 } else {
                     self.misplace(now, key);
                 }
-                if successor_changed {
+                if keeper_changed {
                     self.replicas.forget_key(key);
                     self.mark_changed(now, key);
                 }
@@ -109,7 +110,7 @@ impl Handover {
         let lives = |name: &NodeName| self.view.member(name).is_some();
         let (waiting, asked) = match (owner, successor) {
             (Some(owner), _) if owner != self.me && lives(&owner) => (vec![owner], Asked::OwnerBefore),
-            (Some(owner), Some(successor)) if owner != self.me => {
+            (Some(owner), Some(successor)) if owner != self.me && self.options.trust == Trust::Copy => {
                 if successor == self.me {
                     return self.start(now, key, Knowledge::Uncertain);
                 }

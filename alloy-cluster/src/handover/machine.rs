@@ -107,6 +107,11 @@ impl Entry {
         }
     }
 
+    /// Who keeps the copy while `me` acts: the successor; an owner that has not claimed the key yet, if `me` is that.
+    pub(super) fn keeper(&self, me: &NodeName) -> Option<&NodeName> {
+        [&self.successor, &self.owner].into_iter().flatten().find(|name| *name != me)
+    }
+
     pub(super) fn version(&self) -> Option<Version> {
         self.copy.as_ref().map(|held| held.copy.version)
     }
@@ -182,7 +187,7 @@ impl Handover {
         if !restarted.is_empty() {
             self.loans_forgotten(now, &restarted);
             // A successor that restarted has lost its copies.
-            let lost = |entry: &Entry| entry.successor.as_ref().is_some_and(|name| restarted.contains(name));
+            let lost = |entry: &Entry| entry.keeper(&self.me).is_some_and(|name| restarted.contains(name));
             let again: Vec<Key> =
                 self.entries.iter().filter(|(_, entry)| lost(entry)).map(|(key, _)| *key).collect();
             for key in again {
@@ -327,6 +332,12 @@ impl Handover {
     pub fn state(&self, key: Key) -> Option<(Version, Bytes)> {
         let held = self.entries.get(&key)?.copy.as_ref()?;
         Some((held.copy.version, held.copy.state.clone()?))
+    }
+
+    /// Whether the successor has that version of the key's state, or a newer one; `None`: there is no successor.
+    pub fn is_replicated(&self, key: Key, version: Version) -> Option<bool> {
+        self.entries.get(&key)?.keeper(&self.me)?;
+        Some(self.replicas.acknowledged(key).is_some_and(|has| has.term == version.term && has >= version))
     }
 
     /// How many keys this node acts on.

@@ -34,5 +34,5 @@ mod wire;
 
 pub use machine::Handover;
 pub use types::{
-    Activity, Event, HandoverOptions, HandoverStats, KeyStatus, Origin, STATE_BYTES_MAX, Version,
+    Activity, Event, HandoverOptions, HandoverStats, KeyStatus, Origin, STATE_BYTES_MAX, Trust, Version,
 };

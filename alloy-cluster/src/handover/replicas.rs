@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::machine::{Handover, Held, Role, Source};
 use super::types::Version;
-use super::wire::{Copy, MESSAGE_BYTES, Message};
+use super::wire::{AnswerKind, Copy, MESSAGE_BYTES, Message};
 use crate::{Key, NodeName};
 
 /// A batch that is not acknowledged after this is sent again.
@@ -74,8 +74,8 @@ impl Handover {
         self.replicas.changed.retain(|key| {
             let Some(entry) = entries.get(key) else { return false };
             let acts = matches!(entry.role, Role::Acting | Role::Stopping { .. });
-            let (Some(held), Some(successor)) = (&entry.copy, &entry.successor) else { return false };
-            if !acts || held.copy.state.is_none() || *successor == self.me {
+            let (Some(held), Some(keeper)) = (&entry.copy, entry.keeper(&self.me)) else { return false };
+            if !acts || held.copy.state.is_none() {
                 return false;
             }
             let is_in_flight = sent
@@ -83,7 +83,7 @@ impl Handover {
                 .is_some_and(|(version, at)| *version == held.copy.version && now < *at + RESEND_AFTER);
             if !is_in_flight {
                 sent.insert(*key, (held.copy.version, now));
-                outgoing.entry(successor.clone()).or_default().push((*key, held.copy.clone()));
+                outgoing.entry(keeper.clone()).or_default().push((*key, held.copy.clone()));
             }
             true
         });
@@ -128,7 +128,7 @@ impl Handover {
             let Some(entry) = self.entries.get(&key) else { continue };
             // An answer to a batch of an earlier term of ours says nothing about this one.
             let is_of_this_term = entry.version().is_some_and(|newest| newest.term == version.term);
-            if entry.successor.as_ref() != Some(from) || !is_of_this_term {
+            if entry.keeper(&self.me) != Some(from) || !is_of_this_term {
                 continue;
             }
             let newest = self.replicas.acknowledged.entry(key).or_default();
@@ -146,7 +146,9 @@ impl Handover {
         batch: u64,
         copies: Vec<(Key, Copy)>,
     ) {
+        let mut are_all_kept = true;
         for (key, copy) in copies {
+            let term = copy.version.term;
             let acts = self
                 .entries
                 .get(&key)
@@ -156,7 +158,17 @@ impl Handover {
                 let held = Held { copy, source: Source::Replica { heard: Some(now) } };
                 self.keep_if_newer(now, key, held);
             }
+            let kept = self.entries.get(&key).and_then(|entry| entry.copy.as_ref()).map(|held| &held.copy);
+            let is_kept = !acts && kept.is_some_and(|kept| kept.version.term == term);
+            are_all_kept &= is_kept;
+            if let Some(newer) = kept.filter(|kept| !acts && kept.version.term > term).cloned() {
+                // It acts on a state that others have left behind: it shall go on from the newer one.
+                self.outbox.answer(from, key, AnswerKind::Idle, Some(newer));
+            }
         }
-        self.outbox.message(from, Message::Replicated { batch });
+        // IMPORTANT: the sender relies on what is confirmed. The others of the batch come again.
+        if are_all_kept {
+            self.outbox.message(from, Message::Replicated { batch });
+        }
     }
 }

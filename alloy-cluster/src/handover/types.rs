@@ -20,12 +20,25 @@ pub struct HandoverOptions {
     pub resend_interval: Duration,
     /// How often changed states go to the successors: the most a crash can lose. Default 250 ms.
     pub replicate_interval: Duration,
+    /// How much a successor trusts its copy when the owner is gone. Default [`Trust::Copy`].
+    pub trust: Trust,
     /// After this a key that acts here, is owned elsewhere and is not claimed counts as unclaimed. Default 10 s.
     pub unclaimed_after: Duration,
     /// How long the state of a key that is in no set is kept. Default 10 min.
     pub forget_after: Duration,
     /// How many keys may be known beyond the set: their states came from nodes that know more. Default 10,000.
     pub unknown_keys_max: usize,
+}
+
+/// What a successor does when the owner of a key is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Trust {
+    /// It starts at once with the copy that it holds. If it has been the successor for less than a replicate interval,
+    /// another member may have held a newer one.
+    #[default]
+    Copy,
+    /// It asks all members first and takes the newest copy: one round trip more.
+    Members,
 }
 
 impl Default for HandoverOptions {
@@ -35,6 +48,7 @@ impl Default for HandoverOptions {
             claim_patience: Duration::from_secs(30),
             resend_interval: Duration::from_millis(500),
             replicate_interval: Duration::from_millis(250),
+            trust: Trust::default(),
             unclaimed_after: Duration::from_secs(10),
             forget_after: Duration::from_secs(600),
             unknown_keys_max: 10_000,

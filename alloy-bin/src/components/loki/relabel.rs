@@ -68,7 +68,7 @@ impl Now {
 
     /// The streams that are left, and of each the place of its first entry in the old batch.
     fn relabel(&self, batch: &LogBatch, figures: &Figures) -> (LogBatch, Vec<usize>) {
-        let mut kept = LogBatch { streams: Vec::new(), ..*batch };
+        let mut kept = batch.with_streams(Vec::new());
         let (mut places, mut place) = (Vec::new(), 0);
         for stream in &batch.streams {
             if let Some(labels) = self.outcome(&stream.labels, figures) {

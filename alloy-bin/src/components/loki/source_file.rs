@@ -1,7 +1,6 @@
 //! `loki.source.file`: follows log files and hands their lines on, each once, shared among the cluster's members.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,14 +8,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::graph::{Component, Context, ExportType, Fanout, Health, LogsReceiver};
-use crate::ownership::{Origin, Ownership, Shard, Turn};
+use crate::ownership::{Inherited, Ownership, Sharing, Turn};
 use crate::tailing::{
     Begin, Bookmark, Bookmarks, Boot, Event, Journal, LegacyPositions, Metrics, Pool, Position, Recovery,
     Source,
@@ -29,6 +27,10 @@ mod targets;
 use targets::sources;
 
 pub use arguments::{Arguments, Decompression, FileMatch, FileWatch, OnPositionsFileError};
+
+use turns::{Turns, now_ns};
+
+mod turns;
 
 /// How often bookmarks are saved if they have changed. A power loss costs at most what was read since.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -70,7 +72,7 @@ impl Component for SourceFile {
     async fn run(&self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let sharing = self.arguments.borrow().sharing;
-            let shard = self.ownership.shard(&self.base.id, sharing);
+            let shard = self.ownership.shard_of_files(&self.base.id, sharing);
             // Ends early when the files are to be shared in another way: the keys need another shard.
             drive(self.base.clone(), self.arguments.subscribe(), shard, &stop).await;
         }
@@ -83,32 +85,6 @@ impl Component for SourceFile {
 
     fn collect(&self, page: &mut Page) {
         self.base.metrics.collect(page);
-    }
-}
-
-/// What the work needs of a [`Shard`].
-trait Turns: Send {
-    fn set_keys(&self, keys: Vec<(u64, String)>);
-    fn next(&mut self) -> impl Future<Output = Turn> + Send;
-    fn stopped(&self, key: u64, state: Option<Bytes>);
-    fn update_state(&self, key: u64, state: Bytes);
-}
-
-impl Turns for Shard {
-    fn set_keys(&self, keys: Vec<(u64, String)>) {
-        Shard::set_keys(self, keys);
-    }
-
-    fn next(&mut self) -> impl Future<Output = Turn> + Send {
-        Shard::next(self)
-    }
-
-    fn stopped(&self, key: u64, state: Option<Bytes>) {
-        Shard::stopped(self, key, state);
-    }
-
-    fn update_state(&self, key: u64, state: Bytes) {
-        Shard::update_state(self, key, state);
     }
 }
 
@@ -143,6 +119,7 @@ async fn drive(
             }
             turn = turns.next() => driver.handle_turn(turn, &turns),
             event = driver.pool.next() => driver.handle_event(event, &turns),
+            Some(flushed) = driver.flushing.join_next() => driver.handle_flushed(flushed, &turns),
             result = saved(&mut driver.save) => driver.handle_saved(result),
             () = tokio::time::sleep_until(save_at) => {
                 driver.start_save();
@@ -175,6 +152,8 @@ struct Driver {
     left: BTreeSet<u64>,
     /// Files whose last position is in the save that is under way, unless they were followed again since.
     saving: BTreeSet<u64>,
+    /// Files that were left, with their positions, while what was read of them is sent.
+    flushing: JoinSet<(u64, Option<Position>)>,
 }
 
 impl Driver {
@@ -216,6 +195,7 @@ impl Driver {
             save: None,
             left: BTreeSet::new(),
             saving: BTreeSet::new(),
+            flushing: JoinSet::new(),
         }
     }
 
@@ -238,20 +218,31 @@ impl Driver {
 
     fn handle_turn(&mut self, turn: Turn, turns: &impl Turns) {
         match turn {
-            Turn::Start { key, state, origin } => {
+            Turn::Start { key, state, .. } => {
                 let Some(source) = self.targets.get(&key).cloned() else {
                     // It has gone from the targets since the turn was made.
                     turns.stopped(key, state);
                     return;
                 };
-                match self.begin(key, &source, state.as_deref(), &origin) {
+                let inherited = state.as_ref().map(Inherited::decode).unwrap_or_default();
+                let batches = inherited.batches.iter().filter_map(|batch| Position::decode(batch));
+                let mut repeats: Vec<Position> = batches.collect();
+                let custody = inherited.custody.as_deref().and_then(Position::decode);
+                let first = if repeats.is_empty() { custody } else { Some(repeats.remove(0)) };
+                match self.begin(key, &source, first) {
                     Some(begin) => {
                         let path = source.path.display().to_string();
                         if let (None, Begin::At(position)) = (self.followed.insert(key, path), begin) {
                             // Saved although the file may have nothing new.
                             self.note(key, position);
                         }
-                        self.pool.start(key, source, begin);
+                        let from_ns = match begin {
+                            Begin::At(position) => position.last_ns,
+                            Begin::Beginning | Begin::Byte(_) => i64::MIN,
+                            Begin::End => now_ns(),
+                        };
+                        let tenure = turns.begin(key, state.as_ref(), from_ns);
+                        self.pool.start(key, source, begin, repeats, tenure);
                     }
                     None => turns.stopped(key, None),
                 }
@@ -264,19 +255,11 @@ impl Driver {
         }
     }
 
-    /// Where to begin a file; `None`: it is not to be read.
-    fn begin(&self, key: u64, source: &Source, state: Option<&[u8]>, origin: &Origin) -> Option<Begin> {
-        let handed = state.and_then(Position::decode);
+    /// Where to begin a file; `None`: it is not to be read. What the cluster knows counts, though this node may have read more
+    /// before it was started again: what it has not sent of that, it drops from its logs.
+    fn begin(&self, key: u64, source: &Source, inherited: Option<Position>) -> Option<Begin> {
         let path = &*source.path.to_string_lossy();
-        let saved = self.bookmarks.find(key, path);
-        let known = match (handed, saved) {
-            // A replica of what this node itself had read may be older than what this node knows.
-            (Some(replica), Some(saved)) if *origin == Origin::Replica => {
-                Some(if saved.is_beyond(&replica) { saved } else { replica })
-            }
-            (handed, saved) => handed.or(saved),
-        };
-        match known {
+        match inherited.or_else(|| self.bookmarks.find(key, path)) {
             Some(position) => Some(Begin::At(position)),
             None if self.are_bookmarks_lost => match self.arguments.on_positions_file_error {
                 OnPositionsFileError::RestartFromBeginning => Some(Begin::Beginning),
@@ -293,9 +276,9 @@ impl Driver {
 
     fn handle_event(&mut self, event: Event, turns: &impl Turns) {
         match event {
-            Event::Progress { key, position } => {
+            Event::Progress { key, position, sequence } => {
                 self.note(key, position);
-                turns.update_state(key, position.encode());
+                turns.progress(key, position, sequence);
             }
             Event::Stopped { key, position } => {
                 if let Some(position) = position {
@@ -303,9 +286,21 @@ impl Driver {
                 }
                 self.followed.remove(&key);
                 self.left.insert(key);
-                turns.stopped(key, position.map(|position| position.encode()));
+                let (fanout, sharing) = (self.fanout.clone(), self.arguments.sharing);
+                self.flushing.spawn(async move {
+                    if sharing == Sharing::Clustered {
+                        // What is not delivered by then the next owner sends again.
+                        fanout.flush().await;
+                    }
+                    (key, position)
+                });
             }
         }
+    }
+
+    fn handle_flushed(&mut self, flushed: Result<(u64, Option<Position>), JoinError>, turns: &impl Turns) {
+        let (key, position) = finished(flushed);
+        turns.stopped(key, position.map(|position| position.encode()));
     }
 
     fn note(&mut self, key: u64, position: Position) {
@@ -372,6 +367,10 @@ impl Driver {
         while !self.pool.is_empty() {
             let event = self.pool.next().await;
             self.handle_event(event, turns);
+        }
+        while let Some(flushed) = self.flushing.join_next().await {
+            let (key, position) = finished(flushed);
+            turns.stopped_for_good(key, position.map(|position| position.encode()));
         }
         let last_save = async {
             if self.save.is_some() {

@@ -17,6 +17,8 @@ use crate::outbox::{
 };
 use crate::telemetry::{Labels, LogBatch, Page, TENANT_LABEL};
 
+mod clearance;
+
 /// What the block says.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Arguments {
@@ -125,7 +127,10 @@ impl Write {
             deadline: arguments.batch_wait,
             form: Form { splice: join, split, newer: None },
         };
-        let options = arguments.common.options(&fixed, retry, batching, wal, &context.storage)?;
+        let options = outbox::Options {
+            clearance: Some(Arc::new(context.ownership.tenures())),
+            ..arguments.common.options(&fixed, retry, batching, wal, &context.storage)?
+        };
         Ok((Outbox::open(options)?, tenant))
     }
 }
@@ -210,7 +215,7 @@ impl Endpoints {
         }
         let mut tenants: BTreeMap<Option<&str>, LogBatch> = BTreeMap::new();
         for stream in &batch.streams {
-            let own = || LogBatch { streams: Vec::new(), ..*batch };
+            let own = || batch.with_streams(Vec::new());
             let tenant = tenants.entry(stream.labels.get(TENANT_LABEL)).or_insert_with(own);
             tenant.streams.push(stream.clone());
         }
@@ -240,6 +245,7 @@ impl Endpoints {
             items: batch.len() as u32,
             newest_ms: times.max().map_or(i64::MIN, |newest| newest / 1_000_000),
             tenant: tenant.map(Into::into),
+            origin: batch.origin.clone(),
             body: Bytes::from(compress(&plain)),
         })
     }
@@ -293,7 +299,7 @@ mod tests {
         let all =
             [("", ["1"]), ("t", ["2"]), ("u", ["3"]), ("t", ["4"]), ("line\nend", ["5"]), (&long, ["6"])];
         let streams = all.iter().map(|(tenant, lines)| stream(tenant, lines)).collect();
-        let (pieces, homeless) = endpoints.pieces(&LogBatch { streams, lane: 9, taken_ns: 0 });
+        let (pieces, homeless) = endpoints.pieces(&LogBatch { streams, lane: 9, ..LogBatch::default() });
         let seen: Vec<_> =
             pieces.iter().map(|piece| (piece.tenant.as_deref(), piece.items, piece.lane)).collect();
         assert_eq!(seen, [(None, 1, 9), (Some("t"), 2, 9), (Some("u"), 1, 9)]);

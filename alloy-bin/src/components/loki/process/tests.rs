@@ -76,7 +76,7 @@ fn batch(lines: &[&str]) -> LogBatch {
     use crate::telemetry::{Labels, LogEntry, LogStream};
     let entries = lines.iter().zip(1..).map(|(line, at)| LogEntry::new(at, line.to_string())).collect();
     let streams = vec![LogStream { labels: Labels::new([("a", "b")]), entries }];
-    LogBatch { streams, lane: 7, taken_ns: 1 }
+    LogBatch { streams, lane: 7, taken_ns: 1, origin: None }
 }
 
 #[tokio::test]
@@ -155,7 +155,7 @@ fn stages_make_of_lines_what_promtail_makes_of_them() {
         let entries =
             case.lines.iter().zip(BASE..).map(|(line, at)| LogEntry::new(at, line.clone())).collect();
         let streams = vec![LogStream { labels: Labels::new(&case.labels), entries }];
-        let made = pipeline.process(&LogBatch { streams, lane: 0, taken_ns: BASE }).batch;
+        let made = pipeline.process(&LogBatch { streams, taken_ns: BASE, ..LogBatch::default() }).batch;
         let owned = |labels: &Labels| {
             labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
         };

@@ -6,13 +6,14 @@ use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
+use bytes::Bytes;
 use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::graph::{ConsumeError, Consumer};
-use crate::ownership::Sharing;
+use crate::ownership::{Origin, Sharing};
 use crate::tailing::Encoding;
 use crate::telemetry::Target;
 
@@ -187,6 +188,14 @@ impl Turns for Table {
         }
     }
 
+    fn begin(&self, _key: u64, _state: Option<&Bytes>, _from_ns: i64) -> Option<u64> {
+        None
+    }
+
+    fn stopped_for_good(&self, key: u64, state: Option<Bytes>) {
+        self.stopped(key, state);
+    }
+
     fn stopped(&self, key: u64, state: Option<Bytes>) {
         self.0.stopped.lock().unwrap().insert(key);
         if let Some(state) = state {
@@ -194,8 +203,8 @@ impl Turns for Table {
         }
     }
 
-    fn update_state(&self, key: u64, state: Bytes) {
-        self.0.states.lock().unwrap().insert(key, state);
+    fn progress(&self, key: u64, position: Position, _sequence: u64) {
+        self.0.states.lock().unwrap().insert(key, position.encode());
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) fn batch(shape: &Shape, id: &str, entries: &[Entry]) -> LogBatch {
     let lane = twox_hash::XxHash64::oneshot(0, id.as_bytes());
     // Not the clock: what is read again after a crash has to come out the same.
     let taken_ns = entries.iter().rev().find_map(Entry::timestamp_ns).unwrap_or_default();
-    LogBatch { streams: streams.into_iter().map(stream).collect(), lane, taken_ns }
+    LogBatch { streams: streams.into_iter().map(stream).collect(), lane, taken_ns, origin: None }
 }
 
 fn line(shape: &Shape, entry: &Entry) -> Option<Bytes> {

@@ -55,6 +55,7 @@ impl Families {
                 items: 0,
                 newest_ms: i64::MIN,
                 tenant: None,
+                origin: None,
                 body: Bytes::from(compress(&plain)),
             }
         };

@@ -96,6 +96,7 @@ impl Shaping {
                 items,
                 newest_ms: chunk.iter().map(|sample| sample.timestamp_ms).max().unwrap_or(i64::MIN),
                 tenant: None,
+                origin: None,
                 body: Bytes::from(compress(&plain)),
             })
         });
