@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub type Object = BTreeMap<String, Value>;
 
 /// The value of an expression.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub enum Value {
     /// Nothing; may be assigned to everything.
     #[default]
@@ -125,6 +125,25 @@ impl From<String> for Value {
 impl From<Capsule> for Value {
     fn from(value: Capsule) -> Self {
         Value::Capsule(value)
+    }
+}
+
+/// What is shared is not looked into: of fifty thousand targets a change touches one, and the others are those of before.
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Value::Null, Value::Null) => true,
+            (Value::Bool(one), Value::Bool(other)) => one == other,
+            (Value::Number(one), Value::Number(other)) => one == other,
+            (Value::String(one), Value::String(other)) => one == other,
+            (Value::Secret(one), Value::Secret(other)) => one == other,
+            (Value::Array(one), Value::Array(other)) => Arc::ptr_eq(one, other) || one == other,
+            (Value::Object(one), Value::Object(other)) => Arc::ptr_eq(one, other) || one == other,
+            (Value::Function(one), Value::Function(other)) => one == other,
+            (Value::Capsule(one), Value::Capsule(other)) => one == other,
+            (Value::Unknown(one), Value::Unknown(other)) => one == other,
+            _ => false,
+        }
     }
 }
 

@@ -214,6 +214,22 @@ mod tests {
         assert!(utf8.starts_with("application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"));
     }
 
+    /// Targets of before would not know the parameter, and protobuf needs none.
+    #[test]
+    fn how_names_are_written_is_said_to_the_formats_that_know_it() {
+        for (escaping, name) in
+            Escaping::ALL.into_iter().zip(["underscores", "dots", "values", "allow-utf-8"])
+        {
+            let header = accept_header(&Protocol::ALL, escaping);
+            for part in header.split(',') {
+                let knows = ["application/openmetrics-text;version=1.0.0;", "text/plain;version=1.0.0;"];
+                let knows = knows.iter().any(|media_type| part.starts_with(media_type));
+                assert_eq!(part.contains(&format!(";escaping={name};q=")), knows, "{part}");
+                assert_eq!(part.contains("escaping"), knows, "{part}");
+            }
+        }
+    }
+
     #[test]
     fn the_content_type_decides_and_the_fallback_fills_in() {
         let check = |header: &str, fallback: Option<Protocol>, expected: Option<Format>| {

@@ -113,6 +113,13 @@ impl<B: Sync + 'static> Fanout<B> {
         self.receivers.is_empty()
     }
 
+    /// Whether both lead to the same receivers.
+    pub fn leads_to(&self, other: &Self) -> bool {
+        let pairs = self.receivers.iter().zip(other.receivers.iter());
+        self.receivers.len() == other.receivers.len()
+            && pairs.into_iter().all(|(one, other)| Arc::ptr_eq(one, other))
+    }
+
     /// Waits until everything that the receivers have taken so far is durable: only then may a source save how far it is.
     pub async fn durable(&self) {
         for receiver in self.receivers.iter() {

@@ -45,7 +45,7 @@ pub use component::{Component, Context, Exports, Health, Registration};
 pub use consumer::{ConsumeError, Consumer, Fanout, LogsReceiver, MetricsReceiver, OtelConsumer, Unfinished};
 pub use make::Host;
 pub use running::{Checked, Graph};
-pub use values::{ExportType, export};
+pub use values::{ExportType, MadeOf, SharedTarget, export};
 pub use watch::{Hints, LOOK_EVERY, watch};
 
 #[cfg(test)]

@@ -177,7 +177,7 @@ impl Shard {
     }
 
     /// Every key of the component in the whole cluster with a name for people, whoever owns it.
-    pub fn set_keys(&self, keys: Vec<(u64, String)>) {
+    pub fn set_keys<N: Into<Arc<str>>>(&self, keys: Vec<(u64, N)>) {
         let names = keys.into_iter().map(|(key, name)| (key, name.into()));
         let names: HashMap<u64, Arc<str>> = names.collect();
         let mut keys: Vec<u64> = names.keys().copied().collect();

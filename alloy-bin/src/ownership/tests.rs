@@ -100,7 +100,7 @@ async fn a_key_that_comes_back_while_it_stops_starts_only_when_it_has_stopped() 
     let shard = ownership.shard("component", Sharing::Alone);
     shard.set_keys(keys(1..2));
     started(&shard, 1).await;
-    shard.set_keys(Vec::new());
+    shard.set_keys(Vec::<(u64, String)>::new());
     assert!(matches!(next(&shard).await, Turn::Stop { key: 1 }));
     shard.set_keys(keys(1..2));
     assert!(is_idle(&shard).await, "two tasks for one key would take its slots twice");

@@ -1,5 +1,6 @@
 //! One GET of a target's page: kept connections, a limit of time and of bytes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -7,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 
+use super::in_flight::{Budget, InFlight};
 use super::inflate::with_inflated;
 use crate::formats::{compress, decompress};
 use crate::http_client::HttpClient;
@@ -15,6 +17,7 @@ use crate::http_client::HttpClient;
 #[derive(Clone)]
 pub struct Fetcher {
     http: HttpClient,
+    budget: Arc<Budget>,
 }
 
 /// How a page is fetched.
@@ -50,6 +53,7 @@ pub struct Fetched {
     is_gzip: bool,
     /// Of the page, unpacked.
     limit: usize,
+    _in_flight: InFlight,
 }
 
 impl Fetched {
@@ -95,7 +99,12 @@ impl Packed {
 impl Fetcher {
     /// Fetches by this client.
     pub fn new(http: HttpClient) -> Self {
-        Fetcher { http }
+        Fetcher::within(http, Budget::shared())
+    }
+
+    /// Fetches by this client, and has so much memory for all pages at a time.
+    pub(super) fn within(http: HttpClient, budget: Arc<Budget>) -> Self {
+        Fetcher { http, budget }
     }
 
     /// Gets the page. The error says what went wrong in words for people.
@@ -126,14 +135,21 @@ impl Fetcher {
         let is_gzip = text(response.headers(), header::CONTENT_ENCODING).is_some_and(|name| name == "gzip");
         let mut stream = response.into_body();
         let mut body = Vec::new();
-        while let Some(frame) = stream.frame().await {
+        let mut in_flight = InFlight::new(self.budget.clone());
+        while let Some(frame) = in_flight.in_time(stream.frame()).await? {
             let Ok(data) = frame.context("the target broke off its answer")?.into_data() else { continue };
-            if body.len() + data.len() > limits.body_bytes {
+            let length = body.len() + data.len();
+            if length > limits.body_bytes {
                 return Err(TooLarge(limits.body_bytes).into());
+            }
+            if length > body.capacity() {
+                let capacity = length.max(2 * body.capacity()).min(limits.body_bytes);
+                in_flight.grow(capacity - body.capacity()).await;
+                body.reserve_exact(capacity - body.len());
             }
             body.extend_from_slice(&data);
         }
-        Ok(Fetched { content_type, body, is_gzip, limit: limits.body_bytes })
+        Ok(Fetched { content_type, body, is_gzip, limit: limits.body_bytes, _in_flight: in_flight })
     }
 }
 

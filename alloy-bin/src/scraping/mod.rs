@@ -5,6 +5,7 @@
 //! | `slots.rs` | when: a pure function of the target's key |
 //! | `slot_file.rs` | the last slot of each target, for a restart |
 //! | `fetch.rs` | one GET with limits |
+//! | `in_flight.rs` | memory for pages that are on their way |
 //! | `inflate.rs` | gzip -> page, in one go |
 //! | `page.rs` | page -> samples with the target's labels |
 //! | `shape.rs` | the order of a series' labels, worked out once for many series |
@@ -14,6 +15,7 @@
 //! Invariant: knows no configuration and no cluster; `prometheus.scrape` decides which targets live here.
 
 mod fetch;
+mod in_flight;
 mod inflate;
 mod page;
 mod shape;
@@ -26,4 +28,6 @@ pub use fetch::{Compression, Fetcher, Limits};
 pub use page::{LabelPolicy, NamePolicy, PageError, Policy, TargetLabels, TimestampPolicy};
 pub use slot_file::SlotFile;
 pub use slots::{Begin, Slots};
-pub use target::{Before, Common, Ended, ScrapeFigures, Settings, Spec, SpecError, can_scrape, live, now_ms};
+pub use target::{
+    Before, Common, Ended, ScrapeFigures, Series, Settings, Spec, SpecError, can_scrape, live, now_ms,
+};

@@ -21,16 +21,17 @@ pub(super) struct Staleness {
 
 impl Staleness {
     /// Adds a marker to `batch` for each series that the page before had and this one has not, and remembers this one.
-    /// `page` is what the batch was read from; `None` after a scrape that brought no page. Returns how many series are
-    /// new.
+    /// `page` is what the batch was read from; `None` after a scrape that brought no page. `read_before` is how the page
+    /// before was read: other settings may give its series other names. Returns how many series are new.
     pub(super) fn follow(
         &mut self,
         batch: &mut SampleBatch,
         page: Option<(Packed, Format)>,
         reading: Reading<'_>,
+        read_before: Reading<'_>,
     ) -> usize {
         if self.is_inherited {
-            let fingerprints = fingerprints(&self.last(reading), reading);
+            let fingerprints = fingerprints(&self.last(read_before), read_before);
             *self = Staleness { fingerprints, page: self.page.take(), is_inherited: false };
         }
         let fingerprints = fingerprints(batch, reading);
@@ -40,7 +41,7 @@ impl Staleness {
             let has = |series: &[u64], fingerprint: u64| series.binary_search(&fingerprint).is_ok();
             added = now.iter().filter(|new| !has(&before, **new)).count();
             if now.len() - added < before.len() {
-                for sample in self.last(reading).iter() {
+                for sample in self.last(read_before).iter() {
                     let fingerprint = sample.labels.fingerprint();
                     if has(&before, fingerprint) && !has(&now, fingerprint) {
                         batch.push_as(
@@ -137,7 +138,7 @@ mod tests {
                 text.map_or_else(SampleBatch::default, |text| reading.read(text.as_bytes()).unwrap());
             let page =
                 text.map(|text| (Packed::plain(text.as_bytes()), Format::Text(TextFormat::Prometheus)));
-            let added = staleness.follow(&mut batch, page, reading);
+            let added = staleness.follow(&mut batch, page, reading, reading);
             let stale = batch.iter().filter(|sample| sample.value.to_bits() == STALE_NAN.to_bits());
             (added, stale.map(|sample| sample.labels.get("__name__").unwrap().to_owned()).collect::<Vec<_>>())
         };
@@ -164,14 +165,14 @@ mod tests {
         let page = |text: &str| Some((Packed::plain(text.as_bytes()), format));
         let mut first = Staleness::default();
         let text = "a 1\nb{x=\"1\"} 1\nc 1 77\n";
-        first.follow(&mut reading(10).read(text.as_bytes()).unwrap(), page(text), reading(10));
+        first.follow(&mut reading(10).read(text.as_bytes()).unwrap(), page(text), reading(10), reading(10));
         let handed = first.hand_over(1000).expect("it is short enough");
         assert_eq!(first.hand_over(handed.len() - 2), None, "too long");
 
         let mut second = Staleness::inherit(&handed);
         let text = "b{x=\"1\"} 2\nd 1\n";
         let mut batch = reading(20).read(text.as_bytes()).unwrap();
-        let added = second.follow(&mut batch, page(text), reading(20));
+        let added = second.follow(&mut batch, page(text), reading(20), reading(20));
         let markers: Vec<_> =
             batch.iter().filter(|sample| sample.value.to_bits() == STALE_NAN.to_bits()).collect();
         assert_eq!((added, markers.len()), (1, 1));
@@ -179,7 +180,8 @@ mod tests {
 
         for broken in [&handed[..1], &[], &[9, 0, 1], &[0, 9, 1], &[0, 0, 1]] {
             let mut batch = reading(20).read(text.as_bytes()).unwrap();
-            assert_eq!(Staleness::inherit(broken).follow(&mut batch, page(text), reading(20)), 2);
+            let mut staleness = Staleness::inherit(broken);
+            assert_eq!(staleness.follow(&mut batch, page(text), reading(20), reading(20)), 2);
             assert_eq!(batch.len(), 2, "no marker of what is not known");
         }
     }
@@ -202,9 +204,10 @@ mod tests {
                 &mut batch,
                 Some((Packed::plain(b"a 1 7\n"), Format::Text(TextFormat::Prometheus))),
                 reading,
+                reading,
             );
             let mut batch = SampleBatch::default();
-            staleness.follow(&mut batch, None, reading);
+            staleness.follow(&mut batch, None, reading, reading);
             assert_eq!(batch.len(), expected);
             assert!(batch.iter().all(|marker| marker.timestamp_ms == 10));
         }

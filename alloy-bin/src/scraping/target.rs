@@ -16,7 +16,7 @@ use super::staleness::Staleness;
 use crate::formats::{Format, Protocol, TextFormat};
 use crate::graph::Fanout;
 use crate::http_client::{HttpClientOptions, escape};
-use crate::telemetry::{SampleBatch, Target};
+use crate::telemetry::{STALE_NAN, SampleBatch, Target};
 
 /// How long a scrape that is under way may go on when its target has to stop. What it would have brought is caught up
 /// by the next owner, so it is short against the hand-over's deadline.
@@ -48,6 +48,14 @@ pub struct Settings {
     pub refusal: Option<String>,
 }
 
+impl Settings {
+    /// The names of what is said of each scrape.
+    fn own_series(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let extra = if self.extra_metrics { EXTRA_SERIES.as_slice() } else { &[] };
+        OWN_SERIES.iter().chain(extra).copied()
+    }
+}
+
 /// One target, ready to be scraped.
 #[derive(Debug, Clone)]
 pub struct Spec {
@@ -55,12 +63,14 @@ pub struct Spec {
     pub key: u64,
     /// Where its page is.
     pub url: Uri,
+    /// That for people.
+    pub name: Arc<str>,
     /// The labels of its samples.
     pub labels: TargetLabels,
 }
 
 /// What the component says of all its targets.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Common {
     /// Unless a target has its own.
     pub scheme: String,
@@ -75,7 +85,7 @@ pub struct Common {
 }
 
 /// Why a target cannot be scraped.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("target {target}: {reason}")]
 pub struct SpecError {
     target: String,
@@ -115,6 +125,7 @@ impl Spec {
         let added = [("instance".to_owned(), address.to_owned()), ("job".to_owned(), job.clone())];
         Ok(Spec {
             key: target.key_without(excluded_labels),
+            name: url.to_string().into(),
             url,
             labels: TargetLabels::new(own_labels.chain(added)),
         })
@@ -143,18 +154,63 @@ pub struct ScrapeFigures {
 pub struct Before {
     /// The last slot that somebody has taken.
     pub done_ms: Option<i64>,
-    /// The series of that slot, as [`Ended::series`] has them.
-    pub series: Option<Bytes>,
+    /// The series of that slot.
+    pub series: Series,
+}
+
+/// Where the series of a target's last slot are known from.
+#[derive(Debug, Default)]
+pub enum Series {
+    /// They are not known, and end unmarked.
+    #[default]
+    Unknown,
+    /// From another agent, as [`Ended::series`] gives them.
+    Handed(Bytes),
+    /// From a life with other settings that ended here. It is rare, and most lives last.
+    Left(Box<Left>),
+}
+
+/// The series of a life that has ended, and how they were read.
+pub struct Left {
+    staleness: Staleness,
+    spec: Arc<Spec>,
+    settings: Arc<Settings>,
+}
+
+impl std::fmt::Debug for Left {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Left").field("spec", &self.spec).finish_non_exhaustive()
+    }
 }
 
 /// How a target's life ended.
 pub struct Ended {
     /// The last slot that was taken.
     pub last_slot_ms: Option<i64>,
-    /// The series that it had in that slot, for its next owner; `None`: the page is too long to be handed over.
-    pub series: Option<Vec<u8>>,
-    /// Ends all its series, if it is gone for good.
-    pub farewell: SampleBatch,
+    /// Between that slot and the next.
+    ended_ms: i64,
+    life: Life,
+}
+
+impl Ended {
+    /// The series that it had in its last slot, for its next owner; `None`: the page is too long to be handed over.
+    pub fn series(&self) -> Option<Vec<u8>> {
+        self.life.staleness.hand_over(SERIES_BYTES_MAX)
+    }
+
+    /// Ends all its series: it is gone for good.
+    pub fn farewell(&mut self) -> SampleBatch {
+        self.life.farewell(self.ended_ms)
+    }
+
+    /// For the target's next life here, under other settings.
+    pub fn into_before(self) -> Before {
+        let Ended { last_slot_ms, life, .. } = self;
+        let (spec, settings) = life.read_before.unwrap_or((life.spec, life.settings));
+        let left = Left { staleness: life.staleness, spec, settings };
+        let series = last_slot_ms.map_or(Series::Unknown, |_| Series::Left(Box::new(left)));
+        Before { done_ms: last_slot_ms, series }
+    }
 }
 
 /// Scrapes the target in its slots until `stop`. `taken` hears of
@@ -172,8 +228,16 @@ pub async fn live(
     let slots = Slots::new(spec.key, interval_ms);
     let Before { done_ms, series } = before;
     let last = AtomicI64::new(done_ms.unwrap_or(i64::MIN));
-    let staleness = series.map(|series| Staleness::inherit(&series)).unwrap_or_default();
-    let mut life = Life { spec, settings, fetcher, receivers, figures, staleness, failing: false };
+    let (staleness, read_before) = match series {
+        Series::Unknown => (Staleness::default(), None),
+        Series::Handed(series) => (Staleness::inherit(&series), None),
+        Series::Left(left) => {
+            let Left { staleness, spec, settings } = *left;
+            (staleness, Some((spec, settings)))
+        }
+    };
+    let mut life =
+        Life { spec, settings, fetcher, receivers, figures, staleness, read_before, failing: false };
     let mut begin = slots.begin(done_ms, now_ms());
     loop {
         let late = begin.slot_ms <= now_ms();
@@ -200,16 +264,15 @@ pub async fn live(
     }
     let last_slot_ms = Some(last.into_inner()).filter(|slot| *slot != i64::MIN);
     // Never in a slot: if the target comes back, its next owner has another value for that moment.
-    let at_ms = last_slot_ms.map_or_else(now_ms, |slot| now_ms().min(slots.after(slot) - 1).max(slot + 1));
-    let series = life.staleness.hand_over(SERIES_BYTES_MAX);
-    Ended { last_slot_ms, series, farewell: life.farewell(at_ms) }
+    let ended_ms = last_slot_ms.map_or_else(now_ms, |slot| now_ms().min(slots.after(slot) - 1).max(slot + 1));
+    Ended { last_slot_ms, ended_ms, life }
 }
 
 /// Whether this agent can scrape the target: a scrape out of turn, of which nothing is kept.
 pub async fn can_scrape(spec: Arc<Spec>, settings: Arc<Settings>, fetcher: Fetcher) -> bool {
     let (receivers, figures) = (Fanout::new(Vec::new()), Arc::default());
-    let life =
-        Life { spec, settings, fetcher, receivers, figures, staleness: Staleness::default(), failing: false };
+    let (staleness, read_before) = (Staleness::default(), None);
+    let life = Life { spec, settings, fetcher, receivers, figures, staleness, read_before, failing: false };
     Box::pin(life.page(now_ms())).await.is_ok()
 }
 
@@ -249,6 +312,8 @@ struct Life {
     receivers: Fanout<SampleBatch>,
     figures: Arc<ScrapeFigures>,
     staleness: Staleness,
+    /// How the series of the last slot were read, until the first slot with these settings.
+    read_before: Option<(Arc<Spec>, Arc<Settings>)>,
     failing: bool,
 }
 
@@ -268,13 +333,20 @@ impl Life {
             }
         };
         let samples = batch.len();
-        let reading = reading(&self.spec, &self.settings, slot_ms);
-        let added = self.staleness.follow(&mut batch, page, reading);
+        let before = self.read_before.take();
+        let added = self.follow(&mut batch, page, slot_ms, before.as_ref());
         let own = [seconds, samples as f64, samples as f64, added as f64, up];
         let limits = (self.settings.limits.timeout.as_secs_f64(), self.settings.policy.sample_limit as f64);
         let extra = [body_bytes, limits.1, limits.0];
-        for (name, value) in self.own_series().zip(own.into_iter().chain(extra)) {
+        for (name, value) in self.settings.own_series().zip(own.into_iter().chain(extra)) {
             self.spec.labels.push_own(&mut batch, name, slot_ms, value);
+        }
+        if let Some((spec, settings)) = before {
+            let goes_on =
+                |name| spec.labels == self.spec.labels && self.settings.own_series().any(|own| own == name);
+            for name in settings.own_series().filter(|name| !goes_on(*name)) {
+                spec.labels.push_own(&mut batch, name, slot_ms, STALE_NAN);
+            }
         }
         if let Err(error) = self.receivers.offer(&batch).await {
             self.figures.refused_samples.fetch_add(batch.len() as u64, Ordering::Relaxed);
@@ -284,10 +356,17 @@ impl Life {
         up == 1.0
     }
 
-    /// The names of what is said of each scrape.
-    fn own_series(&self) -> impl Iterator<Item = &'static str> + use<> {
-        let extra = if self.settings.extra_metrics { EXTRA_SERIES.as_slice() } else { &[] };
-        OWN_SERIES.iter().chain(extra).copied()
+    /// Marks what is gone since the slot before, which perhaps was read in another way.
+    fn follow(
+        &mut self,
+        batch: &mut SampleBatch,
+        page: Option<(Packed, Format)>,
+        slot_ms: i64,
+        before: Option<&(Arc<Spec>, Arc<Settings>)>,
+    ) -> usize {
+        let now = reading(&self.spec, &self.settings, slot_ms);
+        let before = before.map_or(now, |(spec, settings)| reading(spec, settings, slot_ms));
+        self.staleness.follow(batch, page, now, before)
     }
 
     /// The samples, the page they are from, and how many bytes that has.
@@ -326,9 +405,14 @@ impl Life {
     /// Markers for everything that the target had.
     fn farewell(&mut self, at_ms: i64) -> SampleBatch {
         let mut batch = SampleBatch::new(self.spec.key);
-        self.staleness.follow(&mut batch, None, reading(&self.spec, &self.settings, at_ms));
-        for name in self.own_series() {
-            self.spec.labels.push_own(&mut batch, name, at_ms, crate::telemetry::STALE_NAN);
+        let before = self.read_before.take();
+        self.follow(&mut batch, None, at_ms, before.as_ref());
+        let (spec, settings) = match &before {
+            Some((spec, settings)) => (spec, settings),
+            None => (&self.spec, &self.settings),
+        };
+        for name in settings.own_series() {
+            spec.labels.push_own(&mut batch, name, at_ms, STALE_NAN);
         }
         batch
     }

@@ -37,6 +37,8 @@ pub enum Behaviour {
     Garbage,
     /// A page of gigabytes.
     Endless,
+    /// So many bytes of a page, and nothing after that.
+    Stall(usize),
     /// No answer, ever.
     Hang,
     /// The connection is closed instead of an answer.
@@ -212,6 +214,10 @@ impl Handler for Pages {
             Behaviour::Status(status) => Ok(answer(status, "failed by the script")),
             Behaviour::Garbage => Ok(text(b"test_scrapes_total{{{ \xff\xfe\0 = \"\n<html>".as_slice())),
             Behaviour::Endless => Ok(text("").map(|_| Endless::new().boxed())),
+            Behaviour::Stall(bytes) => {
+                let first = Bytes::from(b"test_endless 1\n".repeat(bytes / 15 + 1)).slice(..bytes);
+                Ok(text("").map(|_| Stalled(Some(first)).boxed()))
+            }
             Behaviour::Hang => std::future::pending().await,
             Behaviour::HangUp => Err(HangUp),
             Behaviour::HangUpOn(agent)
@@ -283,6 +289,21 @@ impl hyper::body::Body for Endless {
         let Some(left) = self.chunks_left.checked_sub(1) else { return Poll::Ready(None) };
         self.chunks_left = left;
         Poll::Ready(Some(Ok(Frame::data(self.chunk.clone()))))
+    }
+}
+
+/// The beginning of a page that never ends.
+struct Stalled(Option<Bytes>);
+
+impl hyper::body::Body for Stalled {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.take().map_or(Poll::Pending, |first| Poll::Ready(Some(Ok(Frame::data(first)))))
     }
 }
 

@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Body, Capsule, Decode, Value};
-use crate::graph::{Component, Context, ExportType, Exports, export};
+use crate::graph::{Component, Context, ExportType, Exports, MadeOf, SharedTarget, export};
 use crate::relabel::{LabelSet, Rules};
 use crate::telemetry::Target;
 
 /// What the block says.
 pub struct Arguments {
-    targets: Vec<Target>,
+    targets: Vec<SharedTarget>,
     rules: Rules,
 }
 
@@ -25,8 +25,16 @@ impl Decode for Arguments {
 /// The component.
 pub struct Relabel {
     exports: Exports,
+    done: Mutex<Done>,
+}
+
+/// What was done last.
+#[derive(Default)]
+struct Done {
     /// As exported: those who use the rules hear of other ones only.
-    rules: Mutex<Arc<Rules>>,
+    rules: Arc<Rules>,
+    /// What they made of each target.
+    outputs: MadeOf<Option<Value>>,
 }
 
 #[async_trait]
@@ -36,7 +44,7 @@ impl Component for Relabel {
     type Arguments = Arguments;
 
     fn build(arguments: Arguments, context: Context) -> anyhow::Result<Self> {
-        let relabel = Relabel { exports: context.exports, rules: Mutex::default() };
+        let relabel = Relabel { exports: context.exports, done: Mutex::default() };
         relabel.exports.set("rules", Capsule::new(Arc::new(Rules::default())).into());
         relabel.update(arguments)?;
         Ok(relabel)
@@ -48,13 +56,14 @@ impl Component for Relabel {
 
     fn update(&self, arguments: Arguments) -> anyhow::Result<()> {
         let Arguments { targets, rules } = arguments;
-        let output = targets.iter().filter_map(|target| relabel(&rules, target));
-        self.exports.set("output", Value::array(output));
-        let mut exported = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
-        if **exported != rules {
-            *exported = Arc::new(rules);
-            self.exports.set("rules", Capsule::new(exported.clone()).into());
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        if *done.rules != rules {
+            *done = Done { rules: Arc::new(rules), outputs: MadeOf::default() };
+            self.exports.set("rules", Capsule::new(done.rules.clone()).into());
         }
+        let (outputs, output) = MadeOf::new(&targets, &done.outputs, |target| relabel(&done.rules, target));
+        done.outputs = outputs;
+        self.exports.set("output", Value::array(output.into_iter().flatten()));
         Ok(())
     }
 }

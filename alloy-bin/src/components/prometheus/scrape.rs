@@ -18,13 +18,14 @@ use tokio_util::sync::CancellationToken;
 use self::arguments::Arguments;
 use self::fallback::{Failures, Fallback};
 use crate::formats::accept_header;
-use crate::graph::{Component, Context, ExportType, Fanout, Health};
+use crate::graph::{Component, Context, ExportType, Fanout, Health, MadeOf};
 use crate::http_client::HttpClient;
 use crate::ownership::{Shard, Sharing, Turn};
 use crate::scraping::{
-    self, Before, Common, Compression, Ended, Fetcher, Limits, ScrapeFigures, Settings, SlotFile, Spec,
+    self, Before, Common, Compression, Ended, Fetcher, Limits, ScrapeFigures, Series, Settings, SlotFile,
+    Spec, SpecError,
 };
-use crate::telemetry::{Page, SampleBatch};
+use crate::telemetry::{Page, SampleBatch, Target};
 
 /// The component.
 pub struct Scrape {
@@ -44,10 +45,26 @@ pub struct Scrape {
 /// What the arguments mean for each target.
 struct Plan {
     targets: HashMap<u64, Arc<Spec>>,
-    settings: Arc<Settings>,
+    /// The same by what they are made of.
+    made: MadeOf<Result<Arc<Spec>, SpecError>>,
+    common: Common,
     fetcher: Fetcher,
+    way: Way,
+}
+
+/// What they mean for all targets alike.
+#[derive(Clone)]
+struct Way {
+    settings: Arc<Settings>,
     receivers: Fanout<SampleBatch>,
     falls_back: bool,
+}
+
+impl Way {
+    fn is_as(&self, other: &Way) -> bool {
+        let same_settings = Arc::ptr_eq(&self.settings, &other.settings) || self.settings == other.settings;
+        same_settings && self.receivers.leads_to(&other.receivers) && self.falls_back == other.falls_back
+    }
 }
 
 impl Scrape {
@@ -64,12 +81,18 @@ impl Scrape {
             job: arguments.job_name.unwrap_or_else(|| self.id.to_string()),
             excluded_labels: arguments.excluded_labels,
         };
-        let mut targets = HashMap::new();
+        let before = self.plan.lock().expect("no code panics while holding it").clone();
+        let none = MadeOf::default();
+        let made =
+            before.as_ref().filter(|before| before.common == common).map_or(&none, |before| &before.made);
+        let spec = |target: &Target| Spec::new(target, &common).map(Arc::new);
+        let (made, specs) = MadeOf::new(&arguments.targets, made, spec);
+        let mut targets = HashMap::with_capacity(specs.len());
         let mut errors = Vec::new();
-        for target in arguments.targets {
-            match Spec::new(&target, &common) {
+        for spec in specs {
+            match spec {
                 Ok(spec) => {
-                    targets.insert(spec.key, Arc::new(spec));
+                    targets.insert(spec.key, spec);
                 }
                 Err(error) => errors.push(error.to_string()),
             }
@@ -106,23 +129,21 @@ impl Scrape {
             refusal: too_many(targets.len(), arguments.target_limit),
         };
         // Targets that stay keep their connections.
-        let before = self.plan.lock().expect("no code panics while holding it").clone();
-        let fetcher = match before.filter(|plan| plan.settings.http == settings.http) {
-            Some(plan) => plan.fetcher.clone(),
+        let fetcher = match before.as_ref().filter(|before| before.way.settings.http == settings.http) {
+            Some(before) => before.fetcher.clone(),
             None => Fetcher::new(HttpClient::new(&settings.http)),
         };
-        Plan {
-            targets,
-            settings: Arc::new(settings),
-            fetcher,
-            receivers: Fanout::new(arguments.forward_to),
-            falls_back,
-        }
+        let settings = match before.filter(|before| *before.way.settings == settings) {
+            Some(before) => before.way.settings.clone(),
+            None => Arc::new(settings),
+        };
+        let way = Way { settings, receivers: Fanout::new(arguments.forward_to), falls_back };
+        Plan { targets, made, common, fetcher, way }
     }
 
     fn adopt(&self, arguments: Arguments) {
         let plan = Arc::new(self.plan(arguments));
-        let names: Vec<_> = plan.targets.values().map(|spec| (spec.key, spec.url.to_string())).collect();
+        let names: Vec<_> = plan.targets.values().map(|spec| (spec.key, spec.name.clone())).collect();
         // The plan comes first: a target that has to stop looks into it whether it is gone or only moves.
         *self.plan.lock().expect("no code panics while holding it") = Some(plan);
         self.shard.set_keys(names);
@@ -149,15 +170,16 @@ impl Scrape {
             return;
         };
         let stop = CancellationToken::new();
-        let shared = (plan.fetcher.clone(), plan.receivers.clone(), self.figures.clone());
-        let done_ms = before.done_ms.or_else(|| self.last_life(key, &plan.settings));
-        if let (Some(slot_ms), Some(_)) = (done_ms, &before.series) {
+        let shared = (plan.fetcher.clone(), plan.way.receivers.clone(), self.figures.clone());
+        let done_ms = before.done_ms.or_else(|| self.last_life(key, &plan.way.settings));
+        if let (Some(slot_ms), Series::Handed(_)) = (done_ms, &before.series) {
             // What was handed over is not needed twice: the successor's copy has the slot alone.
             self.shard.update_state(key, encode(slot_ms, &[]));
         }
         let before = Before { done_ms, ..before };
         let (keep, slots) = (self.shard.keeper(), self.slots.clone());
-        let failures = plan.falls_back.then(|| Failures::new(key, self.shard.keeper(), spec.url.to_string()));
+        let failures =
+            plan.way.falls_back.then(|| Failures::new(key, self.shard.keeper(), spec.name.clone()));
         let taken = move |slot_ms: i64, is_up: bool| {
             keep.update_state(key, encode(slot_ms, &[]));
             if let Some(failures) = &failures {
@@ -167,19 +189,19 @@ impl Scrape {
                 tracing::debug!(%error, "cannot note a slot; a restart will wait for the target's next one");
             }
         };
-        let life = scraping::live(spec.clone(), plan.settings.clone(), shared, before, taken, stop.clone());
-        let (settings, falls_back) = (plan.settings.clone(), plan.falls_back);
-        targets.insert(key, Life { task: tokio::spawn(life), stop, spec, settings, falls_back });
+        let life =
+            scraping::live(spec.clone(), plan.way.settings.clone(), shared, before, taken, stop.clone());
+        targets.insert(key, Life { task: tokio::spawn(life), stop, spec, way: plan.way.clone() });
     }
 
-    /// Brings running targets in line with new arguments: those whose page or pace has changed begin anew.
+    /// Brings running targets in line with new arguments: those whose page, pace or receivers have changed begin anew.
     async fn replan(&self, targets: &mut HashMap<u64, Life>) {
         let plan = self.current();
         let changed = targets.iter().filter(|(key, life)| {
-            let same = |spec: &Arc<Spec>| spec.url == life.spec.url && spec.labels == life.spec.labels;
-            plan.targets.get(key).is_some_and(|spec| {
-                !same(spec) || plan.settings != life.settings || plan.falls_back != life.falls_back
-            })
+            let same = |spec: &Arc<Spec>| {
+                Arc::ptr_eq(spec, &life.spec) || spec.url == life.spec.url && spec.labels == life.spec.labels
+            };
+            plan.targets.get(key).is_some_and(|spec| !same(spec) || !plan.way.is_as(&life.way))
         });
         let changed: Vec<u64> = changed.map(|(key, _)| *key).collect();
         for key in &changed {
@@ -187,25 +209,24 @@ impl Scrape {
         }
         for key in changed {
             let Some(life) = targets.remove(&key) else { continue };
-            let done_ms = ended(life.task.await).and_then(|ended| ended.last_slot_ms);
-            // Its series may have other names now.
-            self.begin(targets, key, Before { done_ms, series: None });
+            let before = ended(life.task.await).map(Ended::into_before).unwrap_or_default();
+            self.begin(targets, key, before);
         }
     }
 
     /// A target has stopped: ends its series if it is gone for good, and answers the shard.
-    async fn finish(&self, key: u64, ended: Option<Ended>) {
+    async fn finish(&self, key: u64, mut ended: Option<Ended>) {
         let plan = self.current();
         if let Err(error) = self.slots.forget(key) {
             tracing::debug!(component_id = &*self.id, %error, "cannot forget a slot");
         }
-        if let Some(ended) = &ended
+        if let Some(ended) = &mut ended
             && !plan.targets.contains_key(&key)
-            && let Err(error) = plan.receivers.offer(&ended.farewell).await
+            && let Err(error) = plan.way.receivers.offer(&ended.farewell()).await
         {
             tracing::debug!(component_id = &*self.id, %error, "the end of a target's series was refused");
         }
-        let state = ended.and_then(|ended| Some((ended.last_slot_ms?, ended.series.unwrap_or_default())));
+        let state = ended.and_then(|ended| Some((ended.last_slot_ms?, ended.series().unwrap_or_default())));
         self.shard.stopped(key, state.map(|(slot_ms, series)| encode(slot_ms, &series)));
     }
 }
@@ -227,8 +248,7 @@ struct Life {
     task: JoinHandle<Ended>,
     stop: CancellationToken,
     spec: Arc<Spec>,
-    settings: Arc<Settings>,
-    falls_back: bool,
+    way: Way,
 }
 
 /// A target's end; a panic of its task is one too, without anything to hand over.
@@ -245,7 +265,7 @@ fn decode(mut state: Bytes) -> Before {
     let Some(slot) = state.first_chunk() else { return Before::default() };
     let done_ms = Some(i64::from_le_bytes(*slot));
     let series = state.split_off(8);
-    Before { done_ms, series: (!series.is_empty()).then_some(series) }
+    Before { done_ms, series: if series.is_empty() { Series::Unknown } else { Series::Handed(series) } }
 }
 
 #[async_trait]
@@ -285,7 +305,7 @@ impl Component for Scrape {
                     Turn::Stop { key } => match targets.remove(&key) {
                         Some(life) => {
                             life.stop.cancel();
-                            let receivers = self.current().receivers.clone();
+                            let receivers = self.current().way.receivers.clone();
                             stopping.spawn(async move {
                                 let ended = ended(life.task.await);
                                 receivers.flush().await;

@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod open_metrics;
+
 /// The samples as lines; exemplars behind a `#`.
 fn read(page: &str, format: TextFormat) -> Result<Vec<String>, ParseError> {
     let mut seen = Vec::new();

@@ -11,6 +11,7 @@ use crate::formats::{Escaping, Protocol, accept_header};
 use crate::graph::{ConsumeError, Consumer};
 use crate::http_client::HttpClient;
 use crate::scraping::Compression;
+use crate::scraping::in_flight::Budget;
 use crate::testing::{Behaviour, Targets};
 
 /// What takes longer has hung.
@@ -111,6 +112,10 @@ impl World {
     }
 
     fn begin_with(&self, done_ms: Option<i64>, receiver: Arc<dyn Consumer<SampleBatch>>) -> Living {
+        self.begin_after(Before { done_ms, series: Series::Unknown }, receiver)
+    }
+
+    fn begin_after(&self, before: Before, receiver: Arc<dyn Consumer<SampleBatch>>) -> Living {
         let stop = CancellationToken::new();
         let shared = (
             Fetcher::new(HttpClient::new(&self.settings.http)),
@@ -118,14 +123,7 @@ impl World {
             self.figures.clone(),
         );
         let settings = Arc::new(self.settings.clone());
-        let task = tokio::spawn(live(
-            self.spec.clone(),
-            settings,
-            shared,
-            Before { done_ms, series: None },
-            |_, _| {},
-            stop.clone(),
-        ));
+        let task = tokio::spawn(live(self.spec.clone(), settings, shared, before, |_, _| {}, stop.clone()));
         Living { task, stop }
     }
 
@@ -206,10 +204,10 @@ async fn a_life_that_stops_ends_no_series_and_its_farewell_ends_all() {
     let world = World::new().await;
     let living = world.begin(None);
     world.samples("up", 2).await;
-    let ended = living.end().await;
+    let mut ended = living.end().await;
     assert_eq!(world.markers(), BTreeSet::new(), "the next owner goes on with the series");
 
-    let farewell = Seen::all(&ended.farewell);
+    let farewell = Seen::all(&ended.farewell());
     assert!(farewell.iter().all(Seen::is_marker), "{farewell:?}");
     let had: BTreeSet<String> =
         world.recorder.samples.borrow().iter().map(|seen| seen.labels.clone()).collect();
@@ -224,10 +222,10 @@ async fn a_farewell_is_behind_the_last_sample_and_never_in_a_slot() {
     let world = World::new().await;
     let living = world.begin(None);
     world.samples("up", 1).await;
-    let ended = living.end().await;
+    let mut ended = living.end().await;
     let last_ms = ended.last_slot_ms.unwrap();
     let next_ms = world.slots().after(last_ms);
-    for marker in Seen::all(&ended.farewell) {
+    for marker in Seen::all(&ended.farewell()) {
         let time_ms = marker.timestamp_ms;
         assert!(last_ms < time_ms && time_ms < next_ms, "{last_ms} < {time_ms} < {next_ms}");
     }
@@ -267,6 +265,131 @@ async fn a_target_that_fails_is_down_in_its_slots_and_its_series_end() {
     }
 }
 
+impl World {
+    /// All series that had a value.
+    fn series(&self) -> BTreeSet<String> {
+        let samples = self.recorder.samples.borrow();
+        samples.iter().filter(|seen| !seen.is_marker()).map(|seen| seen.labels.clone()).collect()
+    }
+
+    /// One life under these settings, and its first slot under others; the series with a value of each, and what is marked.
+    async fn change(&mut self, change: impl FnOnce(&mut World)) -> [BTreeSet<String>; 3] {
+        let living = self.begin(None);
+        self.samples("up", 2).await;
+        let ended = living.end().await;
+        assert_eq!(self.markers(), BTreeSet::new());
+        let before = self.series();
+        change(self);
+        self.recorder = Arc::default();
+        let living = self.begin_after(ended.into_before(), self.recorder.clone());
+        self.samples("scrape_duration_seconds", 3).await;
+        living.end().await;
+        let markers = self.recorder.samples.borrow().iter().filter(|seen| seen.is_marker()).count();
+        assert_eq!(markers, self.markers().len(), "one marker is enough");
+        [before, self.series(), self.markers()]
+    }
+}
+
+#[tokio::test]
+async fn series_that_go_on_through_a_change_of_settings_get_no_marker_and_the_others_one() {
+    let [before, after, marked] = World::new().await.change(|_| {}).await;
+    assert_eq!((before.len(), after, marked), (8, before, BTreeSet::new()), "nothing has changed");
+
+    let mut world = World::new().await;
+    let [before, after, marked] = world.change(|world| world.targets.behave(0, Behaviour::Status(500))).await;
+    assert_eq!((marked.len(), &marked | &after), (3, before), "the page's series, seen by the life before");
+
+    let mut world = World::new().await;
+    let renamed = |world: &mut World| {
+        let spec = Spec::new(&world.targets.target(0), &common(Vec::new(), "other")).unwrap();
+        assert_eq!(spec.key, world.spec.key);
+        world.spec = Arc::new(spec);
+    };
+    let [before, after, marked] = world.change(renamed).await;
+    assert!(after.iter().all(|series| series.contains("job=\"other\"")), "{after:?}");
+    assert_eq!((marked, after.len()), (before, 8), "all have another name now");
+
+    let mut world = World::new().await;
+    world.settings.extra_metrics = true;
+    let [before, after, marked] = world.change(|world| world.settings.extra_metrics = false).await;
+    assert_eq!((marked.len(), &marked | &after), (3, before), "what is not said any more");
+
+    let mut world = World::new().await;
+    let [before, after, marked] = world.change(|world| world.settings.interval *= 2).await;
+    assert_eq!((after, marked), (before, BTreeSet::new()), "only the pace is another");
+}
+
+#[tokio::test]
+async fn a_life_that_takes_no_slot_hands_on_what_it_was_given() {
+    let mut world = World::new().await;
+    let living = world.begin(None);
+    world.samples("up", 1).await;
+    let before = living.end().await.into_before();
+    let had = world.series();
+    // Its slots are a day apart.
+    let settings = world.settings.clone();
+    world.settings.interval = Duration::from_secs(86_400);
+    world.settings.extra_metrics = true;
+    let stopped = world.begin_after(before, world.recorder.clone()).end().await;
+    world.settings = settings;
+    world.targets.behave(0, Behaviour::Status(500));
+    let third = world.begin_after(stopped.into_before(), world.recorder.clone());
+    tokio::time::timeout(PATIENCE, async {
+        while world.markers().is_empty() {
+            world.samples("up", world.times("up").len() + 1).await;
+        }
+    })
+    .await
+    .expect("they end in time");
+    let mut ended = third.end().await;
+    assert_eq!(world.markers().len(), 3, "the first life's page");
+    let own: BTreeSet<String> = Seen::all(&ended.farewell()).into_iter().map(|seen| seen.labels).collect();
+    assert_eq!(&own | &world.markers(), had, "nothing that was never written is ended");
+}
+
+/// There is no memory but what every page has, and the pages of the healthy ones need more, as do two of the hanging ones:
+/// one goes on at a time, the two may not keep the others waiting, and each healthy page is taken in its slot.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_targets_that_hang_cost_the_others_no_slot() {
+    const HANGING: usize = 1_000;
+    const HEALTHY: usize = 20;
+    const SLOTS: usize = 3;
+    let targets = Targets::start(HANGING + HEALTHY, 2_000).await.unwrap();
+    (0..HANGING).for_each(|index| targets.behave(index, Behaviour::Stall(8 << 10)));
+    (0..2).for_each(|index| targets.behave(index, Behaviour::Stall(64 << 10)));
+    let interval = Duration::from_secs(3);
+    let limits = Limits { timeout: interval, ..World::new().await.settings.limits };
+    let settings = Settings { interval, limits, ..World::new().await.settings };
+    let fetcher = Fetcher::within(HttpClient::new(&settings.http), Budget::new(0));
+    let settings = Arc::new(settings);
+    let (hanging, healthy) = (Arc::<ScrapeFigures>::default(), Arc::<ScrapeFigures>::default());
+    let recorder = Arc::<Recorder>::default();
+    let stop = CancellationToken::new();
+    let lives: Vec<_> = (0..HANGING + HEALTHY)
+        .map(|index| {
+            let spec = Spec::new(&targets.target(index), &common(Vec::new(), "test")).unwrap();
+            let is_healthy = index >= HANGING;
+            let receivers: Vec<Arc<dyn Consumer<SampleBatch>>> =
+                if is_healthy { vec![recorder.clone()] } else { Vec::new() };
+            let figures = if is_healthy { &healthy } else { &hanging };
+            let shared = (fetcher.clone(), Fanout::new(receivers), figures.clone());
+            let (spec, settings) = (Arc::new(spec), settings.clone());
+            tokio::spawn(live(spec, settings, shared, Before::default(), |_, _| {}, stop.clone()))
+        })
+        .collect();
+    let mut samples = recorder.samples.subscribe();
+    let slots_taken = |all: &Vec<Seen>| all.iter().filter(|seen| seen.name == "up").count();
+    let reached = samples.wait_for(|all| slots_taken(all) >= HEALTHY * SLOTS);
+    tokio::time::timeout(PATIENCE, reached).await.expect("in time").unwrap();
+    stop.cancel();
+    for life in lives {
+        life.await.unwrap();
+    }
+    assert_eq!((count(&healthy.failures), count(&healthy.missed)), (0, 0), "{healthy:?}");
+    assert!(count(&healthy.scrapes) >= (HEALTHY * SLOTS) as u64);
+    assert!(count(&hanging.failures) >= HANGING as u64 && count(&hanging.scrapes) == 0, "{hanging:?}");
+}
+
 #[tokio::test]
 async fn samples_that_nobody_takes_are_counted() {
     let world = World::new().await;
@@ -293,7 +416,7 @@ async fn what_is_said_of_a_scrape_can_be_more() {
     assert_eq!(value("scrape_sample_limit").await, 7.0);
     assert_eq!(value("scrape_timeout_seconds").await, PATIENCE.as_secs_f64());
     assert!(value("scrape_body_size_bytes").await > 100.0);
-    let farewell = Seen::all(&living.end().await.farewell);
+    let farewell = Seen::all(&living.end().await.farewell());
     assert!(farewell.iter().any(|seen| seen.name == "scrape_body_size_bytes" && seen.is_marker()));
 
     let mut world = World::new().await;

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use crate::config::{Body, ByteSize, ConversionError, Decode, FromValue, Value};
 use crate::formats::{Escaping, Histograms, Protocol};
-use crate::graph::MetricsReceiver;
+use crate::graph::{MetricsReceiver, SharedTarget};
 use crate::http_client::HttpClientOptions;
 use crate::ownership::Sharing;
 use crate::scraping::{LabelPolicy, NamePolicy, Policy, TimestampPolicy};
-use crate::telemetry::{NativeHistogram, Target};
+use crate::telemetry::NativeHistogram;
 
 /// What the block says.
 pub struct Arguments {
-    pub(super) targets: Vec<Target>,
+    pub(super) targets: Vec<SharedTarget>,
     pub(super) forward_to: Vec<MetricsReceiver>,
     pub(super) sharing: Sharing,
     pub(super) excluded_labels: Vec<String>,

@@ -5,6 +5,7 @@
 //! tries it once an interval, and takes it back as soon as that succeeds. A target that nobody can scrape never moves.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::task::JoinSet;
@@ -25,12 +26,12 @@ const TRIES_MAX: usize = 64;
 pub(super) struct Failures {
     key: u64,
     keeper: Keeper,
-    url: String,
+    url: Arc<str>,
     count: AtomicU32,
 }
 
 impl Failures {
-    pub(super) fn new(key: u64, keeper: Keeper, url: String) -> Self {
+    pub(super) fn new(key: u64, keeper: Keeper, url: Arc<str>) -> Self {
         Failures { key, keeper, url, count: AtomicU32::new(0) }
     }
 
@@ -85,8 +86,8 @@ impl<'a> Fallback<'a> {
             }
             () = tokio::time::sleep_until(self.look_again) => {
                 let plan = self.scrape.current();
-                self.look_again = Instant::now() + plan.settings.interval;
-                if plan.falls_back {
+                self.look_again = Instant::now() + plan.way.settings.interval;
+                if plan.way.falls_back {
                     self.waiting.extend(self.scrape.shard.lent());
                 }
             }
@@ -100,8 +101,10 @@ impl<'a> Fallback<'a> {
             && let Some(key) = self.waiting.pop_first()
         {
             // Without the argument here, this node is not asked.
-            let Some(spec) = plan.targets.get(&key).filter(|_| plan.falls_back).cloned() else { continue };
-            let (settings, fetcher) = (plan.settings.clone(), plan.fetcher.clone());
+            let Some(spec) = plan.targets.get(&key).filter(|_| plan.way.falls_back).cloned() else {
+                continue;
+            };
+            let (settings, fetcher) = (plan.way.settings.clone(), plan.fetcher.clone());
             self.tries.spawn(async move { (key, scraping::can_scrape(spec, settings, fetcher).await) });
         }
     }

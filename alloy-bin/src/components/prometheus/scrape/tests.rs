@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Shared {
     exports: Arc<Mutex<Option<Exports>>>,
     samples: watch::Sender<Vec<Seen>>,
+    /// What the second sink has.
+    elsewhere: watch::Sender<Vec<Seen>>,
 }
 
 /// A sample: its series, time and value.
@@ -69,7 +71,7 @@ impl Component for Discovery {
 }
 
 /// `test.sink`: remembers every sample.
-struct Sink(Shared);
+struct Sink(watch::Sender<Vec<Seen>>);
 
 #[async_trait]
 impl Component for Sink {
@@ -78,9 +80,10 @@ impl Component for Sink {
     type Arguments = Nothing;
 
     fn build(_: Nothing, context: Context) -> anyhow::Result<Self> {
-        let shared = shared(&context);
-        context.exports.set("receiver", Value::from(Arc::new(Sink(shared.clone())) as MetricsReceiver));
-        Ok(Sink(shared))
+        let Shared { samples, elsewhere, .. } = shared(&context);
+        let samples = if context.id.ends_with(".b") { elsewhere } else { samples };
+        context.exports.set("receiver", Value::from(Arc::new(Sink(samples.clone())) as MetricsReceiver));
+        Ok(Sink(samples))
     }
 
     async fn run(&self, stop: CancellationToken) {
@@ -96,7 +99,7 @@ impl Component for Sink {
 impl Consumer<SampleBatch> for Sink {
     async fn consume(&self, batch: &SampleBatch) -> Result<(), ConsumeError> {
         let seen = batch.iter().map(|sample| (sample.labels.to_string(), sample.timestamp_ms, sample.value));
-        self.0.samples.send_modify(|samples| samples.extend(seen));
+        self.0.send_modify(|samples| samples.extend(seen));
         Ok(())
     }
 }
@@ -108,7 +111,23 @@ struct World {
     ownership: Ownership,
     stop: CancellationToken,
     running: Option<JoinHandle<()>>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
+}
+
+fn configuration(sink: &str, more: &str) -> String {
+    format!(
+        r#"
+        test.discovery "a" {{ }}
+        test.sink "a" {{ }}
+        test.sink "b" {{ }}
+        prometheus.scrape "a" {{
+            targets         = test.discovery.a.targets
+            forward_to      = [test.sink.{sink}.receiver]
+            scrape_interval = "250ms"
+            scrape_timeout  = "250ms"
+            {more}
+        }}"#
+    )
 }
 
 impl World {
@@ -118,16 +137,7 @@ impl World {
         let ownership = ownership::start(&ClusterFlags::default(), "host", http).await.unwrap().ownership;
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("main.alloy");
-        let text = r#"
-            test.discovery "a" { }
-            test.sink "a" { }
-            prometheus.scrape "a" {
-                targets         = test.discovery.a.targets
-                forward_to      = [test.sink.a.receiver]
-                scrape_interval = "250ms"
-                scrape_timeout  = "250ms"
-            }"#;
-        std::fs::write(&config, text).unwrap();
+        std::fs::write(&config, configuration("a", "")).unwrap();
         let shared = Shared::default();
         WORLDS.lock().unwrap().insert(folder.path().to_owned(), shared.clone());
         let registrations =
@@ -140,7 +150,7 @@ impl World {
         let token = stop.clone();
         let running = Some(tokio::spawn(async move { running.run(token).await }));
         let targets = Targets::start(targets, 2).await.unwrap();
-        World { targets, shared, graph, ownership, stop, running, _folder: folder }
+        World { targets, shared, graph, ownership, stop, running, folder }
     }
 
     /// Discovery finds these, and perhaps something that is no target.
@@ -148,6 +158,11 @@ impl World {
         let found = indexes.iter().map(|index| self.targets.target(*index)).chain(mistake);
         let exports = self.shared.exports.lock().unwrap().clone().unwrap();
         exports.set("targets", Value::array(found.map(|target| Value::from(&target))));
+    }
+
+    async fn reload(&self, sink: &str, more: &str) {
+        std::fs::write(self.folder.path().join("main.alloy"), configuration(sink, more)).unwrap();
+        self.graph.reload().await.unwrap();
     }
 
     async fn wait_for(&self, what: &str, reached: impl Fn(&[Seen]) -> bool) {
@@ -207,6 +222,34 @@ async fn the_series_of_a_target_that_is_gone_end_and_those_of_others_go_on() {
     points.sort_unstable();
     let doubled: Vec<_> = points.windows(2).filter(|pair| pair[0] == pair[1]).collect();
     assert!(doubled.is_empty(), "no moment has two values: {doubled:?}");
+}
+
+#[tokio::test]
+async fn the_series_that_other_settings_rename_end_and_new_receivers_get_what_follows() {
+    let mut world = World::new(1).await;
+    world.discover(&[0], None);
+    world.wait_for("it is up", |all| is_up(all, 0, 2)).await;
+    let before: BTreeSet<String> =
+        world.shared.samples.borrow().iter().map(|(series, ..)| series.clone()).collect();
+    world.reload("a", r#"job_name = "other""#).await;
+    world
+        .wait_for("it is up under another name", |all| {
+            all.iter()
+                .any(|(series, ..)| series.contains("__name__=\"up\"") && series.contains("job=\"other\""))
+        })
+        .await;
+    world.wait_for("eight series end", |all| ended(all, 0).count() >= 8).await;
+    assert_eq!((world.ended(0), before.len()), (before, 8));
+
+    world.reload("b", r#"job_name = "other""#).await;
+    let mut elsewhere = world.shared.elsewhere.subscribe();
+    let reached = elsewhere.wait_for(|all| is_up(all, 0, 3));
+    tokio::time::timeout(PATIENCE, reached).await.expect("the new receiver gets samples").unwrap();
+    world.stop().await;
+    let (first, second) = (world.shared.samples.borrow(), world.shared.elsewhere.borrow());
+    let last_ms = first.iter().map(|(_, time_ms, _)| *time_ms).max();
+    assert!(second.iter().all(|(_, time_ms, _)| Some(*time_ms) > last_ms), "no slot goes to both");
+    assert_eq!(world.ended(0).len(), 8, "and no series ends for it");
 }
 
 #[tokio::test]
