@@ -91,9 +91,10 @@ fn pushes_with_some_bytes_changed_hold() {
         (state >> 33) as usize % end
     };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/loki_push_decode");
-    for path in
-        std::fs::read_dir(folder).expect("the target's seeds").map(|seed| seed.expect("readable").path())
-    {
+    let seeds = std::fs::read_dir(folder).expect("the target's seeds");
+    let mut paths: Vec<_> = seeds.map(|seed| seed.expect("readable").path()).collect();
+    paths.sort();
+    for path in paths {
         let seed = std::fs::read(&path).expect("readable");
         for _ in 0..2000 {
             let mut body = seed.clone();
@@ -106,6 +107,8 @@ fn pushes_with_some_bytes_changed_hold() {
                     _ => body.insert(at, b"\\\"{}[],=\x0a\x12\xff\x00"[below(12)]),
                 }
             }
+            // Shown if it breaks something.
+            println!("{}", body.escape_ascii());
             check_push(&body);
         }
     }

@@ -24,6 +24,7 @@ loki.write "gateway" {{
   endpoint {{
     url                = "http://127.0.0.1:{port}/loki/api/v1/push"
     tenant_id          = "team-a"
+    batch_size         = "8KiB"
     batch_wait         = "20ms"
     min_backoff_period = "20ms"
     max_backoff_period = "200ms"
@@ -100,9 +101,10 @@ async fn what_one_agent_pushes_to_another_that_is_killed_arrives_once_by_lokis_r
         log.write_lines(step).expect("a disk with room");
         written += step;
         if round < 4 {
-            // In the middle of what was just written.
-            let some = written - step / 2;
-            let arrived = receiver.wait_for(PATIENCE, |counts| counts.lines >= some).await;
+            // While pushes are on their way: a batch has a small part of what was just written.
+            let some = written - step + 1;
+            let arrived =
+                receiver.wait_for(PATIENCE, |counts| counts.lines >= counts.doubled_lines + some).await;
             arrived.unwrap_or_else(|counts| {
                 panic!("{counts:?}\n{}\n{}", sender.last_words(9), gateway.last_words(9))
             });
