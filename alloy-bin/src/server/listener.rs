@@ -21,6 +21,8 @@ use super::front::{Front, authenticate};
 
 /// How long a connection may take to send its first bytes.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long requests that are being answered may go on when the server stops.
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// How much a port takes, and how long.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,7 +37,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { connections: 512, idle: HEAD_TIMEOUT, drain: Duration::from_secs(1) }
+        Limits { connections: 512, idle: HEAD_TIMEOUT, drain: DRAIN }
     }
 }
 

@@ -16,10 +16,12 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Lines of at most so many bytes, blocks of at most so many. A block has room for the longest line and its end.
+    /// Lines of at most so many bytes, but of eight at least, and blocks of at most so many. A block has room for the longest line
+    /// and its end.
     pub fn new(line_bytes_max: usize, block_bytes: usize) -> Self {
-        // A piece must hold a whole character, else it could not be cut between two.
-        let line_bytes_max = line_bytes_max.max(4);
+        // A piece ends up to three bytes early, between two characters. Two pieces of eight are longer together than one may be:
+        // so a batch that ends behind a piece is cut again as it was, although what follows is not read again.
+        let line_bytes_max = line_bytes_max.max(8);
         Limits { line_bytes_max, block_bytes: block_bytes.max(line_bytes_max + 2) }
     }
 
@@ -367,7 +369,7 @@ mod tests {
             input in proptest::collection::vec(
                 prop_oneof![4 => Just(b'a'), 2 => Just(b'\n'), 1 => Just(b'\r'), 1 => 0u8..=255], 0..400),
             sizes in proptest::collection::vec(1usize..40, 1..20),
-            line_bytes_max in 4usize..40,
+            line_bytes_max in 8usize..40,
             block_bytes in 1usize..80,
         ) {
             let whole = follow(&input, &[input.len()], Limits::new(line_bytes_max, 1000));
