@@ -1,6 +1,7 @@
 //! The trait [`Component`], what a component gets from the agent, and the registry's entry for it.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
@@ -64,6 +65,24 @@ pub struct Context {
     pub exports: Exports,
     /// How the component is.
     pub health: Health,
+    /// Why it stops.
+    pub removal: Removal,
+}
+
+/// Whether a component stops because the configuration has it no more. An agent that stops may come back.
+#[derive(Clone, Default)]
+pub struct Removal(Arc<AtomicBool>);
+
+impl Removal {
+    /// Said before the component is told to stop.
+    pub(super) fn announce(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Of use when `run` is about to end.
+    pub fn is_announced(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// What other components see of this one: `prometheus.remote_write.default.receiver`.

@@ -41,7 +41,7 @@ mod values;
 mod watch;
 
 pub use check::{Checkup, Settings, check};
-pub use component::{Component, Context, Exports, Health, Registration};
+pub use component::{Component, Context, Exports, Health, Registration, Removal};
 pub use consumer::{ConsumeError, Consumer, Fanout, LogsReceiver, MetricsReceiver, OtelConsumer, Unfinished};
 pub use make::Host;
 pub use running::{Checked, Graph};

@@ -285,7 +285,9 @@ impl Inner {
                 Step::Apply(..) => {}
             }
         }
-        stop_all(stop_order(&old, &new)).await;
+        let removed = stop_order(&old, &new);
+        removed.iter().flatten().for_each(|live| live.context.removal.announce());
+        stop_all(removed).await;
         blocking(move || drop(old)).await;
         Ok(())
     }
