@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `service.rs` | `Ownership`: the agent's share in its cluster; carries messages and time to the shards |
 //! | `shard.rs` | `Shard`: one component's keys, what it has to start and to stop |
+//! | `insight.rs` | what people ask: who is there, and who owns what |
 //! | `intents.rs` | which batches of shared files are on their way, and whose they are: the core without I/O |
 //! | `tenures.rs` | the same for a component that reads such files, and for the logs that its lines go through |
 //! | `flags.rs` | the cluster's flags |
@@ -17,6 +18,7 @@
 mod cluster;
 mod figures;
 mod flags;
+mod insight;
 mod intents;
 mod keys;
 mod last_view;
@@ -26,8 +28,9 @@ mod tenures;
 
 pub use cluster::{Joined, Links, start};
 pub use flags::{ClusterFlags, Profile};
+pub use insight::{Owned, Peer};
 pub use intents::Inherited;
-pub use service::{Owned, Ownership, Peer, Sharing};
+pub use service::{Ownership, Sharing};
 pub use shard::{Keeper, Origin, Shard, Turn};
 pub use tenures::Tenures;
 
