@@ -95,3 +95,69 @@ fn two_agents_with_different_configurations_show_that_until_they_agree() {
     all("they agree again", drift, " 0");
     assert!(has_line(&agents[0], "alloy_config_last_load_successful", " 1"));
 }
+
+/// Two agents share targets that nobody answers for; the command asks one of them.
+#[test]
+fn the_cluster_command_says_who_is_there_who_owns_what_and_why() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let targets: Vec<String> =
+        (0..20).map(|index| format!("{{ __address__ = \"127.0.0.1:1\", number = \"{index}\" }},")).collect();
+    let config = format!(
+        "prometheus.scrape \"all\" {{\n\ttargets = [{}]\n\tforward_to = []\n\tclustering {{\n\t\tenabled = true\n\t}}\n}}\n",
+        targets.join("\n")
+    );
+    std::fs::write(folder.path().join("config.alloy"), config).expect("writable");
+    let addresses = free_addresses(2).expect("free ports");
+    let agents = [0, 1].map(|index| {
+        let flags = Flags {
+            config: folder.path().join("config.alloy"),
+            folder: folder.path().to_owned(),
+            name: ["one", "two"][index],
+            address: addresses[index],
+            join: &addresses,
+        };
+        Process::start(Start::new(PROGRAM.into(), &flags)).expect("it starts")
+    });
+    agents.iter().for_each(|agent| until(agent, "it is ready", Process::is_ready));
+    agents.iter().for_each(|agent| {
+        until(agent, "they share", |agent| {
+            has_line(agent, "cluster_node_peers{state=\"participant\"}", " 2")
+        });
+    });
+    let url = format!("--url=http://{}", addresses[1]);
+    let cluster = |arguments: &[&str]| {
+        let output =
+            Command::new(PROGRAM).arg("cluster").args(arguments).arg(&url).output().expect("it starts");
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let succeeds = |arguments: &[&str]| {
+        let (code, out, err) = cluster(arguments);
+        assert_eq!((code, err.as_str()), (Some(0), ""), "{arguments:?}");
+        out
+    };
+
+    let status = succeeds(&["status"]);
+    assert!(status.contains("as two sees it: view "), "{status}");
+    assert_eq!(status.lines().filter(|line| line.contains(" active ")).count(), 2, "{status}");
+    let owners = succeeds(&["owners", "--owner=one"]);
+    let mine = owners.lines().skip(1).count();
+    assert!((1..20).contains(&mine), "{owners}");
+    let key = owners.lines().nth(1).and_then(|line| line.split_whitespace().nth(2)).expect("a key");
+    let explained = succeeds(&["explain", key]);
+    assert!(explained.contains("owner: one; this node: idle"), "{explained}");
+    assert!(explained.contains("one is the first in rank of the 2 active members"), "{explained}");
+    assert!(explained.contains("   2  two"), "{explained}");
+    let simulated = succeeds(&["simulate", "--kill=one", "--json"]);
+    let simulated: serde_json::Value = serde_json::from_str(&simulated).expect("JSON");
+    assert_eq!((&simulated["keys"], &simulated["moved"]), (&20.into(), &mine.into()));
+    assert!(succeeds(&["simulate", "--join=three"]).contains("of 20 keys would move"));
+
+    let (code, out, err) = cluster(&["explain", "nothing"]);
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(err.starts_with("no component of the agent knows that name or key"), "{err}");
+    let (code, _, err) = cluster(&["simulate", "--leave=none"]);
+    assert_eq!(code, Some(1));
+    assert!(err.ends_with("400 Bad Request: \"none\" is no member; there are one, two\n"), "{err}");
+    assert_eq!(cluster(&["simulate"]).0, Some(1), "nothing changes");
+}

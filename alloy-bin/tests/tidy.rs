@@ -22,7 +22,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("main", &[]),
     (
         "cli",
-        &["components", "graph", "outbox", "ownership", "run", "syntax", "tools"],
+        &["components", "config", "graph", "http_client", "outbox", "ownership", "run", "syntax", "tools"],
     ),
     ("run", &["cli", "components", "graph", "http_client", "logging", "ownership", "server", "telemetry"]),
     ("tools", &[]),

@@ -12,6 +12,7 @@ use alloy_cluster::{
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::history::History;
 use super::intents::IntentStats;
 use super::shard::{Core, Shard};
 use crate::config::{Body, Decode};
@@ -51,6 +52,7 @@ struct Inner {
     /// This node would take its share, but there are too few members.
     waits: Notify,
     is_leaving: AtomicBool,
+    history: History,
     /// Why this node works on nothing any more, if so.
     withdrawn: OnceLock<String>,
 }
@@ -86,6 +88,7 @@ impl Ownership {
             work: Arc::default(),
             waits: Notify::new(),
             is_leaving: AtomicBool::new(false),
+            history: History::default(),
             withdrawn: OnceLock::new(),
         };
         Ownership { inner: Arc::new(inner) }
@@ -241,6 +244,14 @@ impl Ownership {
             Phase::Active => "participant",
             Phase::Leaving => "terminating",
         }
+    }
+
+    pub(super) fn history(&self) -> &History {
+        &self.inner.history
+    }
+
+    pub(super) fn sharder(&self) -> &dyn Sharder {
+        &*self.inner.sharder
     }
 
     pub(super) fn membership(&self) -> &dyn Membership {

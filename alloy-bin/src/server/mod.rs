@@ -3,11 +3,13 @@
 //! | file | what |
 //! | --- | --- |
 //! | `listener.rs` | accepts connections, and passes on those that are not HTTP |
-//! | `routes.rs` | `/-/ready`, `/-/healthy`, `/-/reload`, `/metrics`, `/api/v0/...` |
+//! | `routes.rs` | `/-/ready`, `/-/healthy`, `/-/reload`, `/metrics` |
+//! | `cluster.rs` | `/api/v0/cluster/...`: who is there, who owns what and why |
 //! | `settings.rs` | the `http` block |
 //! | `front.rs` | TLS and passwords between the port and the routes |
 //! | `tls.rs` | from the block to rustls, and again when a file has changed |
 
+mod cluster;
 mod front;
 mod listener;
 mod routes;

@@ -305,7 +305,7 @@ async fn failures_are_counted() {
     };
     let failures = value("alloy_scrape_failures_total");
     assert!(failures >= 1 && value("alloy_scrape_pages_total") >= 3, "{page}");
-    assert_eq!(world.ownership.list().len(), 2);
+    assert_eq!(world.ownership.list(&Default::default()).len(), 2);
 }
 
 #[test]
