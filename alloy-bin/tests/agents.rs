@@ -161,3 +161,77 @@ fn the_cluster_command_says_who_is_there_who_owns_what_and_why() {
     assert!(err.ends_with("400 Bad Request: \"none\" is no member; there are one, two\n"), "{err}");
     assert_eq!(cluster(&["simulate"]).0, Some(1), "nothing changes");
 }
+
+#[test]
+fn components_are_shown_with_what_they_were_given_and_without_secrets() {
+    const CONFIG: &str = r#"
+declare "delivery" {
+	argument "secret_header" { }
+	prometheus.remote_write "store" {
+		endpoint {
+			url       = "http://127.0.0.1:1/write"
+			proxy_url = "http://me:hidden-in-the-url@127.0.0.1:2"
+			basic_auth {
+				username = "visible"
+				password = "hidden-in-a-string"
+			}
+			headers = { "X-Key" = argument.secret_header.value }
+		}
+	}
+	export "receiver" {
+		value = prometheus.remote_write.store.receiver
+	}
+}
+delivery "main" {
+	secret_header = "hidden-in-a-header"
+}
+prometheus.scrape "self" {
+	targets         = [{ __address__ = "127.0.0.1:1" }]
+	forward_to      = [delivery.main.receiver]
+	scrape_interval = "1h"
+}
+"#;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("config.alloy"), CONFIG).expect("writable");
+    let addresses = free_addresses(1).expect("a free port");
+    let flags = Flags {
+        config: folder.path().join("config.alloy"),
+        folder: folder.path().to_owned(),
+        name: "one",
+        address: addresses[0],
+        join: &[],
+    };
+    let agent = Process::start(Start::new(PROGRAM.into(), &flags)).expect("it starts");
+    until(&agent, "it is ready", Process::is_ready);
+    let get = |path: &str| {
+        let text = agent.get(path).expect("it answers");
+        assert!(!text.contains("hidden-in"), "{text}");
+        serde_json::from_str::<serde_json::Value>(&text).expect("JSON")
+    };
+    let list = get("/api/v0/web/components");
+    let of = |id: &str| {
+        let is_it = |component: &&serde_json::Value| component["localID"] == id;
+        list.as_array().expect("a list").iter().find(is_it).expect("it runs").clone()
+    };
+    let (scrape, write) = (of("prometheus.scrape.self"), of("prometheus.remote_write.store"));
+    assert_eq!(write["moduleID"], "delivery.main");
+    assert_eq!(scrape["referencesTo"], serde_json::json!(["delivery.main/prometheus.remote_write.store"]));
+    assert_eq!(write["referencedBy"], serde_json::json!(["prometheus.scrape.self"]));
+    assert_eq!(scrape["health"]["state"], "healthy");
+    assert!(scrape["position"].as_str().expect("text").ends_with("config.alloy:22:1"), "{scrape}");
+
+    let write = get("/api/v0/web/components/delivery.main/prometheus.remote_write.store");
+    let endpoint = &write["arguments"].as_array().expect("a list").iter().find(|it| it["name"] == "endpoint");
+    let endpoint = endpoint.expect("it was given").to_string();
+    assert!(endpoint.contains(r#""value":"http://127.0.0.1:1/write""#), "{endpoint}");
+    assert!(endpoint.contains("visible"), "{endpoint}");
+    assert_eq!(endpoint.matches("(secret)").count(), 3, "{endpoint}");
+    assert_eq!(write["exports"][0]["name"], "receiver");
+    let scrape = get("/api/v0/web/components/prometheus.scrape.self").to_string();
+    assert!(
+        scrape.contains(r#"{"key":"__address__","value":{"type":"string","value":"127.0.0.1:1"}}"#),
+        "{scrape}"
+    );
+    let none = agent.get("/api/v0/web/components/none").expect_err("there is none").to_string();
+    assert!(none.contains("404"), "{none}");
+}

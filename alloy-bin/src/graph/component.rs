@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Decode, Object, Scope, Value, decode_block};
+use crate::config::{Argument, Decode, Object, Scope, Value, decode_block, shown_arguments};
 use crate::ownership::Ownership;
 use crate::syntax::ast::Block;
 use crate::syntax::{Diagnostic, Diagnostics};
@@ -199,6 +199,8 @@ pub struct Registration {
     pub(super) exports: &'static [ExportType],
     /// Decodes a block and forgets what it says.
     pub(super) check: fn(&Block, &Scope) -> Result<(), Diagnostics>,
+    /// What a block says, for people.
+    pub(super) shown: fn(&Block, &Scope) -> Vec<Argument>,
     /// Decodes a block and makes the component.
     pub(super) build: Build,
 }
@@ -209,7 +211,8 @@ impl Registration {
     /// The entry of a component.
     pub const fn of<C: Component>() -> Self {
         let check = |block: &Block, scope: &Scope| decode_block::<C::Arguments>(block, scope).map(drop);
-        Registration { name: C::NAME, exports: C::EXPORTS, check, build: build::<C> }
+        let shown = shown_arguments::<C::Arguments>;
+        Registration { name: C::NAME, exports: C::EXPORTS, check, shown, build: build::<C> }
     }
 
     /// The component's name.

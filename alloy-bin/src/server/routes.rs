@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::cluster;
+use super::components::{self, Components};
 use crate::ownership::Ownership;
 use crate::telemetry::{Collect, Page};
 
@@ -20,8 +21,8 @@ pub struct State {
     pub ready: AtomicBool,
     /// The parts of the agent that have figures.
     pub collectors: Vec<Arc<dyn Collect>>,
-    /// The components' health.
-    pub health: Arc<dyn Health>,
+    /// The components.
+    pub components: Arc<dyn Components>,
     /// The cluster.
     pub ownership: Ownership,
     /// Loads the configuration anew.
@@ -46,12 +47,6 @@ pub trait Reload: Send + Sync {
     async fn reload(&self) -> Result<(), String>;
 }
 
-/// Who knows how the components are.
-pub trait Health: Send + Sync {
-    /// The unhealthy components with the reason of each.
-    fn unhealthy(&self) -> Vec<(String, String)>;
-}
-
 /// The routes.
 pub fn router(state: Arc<State>) -> Router {
     Router::new()
@@ -60,6 +55,7 @@ pub fn router(state: Arc<State>) -> Router {
         .route("/-/reload", get(reload).post(reload))
         .route("/metrics", get(metrics))
         .merge(cluster::routes())
+        .merge(components::routes())
         .with_state(state)
 }
 
@@ -74,7 +70,7 @@ async fn ready(Extract(state): Extract<Arc<State>>) -> Response {
 }
 
 async fn healthy(Extract(state): Extract<Arc<State>>) -> Response {
-    let unhealthy = state.health.unhealthy();
+    let unhealthy = state.components.unhealthy();
     if unhealthy.is_empty() {
         return (StatusCode::OK, "All Alloy components are healthy.\n").into_response();
     }

@@ -13,7 +13,7 @@ use crate::graph::{
     Checked, ConsumeError, Consumer, Exports, Graph, Host, MetricsReceiver, Registration, export,
 };
 use crate::ownership::{self, ClusterFlags, Ownership};
-use crate::server::Health as _;
+use crate::server::Components as _;
 use crate::telemetry::{Collect as _, STALE_NAN, Target};
 use crate::testing::{Behaviour, Targets};
 
