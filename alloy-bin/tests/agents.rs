@@ -103,7 +103,7 @@ fn the_cluster_command_says_who_is_there_who_owns_what_and_why() {
     let targets: Vec<String> =
         (0..20).map(|index| format!("{{ __address__ = \"127.0.0.1:1\", number = \"{index}\" }},")).collect();
     let config = format!(
-        "prometheus.scrape \"all\" {{\n\ttargets = [{}]\n\tforward_to = []\n\tclustering {{\n\t\tenabled = true\n\t}}\n}}\n",
+        "prometheus.scrape \"all\" {{\n\ttargets = [{}]\n\tforward_to = []\n\tscrape_interval = \"200ms\"\n\tscrape_timeout = \"200ms\"\n\tclustering {{\n\t\tenabled = true\n\t}}\n}}\n",
         targets.join("\n")
     );
     std::fs::write(folder.path().join("config.alloy"), config).expect("writable");
@@ -152,6 +152,18 @@ fn the_cluster_command_says_who_is_there_who_owns_what_and_why() {
     let simulated: serde_json::Value = serde_json::from_str(&simulated).expect("JSON");
     assert_eq!((&simulated["keys"], &simulated["moved"]), (&20.into(), &mine.into()));
     assert!(succeeds(&["simulate", "--join=three"]).contains("of 20 keys would move"));
+
+    // The other one is asked how its targets fare.
+    until(&agents[1], "all of the other's targets have failed", |agent| {
+        let known = agent.get("/api/v0/cluster/ownership?facts=true&owner=one").expect("it answers");
+        let known: serde_json::Value = serde_json::from_str(&known).expect("JSON");
+        let keys = known["keys"].as_array().expect("a list");
+        assert_eq!(keys.len(), mine);
+        let refused = |key: &&serde_json::Value| {
+            key["fact"]["error"].as_str().is_some_and(|error| error.contains("onnection refused"))
+        };
+        keys.iter().filter(refused).count() == mine
+    });
 
     let (code, out, err) = cluster(&["explain", "nothing"]);
     assert_eq!((code, out.as_str()), (Some(1), ""));

@@ -5,6 +5,7 @@
 //! | `service.rs` | `Ownership`: the agent's share in its cluster; carries messages and time to the shards |
 //! | `shard.rs` | `Shard`: one component's keys, what it has to start and to stop |
 //! | `insight.rs` | what people ask: who is there, who owns what, and why |
+//! | `facts.rs` | how keys fare where they are worked on, asked for by any member |
 //! | `history.rs` | what happened in the cluster lately |
 //! | `simulation.rs` | what would move if members came and went |
 //! | `intents.rs` | which batches of shared files are on their way, and whose they are: the core without I/O |
@@ -18,6 +19,7 @@
 //! Invariant: alone in the agent in naming `alloy_cluster`.
 
 mod cluster;
+mod facts;
 mod figures;
 mod flags;
 mod history;
@@ -31,6 +33,7 @@ mod simulation;
 mod tenures;
 
 pub use cluster::{Joined, Links, start};
+pub use facts::{Fact, Known};
 pub use flags::{ClusterFlags, Profile};
 pub use history::Change;
 pub use insight::{Candidate, Explanation, Filter, Owned, Peer};

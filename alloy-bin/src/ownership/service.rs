@@ -12,6 +12,7 @@ use alloy_cluster::{
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::facts::{FACTS, Questions};
 use super::history::History;
 use super::intents::IntentStats;
 use super::shard::{Core, Shard};
@@ -53,6 +54,7 @@ struct Inner {
     waits: Notify,
     is_leaving: AtomicBool,
     history: History,
+    questions: Questions,
     /// Why this node works on nothing any more, if so.
     withdrawn: OnceLock<String>,
 }
@@ -89,6 +91,7 @@ impl Ownership {
             waits: Notify::new(),
             is_leaving: AtomicBool::new(false),
             history: History::default(),
+            questions: Questions::default(),
             withdrawn: OnceLock::new(),
         };
         Ownership { inner: Arc::new(inner) }
@@ -246,6 +249,10 @@ impl Ownership {
         }
     }
 
+    pub(super) fn questions(&self) -> &Questions {
+        &self.inner.questions
+    }
+
     pub(super) fn history(&self) -> &History {
         &self.inner.history
     }
@@ -292,6 +299,9 @@ impl Ownership {
     fn deliver(&self, message: &Incoming) {
         if let Some(component) = message.channel.strip_suffix(TENURES) {
             return self.deliver_tenures(component, message);
+        }
+        if let Some(component) = message.channel.strip_suffix(FACTS) {
+            return self.deliver_facts(component, message);
         }
         let shard = self.shards().get(message.channel.as_str()).cloned();
         // Without the component (another configuration there, or still loading here) the claim is left unanswered;

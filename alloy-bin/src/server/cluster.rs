@@ -10,7 +10,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
 use super::routes::State;
-use crate::ownership::{Change, Explanation, Filter, Newcomer, Owned, Peer, Plan};
+use crate::ownership::{Change, Explanation, Filter, Known, Newcomer, Owned, Peer, Plan};
 
 pub(super) fn routes() -> Router<Arc<State>> {
     Router::new()
@@ -83,6 +83,9 @@ struct Which {
     owner: Option<String>,
     search: Option<String>,
     key: Option<String>,
+    /// Whether to ask the owners how the keys fare.
+    #[serde(default)]
+    facts: bool,
     #[serde(default)]
     offset: usize,
     limit: Option<usize>,
@@ -95,19 +98,31 @@ struct OwnershipList {
     seen: Seen,
     /// How many keys there are of those that were asked for.
     total: usize,
-    keys: Vec<Owned>,
+    keys: Keys,
     /// Why, if one key was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     explained: Option<Vec<Explanation>>,
 }
 
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Keys {
+    Plain(Vec<Owned>),
+    WithFacts(Vec<Known>),
+}
+
+/// Members are asked about so many keys at most.
+const FACTS_MAX: usize = 1000;
+
 async fn ownership(Extract(state): Extract<Arc<State>>, Query(which): Query<Which>) -> Response {
-    let Which { component, owner, search, key, offset, limit } = which;
+    let Which { component, owner, search, key, facts, offset, limit } = which;
     let filter = Filter { component, owner, search, key };
     let explained = filter.key.is_some().then(|| state.ownership.explain(&filter));
     let keys = state.ownership.list(&filter);
     let total = keys.len();
-    let keys = keys.into_iter().skip(offset).take(limit.unwrap_or(usize::MAX)).collect();
+    let limit = limit.unwrap_or(usize::MAX).min(if facts { FACTS_MAX } else { usize::MAX });
+    let keys: Vec<Owned> = keys.into_iter().skip(offset).take(limit).collect();
+    let keys = if facts { Keys::WithFacts(state.ownership.know(keys).await) } else { Keys::Plain(keys) };
     Json(OwnershipList { seen: Seen::of(&state), total, keys, explained }).into_response()
 }
 

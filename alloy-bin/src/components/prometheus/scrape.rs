@@ -181,11 +181,12 @@ impl Scrape {
         let (keep, slots) = (self.shard.keeper(), self.slots.clone());
         let failures =
             plan.way.falls_back.then(|| Failures::new(key, self.shard.keeper(), spec.name.clone()));
-        let taken = move |slot_ms: i64, is_up: bool| {
+        let taken = move |slot_ms: i64, error: Option<String>| {
             keep.update_state(key, encode(slot_ms, &[]));
             if let Some(failures) = &failures {
-                failures.note(is_up);
+                failures.note(error.is_none());
             }
+            keep.note(key, slot_ms, error);
             if let Err(error) = slots.note(key, slot_ms) {
                 tracing::debug!(%error, "cannot note a slot; a restart will wait for the target's next one");
             }
