@@ -58,7 +58,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("ownership", &["config", "telemetry"]),
     ("formats", &["telemetry"]),
     ("telemetry", &[]),
-    ("server", &["config", "ownership", "telemetry"]),
+    ("server", &["config", "http_client", "ownership", "telemetry"]),
     ("testing", &["config", "formats", "stages", "syntax", "telemetry"]),
 ];
 

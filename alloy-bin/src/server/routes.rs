@@ -12,6 +12,9 @@ use axum::routing::get;
 
 use super::cluster;
 use super::components::{self, Components};
+use super::events;
+#[cfg(feature = "ui")]
+use super::ui::{self, LagHistory};
 use crate::ownership::Ownership;
 use crate::telemetry::{Collect, Page};
 
@@ -27,16 +30,24 @@ pub struct State {
     pub ownership: Ownership,
     /// Loads the configuration anew.
     pub reload: Arc<dyn Reload>,
+    /// How the logs' lag was.
+    #[cfg(feature = "ui")]
+    pub lag: LagHistory,
 }
 
 impl State {
     /// The agent's own figures, in the text format 0.0.4.
     pub fn page(&self) -> String {
+        self.figures().render()
+    }
+
+    /// The agent's own figures.
+    pub(super) fn figures(&self) -> Page {
         let mut page = Page::default();
         for collector in &self.collectors {
             collector.collect(&mut page);
         }
-        page.render()
+        page
     }
 }
 
@@ -49,14 +60,17 @@ pub trait Reload: Send + Sync {
 
 /// The routes.
 pub fn router(state: Arc<State>) -> Router {
-    Router::new()
+    let router = Router::new()
         .route("/-/ready", get(ready))
         .route("/-/healthy", get(healthy))
         .route("/-/reload", get(reload).post(reload))
         .route("/metrics", get(metrics))
         .merge(cluster::routes())
         .merge(components::routes())
-        .with_state(state)
+        .route("/api/v0/events", get(events::events));
+    #[cfg(feature = "ui")]
+    let router = router.merge(ui::routes());
+    router.with_state(state)
 }
 
 async fn ready(Extract(state): Extract<Arc<State>>) -> Response {

@@ -60,6 +60,16 @@ impl Page {
         self.line(name, ("histogram", help), "_count", labels, cumulative as f64);
     }
 
+    /// The series of a gauge or counter: each one's labels as they are written, and its value.
+    pub fn series(&self, name: &str) -> Vec<(String, f64)> {
+        let lines = self.families.get(name).map_or("", |family| &family.lines).lines();
+        let series = lines.filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            Some((series.strip_prefix(name)?.to_owned(), value.parse().ok()?))
+        });
+        series.collect()
+    }
+
     /// The page as text.
     pub fn render(&self) -> String {
         let mut text = String::new();
