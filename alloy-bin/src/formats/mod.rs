@@ -8,7 +8,7 @@
 //! | `exposition.rs` | Prometheus text 0.0.4 and OpenMetrics text 1.0 -> items |
 //! | `exposition_protobuf.rs` | Prometheus protobuf, with native histograms -> items |
 //! | `wire.rs` | reading protobuf: fields of a message, in place |
-//! | `protobuf.rs` | the few protobuf functions that the encoders need |
+//! | `protobuf.rs` | writing protobuf: the few functions that the encoders need |
 //! | `remote_write.rs` | sample batch -> piece of a Prometheus remote-write 1.0 request, with exemplars, native histograms and metadata |
 //! | `remote_write_2.rs` | sample batch -> remote-write 2.0 request; joining them, and turning one into 1.0 |
 //! | `loki_push.rs` | log batch -> piece of a Loki push request |
