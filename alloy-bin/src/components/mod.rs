@@ -37,9 +37,13 @@ pub fn registrations() -> Vec<Registration> {
         #[cfg(feature = "otelcol")]
         Registration::of::<otelcol::exporter_debug::ExporterDebug>(),
         #[cfg(feature = "otelcol")]
+        Registration::of::<otelcol::exporter_loki::ExporterLoki>(),
+        #[cfg(feature = "otelcol")]
         Registration::of::<otelcol::exporter_otlp::ExporterOtlp>(),
         #[cfg(feature = "otelcol")]
         Registration::of::<otelcol::exporter_otlphttp::ExporterOtlphttp>(),
+        #[cfg(feature = "otelcol")]
+        Registration::of::<otelcol::exporter_prometheus::ExporterPrometheus>(),
         #[cfg(feature = "otelcol")]
         Registration::of::<otelcol::processor_batch::ProcessorBatch>(),
         #[cfg(feature = "otelcol")]

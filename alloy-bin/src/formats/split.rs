@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::protobuf::Fields;
 use super::snappy::{compress, decompress};
+use super::wire::Fields;
 
 /// A compressed request, complete by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,7 @@ const SECOND_SERIES: u64 = 5;
 pub fn split(block: &[u8]) -> Option<[Part; 2]> {
     let plain = decompress(block)?;
     let (mut shared, mut elements) = (Vec::new(), Vec::new());
-    for field in Fields(&plain) {
+    for field in Fields::whole(&plain) {
         let field = field?;
         match field.number {
             SYMBOLS => shared.extend_from_slice(field.whole),
@@ -39,7 +39,8 @@ pub fn split(block: &[u8]) -> Option<[Part; 2]> {
     Some([left, right].map(|half| {
         let mut plain = shared.clone();
         half.iter().for_each(|element| plain.extend_from_slice(element.whole));
-        let items = half.iter().map(|element| items(element.number, element.content)).sum();
+        let items =
+            half.iter().map(|element| items(element.number, element.content().unwrap_or_default())).sum();
         Part { body: compress(&plain).into(), items }
     }))
 }
@@ -51,5 +52,5 @@ fn items(number: u64, element: &[u8]) -> u32 {
         SECOND_SERIES => inner == 2 || inner == 3,
         _ => false,
     };
-    Fields(element).flatten().filter(|field| is_item(field.number)).count() as u32
+    Fields::of(element).flatten().filter(|(number, _)| is_item(*number)).count() as u32
 }
