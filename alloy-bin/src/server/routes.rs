@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use axum::Router;
 use axum::extract::{Query, State as Extract};
-use axum::http::{StatusCode, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
 
 use crate::ownership::{Owned, Ownership};
 use crate::telemetry::{Collect, Page};
+
+/// Makes a page in the text format 0.0.4.
+type PageSource = dyn Fn() -> String + Send + Sync;
 
 /// What the server shows.
 pub struct State {
@@ -26,6 +29,8 @@ pub struct State {
     pub ownership: Ownership,
     /// Loads the configuration anew.
     pub reload: Arc<dyn Reload>,
+    /// The pages of exporters, by path.
+    pub pages: fn(&str) -> Option<Arc<PageSource>>,
 }
 
 impl State {
@@ -59,6 +64,7 @@ pub fn router(state: Arc<State>) -> Router {
         .route("/-/healthy", get(healthy))
         .route("/-/reload", get(reload).post(reload))
         .route("/metrics", get(metrics))
+        .route("/api/v0/component/{*path}", get(exported))
         .route("/api/v0/web/peers", get(peers))
         .route("/api/v0/cluster/ownership", get(ownership))
         .with_state(state)
@@ -92,7 +98,20 @@ async fn reload(Extract(state): Extract<Arc<State>>) -> Response {
 }
 
 async fn metrics(Extract(state): Extract<Arc<State>>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.page()).into_response()
+    text_page(state.page())
+}
+
+/// What `prometheus.scrape` gets of an exporter.
+async fn exported(Extract(state): Extract<Arc<State>>, uri: Uri) -> Response {
+    let Some(page) = (state.pages)(uri.path()) else { return StatusCode::NOT_FOUND.into_response() };
+    match tokio::task::spawn_blocking(move || page()).await {
+        Ok(page) => text_page(page),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+fn text_page(page: String) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
 }
 
 /// A member, as Alloy's API shows it.
