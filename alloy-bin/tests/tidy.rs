@@ -18,7 +18,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("main", &[]),
     ("cli", &["components", "graph", "outbox", "ownership", "run", "syntax", "tools"]),
     ("run", &["cli", "components", "graph", "http_client", "logging", "ownership", "server", "telemetry"]),
-    ("tools", &[]),
+    ("tools", &["http_client"]),
     ("logging", &["config"]),
     ("syntax", &[]),
     ("config", &["syntax"]),
