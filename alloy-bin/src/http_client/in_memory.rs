@@ -23,8 +23,9 @@ pub const OWN_PAGE: &str = "/metrics";
 /// Makes a page in the text format 0.0.4. It may take its time.
 pub type PageSource = Arc<dyn Fn() -> String + Send + Sync>;
 
-/// By path. A process is one agent: clients are made deep in components, and all of them are to find the same pages.
-static PAGES: RwLock<BTreeMap<String, PageSource>> = RwLock::new(BTreeMap::new());
+/// By path, the newest last: while a configuration is tried, its pages stand beside those that it may not replace. A process is one
+/// agent: clients are made deep in components, and all of them are to find the same pages.
+static PAGES: RwLock<BTreeMap<String, Vec<PageSource>>> = RwLock::new(BTreeMap::new());
 
 /// A page that is there as long as this lives.
 #[must_use]
@@ -35,23 +36,26 @@ pub struct InMemoryPage {
 
 /// From now on, this is the page with that path at [`IN_MEMORY_ADDRESS`].
 pub fn serve_in_memory(path: &str, page: PageSource) -> InMemoryPage {
-    PAGES.write().expect("no code panics while holding it").insert(path.to_owned(), page.clone());
+    let mut pages = PAGES.write().expect("no code panics while holding it");
+    pages.entry(path.to_owned()).or_default().push(page.clone());
     InMemoryPage { path: path.to_owned(), page }
 }
 
 impl Drop for InMemoryPage {
     fn drop(&mut self) {
         let mut pages = PAGES.write().expect("no code panics while holding it");
-        // Who took the path over keeps it.
-        if pages.get(&self.path).is_some_and(|page| Arc::ptr_eq(page, &self.page)) {
-            pages.remove(&self.path);
+        if let Some(here) = pages.get_mut(&self.path) {
+            here.retain(|page| !Arc::ptr_eq(page, &self.page));
+            if here.is_empty() {
+                pages.remove(&self.path);
+            }
         }
     }
 }
 
 /// The page with that path.
 pub fn in_memory_page(path: &str) -> Option<PageSource> {
-    PAGES.read().expect("no code panics while holding it").get(path).cloned()
+    PAGES.read().expect("no code panics while holding it").get(path)?.last().cloned()
 }
 
 /// Whether the URL leads here.
@@ -82,4 +86,25 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
     let kind = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_that_is_tried_and_taken_back_leaves_the_one_before_it() {
+        let shown = || in_memory_page("/tried").map(|page| page());
+        let serve = |text: &'static str| serve_in_memory("/tried", Arc::new(move || text.to_owned()));
+        let first = serve("first");
+        let tried = serve("tried");
+        assert_eq!(shown().as_deref(), Some("tried"));
+        drop(tried);
+        assert_eq!(shown().as_deref(), Some("first"));
+        let second = serve("second");
+        drop(first);
+        assert_eq!(shown().as_deref(), Some("second"));
+        drop(second);
+        assert_eq!(shown(), None);
+    }
 }

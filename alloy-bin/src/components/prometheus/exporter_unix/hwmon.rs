@@ -16,41 +16,43 @@ const TYPES: [&str; 13] = [
 type Sensors = BTreeMap<(String, &'static str), BTreeMap<String, String>>;
 
 pub(super) fn hwmon(host: &Host, page: &mut Page) -> io::Result<()> {
+    let mut outcome = Ok(());
     for folder in folders(&host.sys("class/hwmon"), "")?.values() {
-        let chip = chip(folder)?;
-        if !host.arguments.hwmon.shows(&chip) {
-            continue;
+        // A chip that is broken costs the others nothing.
+        if let Err(error) = one_chip(host, folder, page) {
+            outcome = Err(error);
         }
-        let mut sensors = Sensors::new();
-        read_sensors(folder, &mut sensors)?;
-        let device = folder.join("device");
-        if device.exists() {
-            read_sensors(&device, &mut sensors)?;
+    }
+    outcome
+}
+
+fn one_chip(host: &Host, folder: &Path, page: &mut Page) -> io::Result<()> {
+    let chip = chip(folder)?;
+    if !host.arguments.hwmon.shows(&chip) {
+        return Ok(());
+    }
+    let mut sensors = Sensors::new();
+    read_sensors(folder, &mut sensors)?;
+    let device = folder.join("device");
+    if device.exists() {
+        read_sensors(&device, &mut sensors)?;
+    }
+    let name = text(&folder.join("name")).map(|name| clean(&name)).unwrap_or_default();
+    if !name.is_empty() {
+        let names = gauge("node_hwmon_chip_names", "Annotation metric for human-readable chip names");
+        names.put(page, &[("chip", &chip), ("chip_name", &name)], 1.0);
+    }
+    let labelled = gauge("node_hwmon_sensor_label", "Label for given chip and sensor");
+    for ((sensor, kind), properties) in &sensors {
+        let labels = [("chip", chip.as_str()), ("sensor", sensor)];
+        if let Some(label) = properties.get("label") {
+            labelled.put(page, &[labels[0], labels[1], ("label", label)], 1.0);
         }
-        let name = text(&folder.join("name")).map(|name| clean(&name)).unwrap_or_default();
-        if !name.is_empty() {
-            gauge("node_hwmon_chip_names", "Annotation metric for human-readable chip names").put(
-                page,
-                &[("chip", &chip), ("chip_name", &name)],
-                1.0,
-            );
-        }
-        for ((sensor, kind), properties) in &sensors {
-            let labels = [("chip", chip.as_str()), ("sensor", sensor)];
-            if let Some(label) = properties.get("label") {
-                gauge("node_hwmon_sensor_label", "Label for given chip and sensor").put(
-                    page,
-                    &[labels[0], labels[1], ("label", label)],
-                    1.0,
-                );
-            }
-            for (property, text) in properties.iter().filter(|(property, _)| *property != "label") {
-                let Ok(value) = text.parse::<f64>() else { continue };
-                let has_bare = properties.contains_key("");
-                let (name, help, value) = metric(kind, property, has_bare, value);
-                let kind = if *kind == "energy" { "counter" } else { "gauge" };
-                named(page, kind, &format!("node_hwmon_{name}"), help, &labels, value);
-            }
+        for (property, text) in properties.iter().filter(|(property, _)| *property != "label") {
+            let Ok(value) = text.parse::<f64>() else { continue };
+            let (name, help, value) = metric(kind, property, properties.contains_key(""), value);
+            let kind = if *kind == "energy" { "counter" } else { "gauge" };
+            named(page, kind, &format!("node_hwmon_{name}"), help, &labels, value);
         }
     }
     Ok(())

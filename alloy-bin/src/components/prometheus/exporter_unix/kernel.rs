@@ -58,8 +58,9 @@ pub(super) fn os(host: &Host, page: &mut Page) -> io::Result<()> {
          variant, variant_id, version, version_codename, version_id.",
     )
     .put(page, &FIELDS.map(field), 1.0);
-    let mut numbers = field("version_id").1.split('.');
-    let major_minor = [numbers.next(), numbers.next()].into_iter().flatten().collect::<Vec<_>>().join(".");
+    let version = field("version_id").1;
+    let end = version.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(version.len());
+    let major_minor = version[..end].split('.').take(2).collect::<Vec<_>>().join(".");
     if let Ok(version) = major_minor.parse::<f64>()
         && version > 0.0
     {
