@@ -73,11 +73,11 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
         reload: graph.clone(),
         #[cfg(feature = "ui")]
         lag: server::LagHistory::default(),
+        pages: http_client::in_memory_page,
     });
     let shown = Arc::downgrade(&state);
-    http_client::serve_in_memory(Arc::new(move || {
-        shown.upgrade().map(|state| state.page()).unwrap_or_default()
-    }));
+    let own_page = Arc::new(move || shown.upgrade().map(|state| state.page()).unwrap_or_default());
+    let _own_page = http_client::serve_in_memory(http_client::OWN_PAGE, own_page);
     let (stop_server, stop_member, stop_graph) =
         (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
     let serving = tokio::spawn(listener.serve(

@@ -25,7 +25,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         &["components", "config", "graph", "http_client", "outbox", "ownership", "run", "syntax", "tools"],
     ),
     ("run", &["cli", "components", "graph", "http_client", "logging", "ownership", "server", "telemetry"]),
-    ("tools", &[]),
+    ("tools", &["http_client"]),
     ("logging", &["config"]),
     ("syntax", &[]),
     ("config", &["syntax"]),

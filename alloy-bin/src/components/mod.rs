@@ -52,6 +52,8 @@ pub fn registrations() -> Vec<Registration> {
         Registration::of::<otelcol::receiver_otlp::ReceiverOtlp>(),
         Registration::of::<prometheus::echo::Echo>(),
         Registration::of::<prometheus::exporter_self::ExporterSelf>(),
+        #[cfg(feature = "unix")]
+        Registration::of::<prometheus::exporter_unix::ExporterUnix>(),
         Registration::of::<prometheus::relabel::Relabel>(),
         Registration::of::<prometheus::remote_write::RemoteWrite>(),
         Registration::of::<prometheus::scrape::Scrape>(),

@@ -106,6 +106,14 @@ impl Default for HttpClientOptions {
     }
 }
 
+impl HttpClientOptions {
+    /// Takes any server for what it says it is.
+    pub fn with_any_certificate(mut self) -> Self {
+        self.connection.tls.insecure_skip_verify = true;
+        self
+    }
+}
+
 /// A `client` block.
 impl Decode for HttpClientOptions {
     fn decode(body: &mut Body<'_>) -> Self {

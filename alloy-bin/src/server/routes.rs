@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use axum::Router;
 use axum::extract::State as Extract;
-use axum::http::{StatusCode, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
@@ -17,6 +17,9 @@ use super::events;
 use super::ui::{self, LagHistory};
 use crate::ownership::Ownership;
 use crate::telemetry::{Collect, Page};
+
+/// Makes a page in the text format 0.0.4.
+type PageSource = dyn Fn() -> String + Send + Sync;
 
 /// What the server shows.
 pub struct State {
@@ -33,6 +36,8 @@ pub struct State {
     /// How the logs' lag was.
     #[cfg(feature = "ui")]
     pub lag: LagHistory,
+    /// The pages of exporters, by path.
+    pub pages: fn(&str) -> Option<Arc<PageSource>>,
 }
 
 impl State {
@@ -65,6 +70,7 @@ pub fn router(state: Arc<State>) -> Router {
         .route("/-/healthy", get(healthy))
         .route("/-/reload", get(reload).post(reload))
         .route("/metrics", get(metrics))
+        .route("/api/v0/component/{*path}", get(exported))
         .merge(cluster::routes())
         .merge(components::routes())
         .route("/api/v0/events", get(events::events));
@@ -101,5 +107,18 @@ async fn reload(Extract(state): Extract<Arc<State>>) -> Response {
 }
 
 async fn metrics(Extract(state): Extract<Arc<State>>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.page()).into_response()
+    text_page(state.page())
+}
+
+/// What `prometheus.scrape` gets of an exporter.
+async fn exported(Extract(state): Extract<Arc<State>>, uri: Uri) -> Response {
+    let Some(page) = (state.pages)(uri.path()) else { return StatusCode::NOT_FOUND.into_response() };
+    match tokio::task::spawn_blocking(move || page()).await {
+        Ok(page) => text_page(page),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+fn text_page(page: String) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
 }
