@@ -45,6 +45,11 @@ impl Tail {
             let beginning = Position::beginning(opened.seen.identity, last_ns);
             self.waiting.push_back((opened, Begin::At(beginning)));
         }
+        // What is new and empty does not end what is before it: the program may not have opened it yet.
+        let is_first = self.open.is_none() && self.waiting.len() == 1;
+        if !is_first && self.waiting.back().is_some_and(|(last, _)| last.seen.size == 0) {
+            self.waiting.pop_back();
+        }
     }
 
     /// Begins a file; `None`: another tail reads it.
