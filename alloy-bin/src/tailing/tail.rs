@@ -66,7 +66,8 @@ pub struct Tail {
     reading: Reading,
     /// Where to go on when no file is open and none waits.
     begin: Begin,
-    open: Option<Open>,
+    /// Boxed: most files are idle and closed.
+    open: Option<Box<Open>>,
     /// Files to read after the open one, oldest first, with where to begin.
     waiting: VecDeque<(Opened, Begin)>,
     /// How the file looked when all of it was read.

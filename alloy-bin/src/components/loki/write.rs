@@ -129,6 +129,7 @@ impl Write {
             lanes: LANES,
             max_items: usize::MAX,
             max_bytes: arguments.batch_size.0 as usize,
+            in_flight_bytes: (2 * LANES).saturating_mul(arguments.batch_size.0 as usize),
             deadline: arguments.batch_wait,
             form: Form { splice: join, split, newer: None, weigh: plain_bytes },
         };

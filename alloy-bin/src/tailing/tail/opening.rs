@@ -37,6 +37,10 @@ impl Tail {
                 break;
             }
         }
+        if self.waiting.is_empty() {
+            // Of thousands of files hardly one has others in line.
+            self.waiting = VecDeque::new();
+        }
         Ok(())
     }
 
@@ -53,7 +57,7 @@ impl Tail {
     }
 
     /// Begins a file; `None`: another tail reads it.
-    fn start(&self, opened: Opened, begin: Begin) -> io::Result<Option<Open>> {
+    fn start(&self, opened: Opened, begin: Begin) -> io::Result<Option<Box<Open>>> {
         let Opened { content, seen, head, .. } = opened;
         let reading = self.reading;
         let at = |offset: u64| {
@@ -87,6 +91,6 @@ impl Tail {
         let mut follower = Follower::new(reading.limits, reading.encoding, position);
         // As it was when it was put in line: it may have been truncated since.
         follower.handle_head(&head);
-        Ok(Some(Open { content, follower, head, compared: Some(seen) }))
+        Ok(Some(Box::new(Open { content, follower, head, compared: Some(seen) })))
     }
 }
