@@ -229,8 +229,12 @@ pub mod export {
 
 impl From<&Target> for Value {
     fn from(target: &Target) -> Self {
-        Value::object(target.0.iter().map(|(name, value)| (name, value.as_str().into())))
+        Value::Object(Arc::new(fields(target)))
     }
+}
+
+fn fields(target: &Target) -> Object {
+    target.0.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect()
 }
 
 impl FromValue for Target {
@@ -248,6 +252,12 @@ impl SharedTarget {
     pub fn target(&self) -> Target {
         let value = Value::Object(self.0.clone());
         Target::from_value(&value).expect("it was one when it was made")
+    }
+}
+
+impl From<Target> for SharedTarget {
+    fn from(target: Target) -> Self {
+        SharedTarget(Arc::new(fields(&target)))
     }
 }
 
