@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Body, ByteSize, Decode, Value};
-use crate::formats::{LOKI_PUSH_HEADERS, LokiPushEncoder, compress, join, split};
+use crate::formats::{LOKI_PUSH_HEADERS, LokiPushEncoder, compress, decompressed_len, join, split};
 use crate::graph::{Component, ConsumeError, Consumer, Context, ExportType, LogsReceiver, export};
 use crate::outbox::{
     self, Batching, EndpointBlock, Form, Group, OnTooManyRequests, Outbox, Piece, Rejection, Retry, WalBlock,
@@ -89,6 +89,11 @@ const MAX_BACKOFF: Duration = Duration::from_secs(30);
 /// While an endpoint's log has no room, it is offered the batch again this often.
 const FULL_WAIT: Duration = Duration::from_millis(250);
 
+/// What a request is measured by, as Promtail and Alloy do it: Loki passes it on inside uncompressed, in messages of 4 MiB at most.
+fn plain_bytes(body: &Bytes) -> usize {
+    decompressed_len(body).unwrap_or(body.len())
+}
+
 /// The component.
 pub struct Write {
     arguments: Arguments,
@@ -124,8 +129,9 @@ impl Write {
             lanes: LANES,
             max_items: usize::MAX,
             max_bytes: arguments.batch_size.0 as usize,
+            in_flight_bytes: (2 * LANES).saturating_mul(arguments.batch_size.0 as usize),
             deadline: arguments.batch_wait,
-            form: Form { splice: join, split, newer: None, weigh: Bytes::len },
+            form: Form { splice: join, split, newer: None, weigh: plain_bytes },
         };
         let options = outbox::Options {
             clearance: Some(Arc::new(context.ownership.tenures())),
@@ -286,6 +292,13 @@ mod tests {
     fn stream(tenant: &str, lines: &[&'static str]) -> LogStream {
         let entries = lines.iter().map(|line| LogEntry::new(5_000_000, *line)).collect();
         LogStream { labels: Labels::new([("a", "b"), (TENANT_LABEL, tenant)]), entries }
+    }
+
+    #[test]
+    fn a_request_is_as_large_as_what_loki_makes_of_it() {
+        let body = Bytes::from(compress(&[b'x'; 100_000]));
+        assert!(body.len() < 10_000);
+        assert_eq!(plain_bytes(&body), 100_000);
     }
 
     #[test]

@@ -147,6 +147,24 @@ fn a_new_file_without_content_does_not_end_the_old_one() {
     assert_eq!(world.lines(), ["2"]);
 }
 
+/// The program has nothing more to say: the next line would be too late, if there is none.
+#[test]
+fn what_was_rotated_between_two_looks_is_read_although_the_new_file_is_empty() {
+    let mut world = World::with("1\n");
+    assert_eq!(world.lines(), ["1"]);
+    world.append("app.log", "2\n");
+    world.rename("app.log", "app.log.2");
+    world.append("app.log.1", "3\n");
+    world.append("app.log", "");
+    assert_eq!(world.lines(), ["2", "3"]);
+    world.append("app.log.1", "4\n");
+    assert_eq!(world.lines(), ["4"]);
+    world.rename("app.log", "app.log.0");
+    world.append("app.log.0", "5\n");
+    world.append("app.log", "6\n");
+    assert_eq!(world.lines(), ["5", "6"]);
+}
+
 #[test]
 fn several_rotations_between_two_looks_lose_nothing() {
     let mut world = World::with("1\n");
