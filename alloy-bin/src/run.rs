@@ -68,7 +68,7 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
     let state = Arc::new(server::State {
         ready: AtomicBool::new(false),
         collectors: vec![graph.clone(), Arc::new(ownership.clone()), Arc::new(BuildInfo)],
-        health: graph.clone(),
+        components: graph.clone(),
         ownership: ownership.clone(),
         reload: graph.clone(),
     });

@@ -42,7 +42,7 @@ pub(super) struct OAuth2Options {
     pub(super) client_secret: Text,
     pub(super) scopes: Vec<String>,
     pub(super) token_url: Uri,
-    pub(super) endpoint_params: BTreeMap<String, String>,
+    pub(super) endpoint_params: BTreeMap<String, Secret>,
     pub(super) connection: ConnectionOptions,
 }
 
