@@ -5,6 +5,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
@@ -259,6 +260,27 @@ fn streams_of_deltas_end_begin_anew_and_are_forgotten() {
     deltas.forget(begin + Duration::from_secs(120), Duration::from_secs(60));
     assert!(deltas.is_empty());
     assert_eq!(value(&mut deltas, 6, 6.0), (1.0, 1.0));
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_taken_can_be_translated_and_added_up(flips: Vec<(usize, u8)>, second in 1..9_u64, scale in -6..12_i64) {
+        let mut deltas = Deltas::default();
+        for message in [delta(second, scale, 5.0), delta(second + 1, scale - 1, 5.0)] {
+            let mut body = message.to_vec();
+            for (at, to) in &flips[..flips.len().min(4)] {
+                let at = at % body.len();
+                body[at] = *to;
+            }
+            let Ok(batch) = check_otlp(Signal::Metrics, body.into()) else { continue };
+            for resource in Resource::all(&batch.body) {
+                let translated = resource.translate(OPTIONS, &deltas, Instant::now());
+                let mut histograms = translated.samples.iter().filter_map(|sample| sample.histogram());
+                prop_assert!(histograms.all(|histogram| histogram.fault().is_none()));
+                deltas.commit(translated.additions);
+            }
+        }
+    }
 }
 
 fn bits(value: f64) -> String {
