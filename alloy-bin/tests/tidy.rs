@@ -4,8 +4,12 @@
 //! Text is read, not parsed: comments are cut off, `use` trees are unfolded, and unit tests (the last part of a
 //! file, or a file `tests.rs`) may import what they like.
 
+#[path = "tidy/text.rs"]
+mod text;
+
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+
+use self::text::{File, lines_with, pages, root, rust_files, unfold};
 
 /// Lines a file may have. There is no list of exceptions.
 const LINES_MAX: usize = 500;
@@ -16,9 +20,12 @@ const CRATES: [&str; 3] = ["alloy-cluster", "alloy-wal", "alloy-bin"];
 const IMPORTS: &[(&str, &[&str])] = &[
     ("lib", &[]),
     ("main", &[]),
-    ("cli", &["components", "graph", "outbox", "ownership", "run", "syntax", "tools"]),
+    (
+        "cli",
+        &["components", "config", "graph", "http_client", "outbox", "ownership", "run", "syntax", "tools"],
+    ),
     ("run", &["cli", "components", "graph", "http_client", "logging", "ownership", "server", "telemetry"]),
-    ("tools", &[]),
+    ("tools", &["http_client"]),
     ("logging", &["config"]),
     ("syntax", &[]),
     ("config", &["syntax"]),
@@ -51,7 +58,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("ownership", &["config", "telemetry"]),
     ("formats", &["telemetry"]),
     ("telemetry", &[]),
-    ("server", &["config", "ownership", "telemetry"]),
+    ("server", &["config", "http_client", "ownership", "telemetry"]),
     ("testing", &["config", "formats", "stages", "syntax", "telemetry"]),
 ];
 
@@ -196,68 +203,6 @@ fn a_broken_rule_is_found() {
     assert_eq!(size_and_opening(&File::new("alloy-wal/src/log.rs", "use std::fs;\n")).len(), 1);
 }
 
-/// A file of the workspace.
-struct File {
-    /// From the workspace's root.
-    path: String,
-    text: String,
-    /// The text without comments and without the unit tests at its end; line numbers are the same.
-    code: String,
-}
-
-impl File {
-    fn new(path: &str, text: &str) -> Self {
-        let is_test = path.contains("/tests/") || path.ends_with("/tests.rs");
-        let end = if is_test { 0 } else { text.find("#[cfg(test)]\nmod tests").unwrap_or(text.len()) };
-        let code = text[..end].lines().map(without_comment).collect::<Vec<_>>().join("\n");
-        File { path: path.to_owned(), text: text.to_owned(), code }
-    }
-
-    fn finding(&self, line: usize, what: &str) -> String {
-        format!("{}:{line}: {what}", self.path)
-    }
-
-    /// `crate::a::b` as `["a", "b"]`: the module that this file is.
-    fn module(&self) -> Vec<&str> {
-        let inside = self.path.split_once("/src/").map_or(self.path.as_str(), |(_, inside)| inside);
-        let inside = inside.trim_end_matches(".rs");
-        inside.split('/').filter(|part| *part != "mod").collect()
-    }
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace")
-}
-
-fn read(path: &Path) -> File {
-    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let relative = path.strip_prefix(root()).expect("found below the root");
-    File::new(&relative.to_string_lossy().replace('\\', "/"), &text)
-}
-
-fn rust_files() -> Vec<File> {
-    let mut paths: Vec<PathBuf> = CRATES.iter().map(|name| root().join(name)).collect();
-    let mut files = Vec::new();
-    while let Some(path) = paths.pop() {
-        if path.is_dir() {
-            paths.extend(
-                std::fs::read_dir(&path).expect("readable").map(|entry| entry.expect("readable").path()),
-            );
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(read(&path));
-        }
-    }
-    files.sort_by(|a, b| a.path.cmp(&b.path));
-    files
-}
-
-/// The pages of components, the folder's table left out.
-fn pages() -> Vec<File> {
-    let Ok(folder) = std::fs::read_dir(root().join("docs/components")) else { return Vec::new() };
-    let paths = folder.map(|entry| entry.expect("readable").path());
-    paths.filter(|path| !path.ends_with("README.md")).map(|path| read(&path)).collect()
-}
-
 fn size_and_opening(file: &File) -> Vec<String> {
     let mut findings = Vec::new();
     let lines = file.text.lines().count();
@@ -384,45 +329,6 @@ fn named_paths(file: &File) -> Vec<(usize, Vec<String>)> {
     found
 }
 
-/// `a::{b, c::d}` as `[a, b]` and `[a, c, d]`; stops at the first thing that is no path.
-fn unfold(text: &str) -> Vec<Vec<String>> {
-    let mut prefix = Vec::new();
-    let mut rest = text;
-    loop {
-        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
-        if end > 0 {
-            prefix.push(rest[..end].to_owned());
-        }
-        rest = &rest[end..];
-        match rest.strip_prefix("::") {
-            Some(behind) => rest = behind,
-            None => break,
-        }
-    }
-    let Some(group) = rest.strip_prefix('{') else { return vec![prefix] };
-    let mut depth = 0;
-    let mut start = 0;
-    let mut paths = Vec::new();
-    for (at, c) in group.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' if depth > 0 => depth -= 1,
-            ',' | '}' if depth == 0 => {
-                let inner = group[start..at].trim();
-                if !inner.is_empty() {
-                    paths.extend(unfold(inner).into_iter().map(|path| [prefix.clone(), path].concat()));
-                }
-                start = at + 1;
-                if c == '}' {
-                    break;
-                }
-            }
-            _ => {}
-        }
-    }
-    paths
-}
-
 /// The files that declare a component, with its name.
 fn component_files(files: &[File]) -> Vec<(&File, String)> {
     let candidates = files.iter().filter(|file| file.path.starts_with("alloy-bin/src/components/"));
@@ -463,32 +369,6 @@ fn arguments_of(component: &File, files: &[File]) -> Vec<(usize, String)> {
         }
     }
     found
-}
-
-/// The line up to its comment. A `//` inside a string is none.
-fn without_comment(line: &str) -> &str {
-    let mut in_string = false;
-    let mut previous = ' ';
-    for (at, c) in line.char_indices() {
-        match c {
-            '"' if previous != '\\' && previous != '\'' => in_string = !in_string,
-            '/' if !in_string && line[at..].starts_with("//") => return &line[..at],
-            _ => {}
-        }
-        previous = c;
-    }
-    line
-}
-
-/// The numbers of the lines in which the name stands as a word.
-fn lines_with<'a>(code: &'a str, name: &'a str) -> impl Iterator<Item = usize> + 'a {
-    let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    code.lines().enumerate().filter_map(move |(index, line)| {
-        let hit = line
-            .match_indices(name)
-            .any(|(at, _)| !line[..at].ends_with(is_word) && !line[at + name.len()..].starts_with(is_word));
-        hit.then_some(index + 1)
-    })
 }
 
 fn report(findings: &[String]) {

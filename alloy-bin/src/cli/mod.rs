@@ -5,13 +5,17 @@
 //! | `run.rs` | `alloy run`: its flags |
 //! | `validate.rs` | `alloy validate`: is this a configuration that would run? |
 //! | `fmt.rs` | `alloy fmt`: the one layout |
+//! | `cluster.rs` | `alloy cluster`: asks a running agent who is there, who owns what and why |
+//! | `table.rs` | tables for people |
 //! | `manual.rs` | `alloy completion`, `alloy man` |
 //! | `elsewhere.rs` | flags and commands that Alloy has: what becomes of them here |
 
+mod cluster;
 mod elsewhere;
 mod fmt;
 mod manual;
 mod run;
+mod table;
 mod validate;
 
 pub use run::RunFlags;
@@ -57,12 +61,15 @@ enum Command {
     /// Formats configuration files.
     #[command(after_help = fmt::AFTER_HELP)]
     Fmt(fmt::Flags),
+    /// Asks a running agent who is there, who owns what and why, and what would move.
+    #[command(after_help = cluster::AFTER_HELP)]
+    Cluster(cluster::Flags),
     /// Prints a script that completes commands and flags in a shell.
     Completion(manual::CompletionFlags),
     /// Prints a manual page.
     #[command(hide = true)]
     Man(manual::ManFlags),
-    /// Looks at what an agent keeps on disk.
+    /// Looks at what an agent keeps on disk, or at whether it is ready.
     #[command(subcommand)]
     Tools(crate::tools::Tool),
 }
@@ -85,7 +92,7 @@ pub fn main_from(arguments: impl IntoIterator<Item: Into<OsString> + Clone>) -> 
     let result = match cli.command {
         Command::Run(flags) => crate::run::run(*flags),
         Command::Validate(flags) => validate::run(&flags),
-
+        Command::Cluster(flags) => cluster::run(&flags),
         Command::Fmt(flags) => fmt::run(&flags),
         Command::Completion(flags) => manual::completion(&flags, command()),
         Command::Man(flags) => manual::man(&flags, command()),

@@ -37,9 +37,13 @@ pub fn registrations() -> Vec<Registration> {
         #[cfg(feature = "otelcol")]
         Registration::of::<otelcol::exporter_debug::ExporterDebug>(),
         #[cfg(feature = "otelcol")]
+        Registration::of::<otelcol::exporter_loki::ExporterLoki>(),
+        #[cfg(feature = "otelcol")]
         Registration::of::<otelcol::exporter_otlp::ExporterOtlp>(),
         #[cfg(feature = "otelcol")]
         Registration::of::<otelcol::exporter_otlphttp::ExporterOtlphttp>(),
+        #[cfg(feature = "otelcol")]
+        Registration::of::<otelcol::exporter_prometheus::ExporterPrometheus>(),
         #[cfg(feature = "otelcol")]
         Registration::of::<otelcol::processor_batch::ProcessorBatch>(),
         #[cfg(feature = "otelcol")]
@@ -48,6 +52,8 @@ pub fn registrations() -> Vec<Registration> {
         Registration::of::<otelcol::receiver_otlp::ReceiverOtlp>(),
         Registration::of::<prometheus::echo::Echo>(),
         Registration::of::<prometheus::exporter_self::ExporterSelf>(),
+        #[cfg(feature = "unix")]
+        Registration::of::<prometheus::exporter_unix::ExporterUnix>(),
         Registration::of::<prometheus::relabel::Relabel>(),
         Registration::of::<prometheus::remote_write::RemoteWrite>(),
         Registration::of::<prometheus::scrape::Scrape>(),

@@ -4,6 +4,8 @@
 use super::eval::evaluate;
 use super::from_value::{ConversionError, FromValue};
 use super::scope::Scope;
+use super::secret::Secret;
+use super::shown::{Argument, Content};
 use super::suggest::did_you_mean;
 use super::value::Value;
 use crate::syntax::ast::{Attribute, Block, Expr, ExprKind, Ident, Statement};
@@ -39,6 +41,13 @@ pub fn decode_statements<T: Decode>(
     if diagnostics.has_errors() { Err(diagnostics) } else { Ok(decoded) }
 }
 
+/// What a block says to those who decode it so, for people: in the order in which it is read, secrets hidden.
+pub fn shown_arguments<T: Decode>(block: &Block, scope: &Scope) -> Vec<Argument> {
+    let mut body = Body::new(&block.statements, block.header(), None, scope);
+    T::decode(&mut body);
+    body.arguments
+}
+
 /// The body of a block, while its fields are read.
 pub struct Body<'a> {
     statements: &'a [Statement],
@@ -49,6 +58,8 @@ pub struct Body<'a> {
     known_attributes: Vec<String>,
     known_blocks: Vec<String>,
     diagnostics: Diagnostics,
+    /// What was read, for people.
+    arguments: Vec<Argument>,
     /// Attributes whose values are not known yet.
     unknown: Vec<String>,
     /// One of them may be anything: what the struct's own checks find may be owed to its placeholder.
@@ -66,6 +77,7 @@ impl<'a> Body<'a> {
             known_attributes: Vec::new(),
             known_blocks: Vec::new(),
             diagnostics: Diagnostics::default(),
+            arguments: Vec::new(),
             unknown: Vec::new(),
             is_doubtful: false,
         }
@@ -90,6 +102,14 @@ impl<'a> Body<'a> {
     /// A block that may appear once.
     pub fn block<T: Decode>(&mut self, name: &str) -> Option<T> {
         self.single(name).map(|block| self.nested(block, T::decode))
+    }
+
+    /// A block that may appear once, and is decoded as an empty one if it does not.
+    pub fn block_or_empty<T>(&mut self, name: &str, decode: impl FnOnce(&mut Body<'a>) -> T) -> T {
+        match self.single(name) {
+            Some(block) => self.nested(block, decode),
+            None => decode(&mut Body::new(&[], self.header, None, self.scope)),
+        }
     }
 
     /// A block that must appear once.
@@ -195,7 +215,12 @@ impl<'a> Body<'a> {
                 None
             }
             Ok(value) => match T::from_value(&value) {
-                Ok(converted) => Some(converted),
+                Ok(converted) => {
+                    let shown = if T::IS_SECRET { Value::Secret(Secret::default()) } else { value };
+                    let content = Content::Value(shown);
+                    self.arguments.push(Argument { name: name.to_owned(), label: None, content });
+                    Some(converted)
+                }
                 Err(_) if value == Value::Null => None,
                 Err(error) if error.unknown => {
                     self.unknown.push(name.to_owned());
@@ -230,6 +255,11 @@ impl<'a> Body<'a> {
             body.diagnostics.error(label.span, format!("block {:?} has no label", block.full_name()));
         }
         self.is_doubtful |= body.is_doubtful;
+        self.arguments.push(Argument {
+            name: block.full_name(),
+            label: block.label.as_ref().map(|label| label.text.clone()),
+            content: Content::Body(std::mem::take(&mut body.arguments)),
+        });
         self.diagnostics.extend(body.finish());
         decoded
     }

@@ -16,6 +16,9 @@ use std::time::Duration;
 /// 1. `null` is an error unless it means something to the type: an attribute that is `null` counts as not set.
 /// 2. A secret is accepted by [`Secret`] and [`Value`] only, and never shown in an error.
 pub trait FromValue: Sized {
+    /// Whether what it is made of is not to be shown.
+    const IS_SECRET: bool = false;
+
     /// Converts a value, or says what was expected.
     fn from_value(value: &Value) -> Result<Self, ConversionError>;
 }
@@ -133,6 +136,8 @@ impl FromValue for String {
 }
 
 impl FromValue for Secret {
+    const IS_SECRET: bool = true;
+
     fn from_value(value: &Value) -> Result<Self, ConversionError> {
         match value {
             Value::Secret(secret) => Ok(secret.clone()),
@@ -167,6 +172,8 @@ impl FromValue for ByteSize {
 }
 
 impl<T: FromValue> FromValue for Option<T> {
+    const IS_SECRET: bool = T::IS_SECRET;
+
     fn from_value(value: &Value) -> Result<Self, ConversionError> {
         match value {
             Value::Null => Ok(None),
@@ -176,6 +183,8 @@ impl<T: FromValue> FromValue for Option<T> {
 }
 
 impl<T: FromValue> FromValue for Vec<T> {
+    const IS_SECRET: bool = T::IS_SECRET;
+
     fn from_value(value: &Value) -> Result<Self, ConversionError> {
         let Value::Array(elements) = value else {
             return Err(ConversionError::expected("array", value));
@@ -186,6 +195,8 @@ impl<T: FromValue> FromValue for Vec<T> {
 }
 
 impl<T: FromValue> FromValue for BTreeMap<String, T> {
+    const IS_SECRET: bool = T::IS_SECRET;
+
     fn from_value(value: &Value) -> Result<Self, ConversionError> {
         let Value::Object(fields) = value else {
             return Err(ConversionError::expected("object", value));

@@ -13,6 +13,7 @@
 //! | `encoding.rs`    | of these: JSON, YAML, base64, percent-encoding, JSONPath             |
 //! | `string_format.rs` | `string.format`, the largest of them                                 |
 //! | `body.rs`        | block -> struct: a component's arguments, one line per field         |
+//! | `shown.rs`       | arguments and exports for people, without secrets                    |
 //! | `from_value.rs`  | value -> field: the implicit conversions of an assignment            |
 //! | `quantity.rs`    | durations and sizes, which are strings in the language               |
 //! | `suggest.rs`     | "did you mean"                                                       |
@@ -71,8 +72,11 @@ mod string_format;
 mod stdlib;
 pub use stdlib::stdlib;
 
+mod shown;
+pub use shown::{Argument, Content, shown_exports};
+
 mod body;
-pub use body::{Body, Decode, decode_block, decode_statements};
+pub use body::{Body, Decode, decode_block, decode_statements, shown_arguments};
 
 mod from_value;
 pub use from_value::{ConversionError, FromValue};

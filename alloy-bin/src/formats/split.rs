@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 
-use super::protobuf::{Fields, delimited, put_bytes};
+use super::protobuf::{delimited, put_bytes};
 use super::snappy::{compress, decompress};
+use super::wire::Fields;
 
 /// A compressed request, complete by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +26,7 @@ const SECOND_SERIES: u64 = 5;
 pub fn split(block: &[u8]) -> Option<[Part; 2]> {
     let plain = decompress(block)?;
     let (mut shared, mut elements) = (Vec::new(), Vec::new());
-    for field in Fields(&plain) {
+    for field in Fields::whole(&plain) {
         let field = field?;
         match field.number {
             SYMBOLS => shared.extend_from_slice(field.whole),
@@ -33,7 +34,9 @@ pub fn split(block: &[u8]) -> Option<[Part; 2]> {
         }
     }
     if let [only] = elements.as_slice() {
-        return (only.number == FIRST_SERIES).then(|| split_series(only.content)).flatten();
+        return (only.number == FIRST_SERIES)
+            .then(|| split_series(only.content().unwrap_or_default()))
+            .flatten();
     }
     let (left, right) = elements.split_at(elements.len() / 2);
     if left.is_empty() {
@@ -42,7 +45,8 @@ pub fn split(block: &[u8]) -> Option<[Part; 2]> {
     Some([left, right].map(|half| {
         let mut plain = shared.clone();
         half.iter().for_each(|element| plain.extend_from_slice(element.whole));
-        let items = half.iter().map(|element| items(element.number, element.content)).sum();
+        let items =
+            half.iter().map(|element| items(element.number, element.content().unwrap_or_default())).sum();
         Part { body: compress(&plain).into(), items }
     }))
 }
@@ -51,7 +55,7 @@ pub fn split(block: &[u8]) -> Option<[Part; 2]> {
 fn split_series(series: &[u8]) -> Option<[Part; 2]> {
     const LABELS: u64 = 1;
     let (mut labels, mut others, mut items) = (Vec::new(), Vec::new(), Vec::new());
-    for field in Fields(series) {
+    for field in Fields::whole(series) {
         let field = field?;
         match field.number {
             LABELS => labels.extend_from_slice(field.whole),
@@ -73,7 +77,7 @@ fn split_series(series: &[u8]) -> Option<[Part; 2]> {
 
 /// Samples and histograms of a series, lines of a stream.
 fn items(number: u64, element: &[u8]) -> u32 {
-    Fields(element).flatten().filter(|field| is_item(number, field.number)).count() as u32
+    Fields::of(element).flatten().filter(|(field, _)| is_item(number, *field)).count() as u32
 }
 
 fn is_item(element: u64, field: u64) -> bool {

@@ -1,12 +1,13 @@
 //! The trait [`Component`], what a component gets from the agent, and the registry's entry for it.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Decode, Object, Scope, Value, decode_block};
+use crate::config::{Argument, Decode, Object, Scope, Value, decode_block, shown_arguments};
 use crate::ownership::Ownership;
 use crate::syntax::ast::Block;
 use crate::syntax::{Diagnostic, Diagnostics};
@@ -64,6 +65,24 @@ pub struct Context {
     pub exports: Exports,
     /// How the component is.
     pub health: Health,
+    /// Why it stops.
+    pub removal: Removal,
+}
+
+/// Whether a component stops because the configuration has it no more. An agent that stops may come back.
+#[derive(Clone, Default)]
+pub struct Removal(Arc<AtomicBool>);
+
+impl Removal {
+    /// Said before the component is told to stop.
+    pub(super) fn announce(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Of use when `run` is about to end.
+    pub fn is_announced(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// What other components see of this one: `prometheus.remote_write.default.receiver`.
@@ -180,6 +199,8 @@ pub struct Registration {
     pub(super) exports: &'static [ExportType],
     /// Decodes a block and forgets what it says.
     pub(super) check: fn(&Block, &Scope) -> Result<(), Diagnostics>,
+    /// What a block says, for people.
+    pub(super) shown: fn(&Block, &Scope) -> Vec<Argument>,
     /// Decodes a block and makes the component.
     pub(super) build: Build,
 }
@@ -190,7 +211,8 @@ impl Registration {
     /// The entry of a component.
     pub const fn of<C: Component>() -> Self {
         let check = |block: &Block, scope: &Scope| decode_block::<C::Arguments>(block, scope).map(drop);
-        Registration { name: C::NAME, exports: C::EXPORTS, check, build: build::<C> }
+        let shown = shown_arguments::<C::Arguments>;
+        Registration { name: C::NAME, exports: C::EXPORTS, check, shown, build: build::<C> }
     }
 
     /// The component's name.

@@ -7,7 +7,7 @@ use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use crate::config::{Body, Decode};
+use crate::config::{Body, Decode, Secret};
 use crate::http_client::{HttpClient, HttpClientOptions, checked_url, parse_url, read};
 
 /// Larger modules are refused.
@@ -35,8 +35,8 @@ impl Decode for Request {
             Method::GET
         });
         let mut headers = HeaderMap::new();
-        for (name, value) in body.optional("headers", BTreeMap::<String, String>::new()) {
-            match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(&value)) {
+        for (name, value) in body.optional("headers", BTreeMap::<String, Secret>::new()) {
+            match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value.expose())) {
                 (Ok(name), Ok(value)) => drop(headers.insert(name, value)),
                 _ => body.error_at("headers", format!("header {name:?} or its value can't be sent")),
             }

@@ -8,7 +8,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Scope, Value};
+use crate::config::{Argument, Scope, Value};
 use crate::syntax::ast::Block;
 use crate::syntax::{Diagnostic, Diagnostics};
 use crate::telemetry::Page;
@@ -94,6 +94,12 @@ impl Live {
         let (path, local_id) = self.id().rsplit_once('/').unwrap_or(("", self.id()));
         let labels = [("component_id", local_id), ("component_path", &format!("/{path}"))];
         page.labelled(&labels, |page| running.collect(page));
+    }
+
+    /// What its block says.
+    pub(super) fn arguments(&self) -> Vec<Argument> {
+        let given = self.given();
+        (self.registration.shown)(&given.block, &given.scope)
     }
 
     fn running(&self) -> Option<Arc<dyn Running>> {

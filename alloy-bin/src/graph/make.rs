@@ -8,7 +8,7 @@ use crate::ownership::Ownership;
 use crate::syntax::Diagnostics;
 
 use super::changes::Changes;
-use super::component::{Context, Exports, Health, Registration};
+use super::component::{Context, Exports, Health, Registration, Removal};
 use super::live::{Given, Live};
 
 /// What every component gets from the agent.
@@ -64,6 +64,7 @@ impl Maker<'_> {
                     ownership: self.host.ownership.clone(),
                     exports: Exports::new(id.clone(), self.changes.clone()),
                     health: Health::default(),
+                    removal: Removal::default(),
                     id,
                 };
                 let changes = self.changes.clone();

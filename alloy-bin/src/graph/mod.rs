@@ -13,7 +13,8 @@
 //! | `running.rs` | the running graph, and the reload as a transaction |
 //! | `stop.rs` | the order in which components stop |
 //! | `watch.rs` | notices that files have changed |
-//! | `status.rs` | metrics and health |
+//! | `status.rs` | metrics |
+//! | `shown.rs` | components for people: health, arguments, who refers to whom |
 //! | `component.rs` | the trait `Component`, its `Context` and `Registration` |
 //! | `consumer.rs` | the trait `Consumer`: how a batch passes from one component to the next |
 //! | `values.rs` | targets and receivers as configurations pass them on |
@@ -34,6 +35,7 @@ mod modules;
 mod node;
 mod plan;
 mod running;
+mod shown;
 mod status;
 mod stop;
 mod unfold;
@@ -41,7 +43,7 @@ mod values;
 mod watch;
 
 pub use check::{Checkup, Settings, check};
-pub use component::{Component, Context, Exports, Health, Registration};
+pub use component::{Component, Context, Exports, Health, Registration, Removal};
 pub use consumer::{ConsumeError, Consumer, Fanout, LogsReceiver, MetricsReceiver, OtelConsumer, Unfinished};
 pub use make::Host;
 pub use running::{Checked, Graph};

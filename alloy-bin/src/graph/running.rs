@@ -113,10 +113,10 @@ struct Inner {
 
 /// A configuration, and what was made of it.
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     /// Each behind the ones it needs.
-    nodes: Vec<Node>,
-    sources: Sources,
+    pub(super) nodes: Vec<Node>,
+    pub(super) sources: Sources,
     parsed: Option<Arc<Parsed>>,
     contents: Contents,
 }
@@ -174,6 +174,11 @@ impl Graph {
 
     pub(super) fn status(&self) -> &Status {
         &self.inner.status
+    }
+
+    /// What runs now.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.inner.state())
     }
 
     pub(super) fn lives(&self) -> Vec<Arc<Live>> {
@@ -285,7 +290,9 @@ impl Inner {
                 Step::Apply(..) => {}
             }
         }
-        stop_all(stop_order(&old, &new)).await;
+        let removed = stop_order(&old, &new);
+        removed.iter().flatten().for_each(|live| live.context.removal.announce());
+        stop_all(removed).await;
         blocking(move || drop(old)).await;
         Ok(())
     }

@@ -131,12 +131,3 @@ impl server::Reload for Graph {
         Graph::reload(self).await
     }
 }
-
-impl server::Health for Graph {
-    fn unhealthy(&self) -> Vec<(String, String)> {
-        let lives = self.lives();
-        let components =
-            lives.iter().filter_map(|live| Some((live.id().to_string(), live.context.health.trouble()?)));
-        components.chain(self.troubles()).collect()
-    }
-}

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::config::{Body, Decode, Number, Value};
 use crate::ownership::{self, ClusterFlags};
-use crate::server::Health as _;
+use crate::server::Components as _;
 use crate::telemetry::{Collect, Page};
 
 mod checks;

@@ -99,6 +99,12 @@ impl CapsuleType for Gate<OtlpBatch> {
     const NAME: &'static str = "otelcol.Consumer";
 }
 
+/// Whether somebody may send to a component with these exports.
+pub(super) fn has_receiver(exports: &Value) -> bool {
+    let Value::Object(fields) = exports else { return false };
+    fields.values().any(|value| as_gate(value).is_some())
+}
+
 fn gate<B: Sync>(receiver: Arc<dyn Consumer<B>>) -> Value
 where
     Gate<B>: CapsuleType,

@@ -122,7 +122,7 @@ impl OAuth2 {
         if style == Style::Body {
             form.extend([("client_id", client_id.as_str()), ("client_secret", secret)]);
         }
-        form.extend(endpoint_params.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        form.extend(endpoint_params.iter().map(|(name, value)| (name.as_str(), value.expose())));
         let form: Vec<String> =
             form.iter().map(|(name, value)| format!("{}={}", escape(name), escape(value))).collect();
         let mut request = Request::new(Full::new(Bytes::from(form.join("&"))));

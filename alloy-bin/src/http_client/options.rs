@@ -42,7 +42,7 @@ pub(super) struct OAuth2Options {
     pub(super) client_secret: Text,
     pub(super) scopes: Vec<String>,
     pub(super) token_url: Uri,
-    pub(super) endpoint_params: BTreeMap<String, String>,
+    pub(super) endpoint_params: BTreeMap<String, Secret>,
     pub(super) connection: ConnectionOptions,
 }
 
@@ -103,6 +103,14 @@ impl Default for HttpClientOptions {
             headers: HeaderMap::new(),
             follow_redirects: true,
         }
+    }
+}
+
+impl HttpClientOptions {
+    /// Takes any server for what it says it is.
+    pub fn with_any_certificate(mut self) -> Self {
+        self.connection.tls.insecure_skip_verify = true;
+        self
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use super::options::{Batching, Dialect, Endpoint, LogLimits, Options, Retry};
-use crate::config::{Body, ByteSize, Decode, FromValue, Value};
+use crate::config::{Body, ByteSize, Decode, FromValue, Secret, Value};
 use crate::http_client::{HttpClientOptions, checked_url, parse_url};
 
 /// Attributes of an `endpoint` block that are the same for every kind of endpoint.
@@ -18,7 +18,7 @@ pub struct EndpointBlock {
     /// For people; else the URL's host.
     pub name: Option<String>,
     /// Headers of each request.
-    pub headers: BTreeMap<String, String>,
+    pub headers: BTreeMap<String, Secret>,
     /// Of one request.
     pub timeout: Duration,
     /// Credentials, TLS, proxies.
@@ -124,9 +124,10 @@ impl EndpointBlock {
             if RESERVED.contains(&name.as_str()) {
                 return Err(format!("the header {name} is set by the protocol and cannot be changed"));
             }
-            let value = HeaderValue::from_str(value).map_err(|_| {
+            let mut value = HeaderValue::from_str(value.expose()).map_err(|_| {
                 format!("the value of header {name} has characters that a header may not have")
             })?;
+            value.set_sensitive(true);
             map.insert(name, value);
         }
         Ok(map)

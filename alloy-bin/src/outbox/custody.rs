@@ -307,6 +307,7 @@ impl Custody {
             lag_bytes: cursor.lag_bytes,
             lag: Duration::from_millis(lag),
             disk_bytes: stats.disk_bytes,
+            limit_bytes: stats.limit_bytes,
             segments: stats.segments,
             syncs: stats.syncs,
             storage_failures: stats.storage_failures,

@@ -1,4 +1,4 @@
-//! Starting the cluster from the agent's flags, and telling the log what happens in it.
+//! Starting the cluster from the agent's flags.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -115,7 +115,7 @@ impl MemberTask {
         let events = async {
             let Some(mut events) = cluster.events() else { return };
             while let Some(event) = events.recv().await {
-                log(&event);
+                ownership.history().note(&event);
                 if let ClusterEvent::NameTaken(node) = &event {
                     ownership.withdraw(node.address);
                 }
@@ -132,56 +132,5 @@ impl MemberTask {
             () = ownership.run(incoming, stop) => {}
             _ = async { beside.await; std::future::pending().await } => {}
         }
-    }
-}
-
-/// One line for each change of the cluster.
-fn log(event: &ClusterEvent) {
-    match event {
-        ClusterEvent::MemberUp(node) => {
-            tracing::info!(member = %node.name, address = %node.address, "a member is up")
-        }
-        ClusterEvent::MemberReplaced(node) => {
-            tracing::info!(member = %node.name, address = %node.address, "a member has restarted")
-        }
-        ClusterEvent::MemberPhase { name, phase } => {
-            tracing::info!(member = %name, phase = phase.as_str(), "a member's phase has changed")
-        }
-        ClusterEvent::MemberLeft(node) => tracing::info!(member = %node.name, "a member has left"),
-        ClusterEvent::MemberDown(node) => {
-            tracing::warn!(member = %node.name, address = %node.address, "a member is down")
-        }
-        ClusterEvent::Rejoined => tracing::warn!("the others took this node for dead; it is back"),
-        ClusterEvent::NameTaken(node) => {
-            tracing::error!(member = %node.name, address = %node.address, "another node runs under this node's name; this one has withdrawn");
-        }
-        ClusterEvent::ForeignCluster(address) => {
-            tracing::warn!(%address, "packets of another cluster are refused (--cluster.name)")
-        }
-        ClusterEvent::JoinFailed { address, reason } => {
-            tracing::warn!(address, reason, "cannot join; trying again")
-        }
-        ClusterEvent::Isolated { others, patience } => {
-            tracing::warn!(others, ?patience, "nobody is heard any more; this node keeps to what it owns");
-        }
-        ClusterEvent::Reconnected => tracing::info!("the others are heard again"),
-        ClusterEvent::ViewsDiffer { with } => {
-            tracing::warn!(member = %with, "a member has seen other members than this node for more than 10 s");
-        }
-        ClusterEvent::InTheClear => tracing::info!("the cluster has no key; its packets travel in the clear"),
-        ClusterEvent::StartedAlone { known } => {
-            tracing::warn!(
-                known,
-                "none of the members of the last start is found; this node goes ahead without them"
-            );
-        }
-        ClusterEvent::TooSmall { members, wanted } => {
-            tracing::warn!(
-                members,
-                wanted,
-                "too few members have come in time; this node goes ahead (--cluster.wait-timeout)"
-            );
-        }
-        other => tracing::info!(event = ?other, "the cluster has changed"),
     }
 }

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use alloy_cluster::{
     Cluster, Handover, HandoverOptions, HandoverStats, Incoming, Member, Membership, Phase, Sharder, View,
 };
-use serde::Serialize;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::facts::{FACTS, Questions};
+use super::history::History;
 use super::intents::IntentStats;
 use super::shard::{Core, Shard};
 use crate::config::{Body, Decode};
@@ -52,6 +53,8 @@ struct Inner {
     /// This node would take its share, but there are too few members.
     waits: Notify,
     is_leaving: AtomicBool,
+    history: History,
+    questions: Questions,
     /// Why this node works on nothing any more, if so.
     withdrawn: OnceLock<String>,
 }
@@ -72,44 +75,6 @@ const TENURES: &str = "#tenures";
 /// By component.
 type Shards = BTreeMap<Arc<str>, Arc<Core>>;
 
-/// A member, as the API shows it.
-#[derive(Debug, Clone)]
-pub struct Peer {
-    /// Its name.
-    pub name: String,
-    /// Where it is reached.
-    pub address: String,
-    /// Whether it is this node.
-    pub is_self: bool,
-    /// In Alloy's words: `viewer`, `participant`, `terminating`.
-    pub state: &'static str,
-    /// The agent's version; empty: it has not said.
-    pub version: String,
-    /// The hash of the configuration that runs there; empty: it has not said.
-    pub configuration: String,
-}
-
-/// A key and who owns it, as the API shows it.
-#[derive(Debug, Clone, Serialize)]
-pub struct Owned {
-    /// The component that the key belongs to.
-    pub component: String,
-    /// What it is: a target's address or a file's path.
-    pub name: String,
-    /// The key, in hexadecimal.
-    pub key: String,
-    /// Who owns it by this node's view; `None` while nobody is active.
-    pub owner: Option<String>,
-    /// Who comes next.
-    pub successor: Option<String>,
-    /// Whose key it is, if this node works on it because its owner cannot.
-    pub stands_in_for: Option<String>,
-    /// What this node does about it: `idle`, `claiming`, `acting`, `stopping`.
-    pub here: &'static str,
-    /// For how long it has done that.
-    pub here_seconds: u64,
-}
-
 impl Ownership {
     pub(super) fn new(
         membership: Arc<dyn Membership>,
@@ -125,6 +90,8 @@ impl Ownership {
             work: Arc::default(),
             waits: Notify::new(),
             is_leaving: AtomicBool::new(false),
+            history: History::default(),
+            questions: Questions::default(),
             withdrawn: OnceLock::new(),
         };
         Ownership { inner: Arc::new(inner) }
@@ -259,46 +226,6 @@ impl Ownership {
         (view.epoch(), view.digest())
     }
 
-    /// The members.
-    pub fn peers(&self) -> Vec<Peer> {
-        let me = self.inner.membership.me();
-        let view = self.inner.membership.view();
-        let peers = view.members().iter().map(|member| Peer {
-            name: member.node.name.to_string(),
-            address: member.node.address.to_string(),
-            is_self: member.node.name == *me,
-            state: Ownership::state_name(member.phase),
-            version: member.version.to_string(),
-            configuration: String::from_utf8_lossy(&member.metadata).into_owned(),
-        });
-        peers.collect()
-    }
-
-    /// Every key that this node knows, with its owner.
-    pub fn list(&self) -> Vec<Owned> {
-        let shards: Vec<_> = self.shards().values().cloned().collect();
-        let mut list = Vec::new();
-        for core in shards {
-            let inner = core.lock();
-            for status in inner.handover.statuses() {
-                // States of keys that this node's discovery does not know (any more) are kept, but are nobody's.
-                let Some(name) = inner.names.get(&status.key) else { continue };
-                list.push(Owned {
-                    component: core.component.to_string(),
-                    name: name.to_string(),
-                    key: format!("{:016x}", status.key),
-                    owner: status.owner.as_ref().map(ToString::to_string),
-                    successor: status.successor.as_ref().map(ToString::to_string),
-                    stands_in_for: status.stands_in_for.as_ref().map(ToString::to_string),
-                    here: status.activity.as_str(),
-                    here_seconds: status.since.elapsed().as_secs(),
-                });
-            }
-        }
-        list.sort_by(|a, b| (&a.component, &a.name, &a.key).cmp(&(&b.component, &b.name, &b.key)));
-        list
-    }
-
     /// For each component that reads shared files what was counted.
     pub(super) fn intent_figures(&self) -> Vec<(Arc<str>, IntentStats)> {
         let shards = self.shards();
@@ -322,6 +249,18 @@ impl Ownership {
         }
     }
 
+    pub(super) fn questions(&self) -> &Questions {
+        &self.inner.questions
+    }
+
+    pub(super) fn history(&self) -> &History {
+        &self.inner.history
+    }
+
+    pub(super) fn sharder(&self) -> &dyn Sharder {
+        &*self.inner.sharder
+    }
+
     pub(super) fn membership(&self) -> &dyn Membership {
         &*self.inner.membership
     }
@@ -331,7 +270,7 @@ impl Ownership {
     }
 
     /// The shards of the components that there are.
-    fn shards(&self) -> std::sync::MutexGuard<'_, Shards> {
+    pub(super) fn shards(&self) -> std::sync::MutexGuard<'_, Shards> {
         let mut shards = self.inner.shards.lock().expect("no code panics while holding it");
         shards.retain(|_, core| !core.is_gone.load(Ordering::Relaxed));
         shards
@@ -360,6 +299,9 @@ impl Ownership {
     fn deliver(&self, message: &Incoming) {
         if let Some(component) = message.channel.strip_suffix(TENURES) {
             return self.deliver_tenures(component, message);
+        }
+        if let Some(component) = message.channel.strip_suffix(FACTS) {
+            return self.deliver_facts(component, message);
         }
         let shard = self.shards().get(message.channel.as_str()).cloned();
         // Without the component (another configuration there, or still loading here) the claim is left unanswered;

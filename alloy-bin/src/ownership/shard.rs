@@ -9,6 +9,7 @@ use alloy_cluster::{Event, Handover, NodeName, View};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use super::facts::Notes;
 use super::intents::Intents;
 use super::service::Sharing;
 
@@ -60,6 +61,8 @@ pub(super) struct Core {
     pub(super) component: Arc<str>,
     pub(super) sharing: Sharing,
     inner: Mutex<Inner>,
+    /// How keys that are running here fare.
+    pub(super) notes: Notes,
     /// There is a turn for the component.
     turn: Notify,
     /// Something has changed that records wait for.
@@ -92,6 +95,7 @@ impl Core {
             component: component.into(),
             sharing,
             inner: Mutex::new(inner),
+            notes: Notes::default(),
             turn: Notify::new(),
             changed: Notify::new(),
             work,
@@ -198,6 +202,7 @@ impl Shard {
 
     /// The key is stopped and flushed; this is its last state.
     pub fn stopped(&self, key: u64, state: Option<Bytes>) {
+        self.core.forget_notes(key);
         self.core.change(|handover, now| handover.handle_stopped(now, key, state));
     }
 
@@ -225,7 +230,7 @@ impl Shard {
 /// Keeps the state of running keys up to date. Cheap to clone.
 #[derive(Clone)]
 pub struct Keeper {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
 }
 
 impl Keeper {

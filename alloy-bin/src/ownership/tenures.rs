@@ -64,6 +64,7 @@ impl Shard {
 
     /// The key is stopped because the component ends: what is in the logs goes on being sent.
     pub fn stopped_for_good(&self, key: u64, position: Option<Bytes>) {
+        self.core.forget_notes(key);
         self.core.change_both(|handover, intents, now| {
             let state = intents.state(key).or(position);
             handover.handle_stopped(now, key, state);
@@ -72,6 +73,7 @@ impl Shard {
 
     /// Ends a tenure: the key is stopped. What is in the logs is the next owner's from now on.
     pub fn end_tenure(&self, key: u64, position: Option<Bytes>) {
+        self.core.forget_notes(key);
         self.core.change_both(|handover, intents, now| {
             let state = intents.end(key).or(position);
             handover.handle_stopped(now, key, state);

@@ -127,7 +127,7 @@ async fn the_list_says_who_owns_what_under_names_for_people() {
     let shard = ownership.shard("component", Sharing::Alone);
     shard.set_keys(vec![(0xab, "http://b".to_owned()), (1, "http://a".to_owned())]);
     started(&shard, 2).await;
-    let list = ownership.list();
+    let list = ownership.list(&Default::default());
     let shown: Vec<_> = list
         .iter()
         .map(|owned| (owned.name.as_str(), owned.key.as_str(), owned.owner.as_deref(), owned.here))
@@ -145,7 +145,7 @@ async fn the_list_says_who_owns_what_under_names_for_people() {
     assert!(peers[0].is_self);
 
     shard.set_keys(vec![(1, "http://a".to_owned())]);
-    assert_eq!(ownership.list().len(), 1, "a key that is gone is nobody's");
+    assert_eq!(ownership.list(&Default::default()).len(), 1, "a key that is gone is nobody's");
 }
 
 #[tokio::test]
@@ -337,4 +337,75 @@ fn the_defaults_are_those_of_the_command_line() {
     assert_eq!(parse(&["--cluster.wait-timeout=0"]), parse(&[]));
     assert!(parse(&["--cluster.weight=0"]).unwrap_err().contains("a number from 0.01 to 655"));
     assert!(parse(&["--cluster.rejoin-interval=0s"]).unwrap_err().contains("longer than 0"));
+}
+
+/// What a simulation says is what happens, and the ranking of each key says it, too.
+#[tokio::test]
+async fn a_simulation_moves_what_then_moves() {
+    let stop = CancellationToken::new();
+    let one = clustered("one", flags(), &stop).await;
+    let other = clustered("other", joining(&one), &stop).await;
+    let names = (0..200).map(|key| (key, format!("target {key}"))).collect::<Vec<_>>();
+    let shards = [&one, &other].map(|node| node.shard("component", Sharing::Clustered));
+    shards.iter().for_each(|shard| shard.set_keys(names.clone()));
+    until("they share", || one.peers().iter().filter(|peer| peer.phase == "active").count() == 2).await;
+    let owners = |node: &Ownership| -> Vec<Option<String>> {
+        node.list(&Filter::default()).into_iter().map(|owned| owned.owner).collect()
+    };
+    let before = owners(&one);
+
+    let plan = Plan { join: vec![Newcomer::parse("third:z:2").unwrap()], ..Plan::default() };
+    let told = one.simulate(&plan).unwrap();
+    let ranked = one.explain(&Filter::default());
+    let third =
+        clustered("third", ClusterFlags { zone: "z".into(), weight: 200, ..joining(&one) }, &stop).await;
+    until("the third takes part", || one.peers().iter().filter(|peer| peer.phase == "active").count() == 3)
+        .await;
+    let after = owners(&one);
+    let moved = before.iter().zip(&after).filter(|(before, after)| before != after).count();
+    assert_eq!((told.keys, told.moved), (200, moved));
+    for share in &told.members {
+        let has = |owners: &[Option<String>]| {
+            owners.iter().filter(|owner| owner.as_ref() == Some(&share.name)).count()
+        };
+        assert_eq!((share.before, share.after), (has(&before), has(&after)), "{}", share.name);
+    }
+    assert!(told.flows.iter().all(|flow| flow.to.as_deref() == Some("third") && flow.how == "handed over"));
+    for (explained, owner) in ranked.iter().zip(&before) {
+        assert_eq!(explained.ranking.len(), 2);
+        assert_eq!(Some(&explained.ranking[0].name), explained.owned.owner.as_ref());
+        assert_eq!(explained.owned.owner, *owner);
+        assert!(explained.because[0].starts_with(owner.as_deref().unwrap()), "{explained:?}");
+    }
+
+    let plan = Plan { kill: vec!["third".to_owned()], ..Plan::default() };
+    let told = one.simulate(&plan).unwrap();
+    assert_eq!(told.moved, moved, "what it took goes back");
+    assert!(told.flows.iter().all(|flow| flow.from.as_deref() == Some("third") && flow.how == "taken over"));
+    third.leave().await;
+    until("the third is gone", || one.peers().len() == 2).await;
+    assert_eq!(owners(&one), before);
+    let changes: Vec<_> = one.changes().into_iter().filter(|change| change.member == "third").collect();
+    assert_eq!(changes.first().map(|change| change.what), Some("a member is up"));
+    assert_eq!(changes.last().map(|change| change.what), Some("a member has left"));
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn a_plan_that_cannot_be_is_refused_with_what_is_wrong() {
+    let Joined { ownership, .. } = solo().await;
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let refused = |plan: Plan| ownership.simulate(&plan).unwrap_err().to_string();
+    assert_eq!(
+        refused(Plan { kill: names(&["you"]), ..Plan::default() }),
+        "\"you\" is no member; there are me"
+    );
+    let join = vec![Newcomer::parse("me").unwrap()];
+    assert_eq!(refused(Plan { join, ..Plan::default() }), "\"me\" is a member already");
+    let wrong = |text| Newcomer::parse(text).unwrap_err().to_string();
+    assert_eq!(wrong(":zone"), "a member that joins has a name: NAME[:ZONE[:SHARES]]");
+    assert_eq!(wrong("a:b:none"), "\"none\" are no shares from 0.01 to 655");
+    assert_eq!(wrong("a::0"), "\"0\" are no shares from 0.01 to 655");
+    let third = Newcomer { name: "a".into(), zone: String::new(), weight: 50 };
+    assert_eq!(Newcomer::parse("a::0.5").unwrap(), third);
 }

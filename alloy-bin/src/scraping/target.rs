@@ -214,13 +214,13 @@ impl Ended {
 }
 
 /// Scrapes the target in its slots until `stop`. `taken` hears of
-/// each slot that is done here, and whether it brought a page.
+/// each slot that is done here, and of what went wrong with its page.
 pub async fn live(
     spec: Arc<Spec>,
     settings: Arc<Settings>,
     shared: (Fetcher, Fanout<SampleBatch>, Arc<ScrapeFigures>),
     before: Before,
-    taken: impl Fn(i64, bool) + Send + Sync,
+    taken: impl Fn(i64, Option<String>) + Send + Sync,
     stop: CancellationToken,
 ) -> Ended {
     let (fetcher, receivers, figures) = shared;
@@ -254,9 +254,9 @@ pub async fn live(
             tokio::time::sleep(STOP_PATIENCE).await;
         };
         tokio::select! {
-            is_up = scrape => {
+            error = scrape => {
                 last.store(slot_ms, Ordering::Relaxed);
-                taken(slot_ms, is_up);
+                taken(slot_ms, error);
             }
             () = cut => break,
         }
@@ -318,13 +318,14 @@ struct Life {
 }
 
 impl Life {
-    /// One slot: whatever happens, `up` and its like are written. Says whether there was a page.
-    async fn scrape(&mut self, slot_ms: i64) -> bool {
+    /// One slot: whatever happens, `up` and its like are written. Says why there was no page, if so.
+    async fn scrape(&mut self, slot_ms: i64) -> Option<String> {
         let started = Instant::now();
         let scraped = self.page(slot_ms).await;
         let seconds = started.elapsed().as_secs_f64();
         self.note(scraped.as_ref().err());
         let up = if scraped.is_ok() { 1.0 } else { 0.0 };
+        let wrong = scraped.as_ref().err().map(|error| format!("{error:#}"));
         let (mut batch, page, body_bytes) = match scraped {
             Ok((batch, page, body_bytes)) => (batch, Some(page), body_bytes as f64),
             // As Prometheus marks a page that was too large.
@@ -353,7 +354,7 @@ impl Life {
             tracing::debug!(target = %self.spec.url, %error, "samples were refused");
         }
         self.figures.samples.fetch_add(samples as u64, Ordering::Relaxed);
-        up == 1.0
+        wrong
     }
 
     /// Marks what is gone since the slot before, which perhaps was read in another way.

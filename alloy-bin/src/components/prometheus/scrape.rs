@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use self::arguments::Arguments;
 use self::fallback::{Failures, Fallback};
 use crate::formats::accept_header;
-use crate::graph::{Component, Context, ExportType, Fanout, Health, MadeOf};
+use crate::graph::{Component, Context, ExportType, Fanout, Health, MadeOf, Removal};
 use crate::http_client::HttpClient;
 use crate::ownership::{Shard, Sharing, Turn};
 use crate::scraping::{
@@ -40,6 +40,7 @@ pub struct Scrape {
     running: AtomicUsize,
     moved: AtomicU64,
     health: Health,
+    removal: Removal,
 }
 
 /// What the arguments mean for each target.
@@ -180,11 +181,12 @@ impl Scrape {
         let (keep, slots) = (self.shard.keeper(), self.slots.clone());
         let failures =
             plan.way.falls_back.then(|| Failures::new(key, self.shard.keeper(), spec.name.clone()));
-        let taken = move |slot_ms: i64, is_up: bool| {
+        let taken = move |slot_ms: i64, error: Option<String>| {
             keep.update_state(key, encode(slot_ms, &[]));
             if let Some(failures) = &failures {
-                failures.note(is_up);
+                failures.note(error.is_none());
             }
+            keep.note(key, slot_ms, error);
             if let Err(error) = slots.note(key, slot_ms) {
                 tracing::debug!(%error, "cannot note a slot; a restart will wait for the target's next one");
             }
@@ -222,12 +224,18 @@ impl Scrape {
         }
         if let Some(ended) = &mut ended
             && !plan.targets.contains_key(&key)
-            && let Err(error) = plan.way.receivers.offer(&ended.farewell()).await
         {
-            tracing::debug!(component_id = &*self.id, %error, "the end of a target's series was refused");
+            self.end_series(ended).await;
         }
         let state = ended.and_then(|ended| Some((ended.last_slot_ms?, ended.series().unwrap_or_default())));
         self.shard.stopped(key, state.map(|(slot_ms, series)| encode(slot_ms, &series)));
+    }
+
+    /// The target is gone for good.
+    async fn end_series(&self, ended: &mut Ended) {
+        if let Err(error) = self.current().way.receivers.offer(&ended.farewell()).await {
+            tracing::debug!(component_id = &*self.id, %error, "the end of a target's series was refused");
+        }
     }
 }
 
@@ -286,6 +294,7 @@ impl Component for Scrape {
             running: AtomicUsize::new(0),
             moved: AtomicU64::new(0),
             health: context.health,
+            removal: context.removal,
         };
         scrape.adopt(arguments);
         Ok(scrape)
@@ -324,8 +333,13 @@ impl Component for Scrape {
             }
         }
         targets.values().for_each(|life| life.stop.cancel());
-        for (_, life) in targets {
-            ended(life.task.await);
+        for life in targets.into_values() {
+            let ended = ended(life.task.await);
+            if let Some(mut ended) = ended
+                && self.removal.is_announced()
+            {
+                self.end_series(&mut ended).await;
+            }
         }
     }
 

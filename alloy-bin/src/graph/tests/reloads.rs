@@ -178,9 +178,9 @@ async fn a_component_that_is_gone_owns_nothing() {
     let ownership = ownership::start(&flags, "host", ([127, 0, 0, 1], 1).into()).await.unwrap().ownership;
     let shard = ownership.shard("prometheus.scrape.a", Default::default());
     shard.set_keys(vec![(1, "one".to_owned())]);
-    assert_eq!(ownership.list().len(), 1);
+    assert_eq!(ownership.list(&Default::default()).len(), 1);
     drop(shard);
-    assert_eq!(ownership.list().len(), 0);
+    assert_eq!(ownership.list(&Default::default()).len(), 0);
 }
 
 /// Waits until a watched world has stopped `gone` and runs `new`.

@@ -13,7 +13,7 @@ use crate::graph::{
     Checked, ConsumeError, Consumer, Exports, Graph, Host, MetricsReceiver, Registration, export,
 };
 use crate::ownership::{self, ClusterFlags, Ownership};
-use crate::server::Health as _;
+use crate::server::Components as _;
 use crate::telemetry::{Collect as _, STALE_NAN, Target};
 use crate::testing::{Behaviour, Targets};
 
@@ -253,6 +253,20 @@ async fn the_series_that_other_settings_rename_end_and_new_receivers_get_what_fo
 }
 
 #[tokio::test]
+async fn the_series_of_a_block_that_a_reload_removes_end() {
+    let mut world = World::new(2).await;
+    world.discover(&[0, 1], None);
+    world.wait_for("both are up", |all| is_up(all, 0, 2) && is_up(all, 1, 2)).await;
+    let before: BTreeSet<String> =
+        world.shared.samples.borrow().iter().map(|(series, ..)| series.clone()).collect();
+    let without = configuration("a", "").split("prometheus.scrape").next().unwrap().to_owned();
+    std::fs::write(world.folder.path().join("main.alloy"), without).unwrap();
+    world.graph.reload().await.unwrap();
+    assert_eq!(&world.ended(0) | &world.ended(1), before);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn an_agent_that_stops_ends_no_series() {
     let mut world = World::new(2).await;
     world.discover(&[0, 1], None);
@@ -291,7 +305,7 @@ async fn failures_are_counted() {
     };
     let failures = value("alloy_scrape_failures_total");
     assert!(failures >= 1 && value("alloy_scrape_pages_total") >= 3, "{page}");
-    assert_eq!(world.ownership.list().len(), 2);
+    assert_eq!(world.ownership.list(&Default::default()).len(), 2);
 }
 
 #[test]
