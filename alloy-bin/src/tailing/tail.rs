@@ -307,6 +307,17 @@ impl Tail {
         ask: Option<(Instant, Ask<'_>)>,
     ) -> io::Result<Option<Chunk>> {
         let Some(seen) = self.compare()? else { return Ok(None) };
+        self.read_seen(seen, ending, now_ns, ask)
+    }
+
+    /// Reads what was seen. What is read of a file that was truncated and written again since is not given: the next look tells.
+    fn read_seen(
+        &mut self,
+        seen: Seen,
+        ending: Ending,
+        now_ns: i64,
+        ask: Option<(Instant, Ask<'_>)>,
+    ) -> io::Result<Option<Chunk>> {
         let Some(open) = self.open.as_mut() else { return Ok(None) };
         loop {
             let range = match ending {
@@ -315,6 +326,9 @@ impl Tail {
             };
             let Some(range) = range else { return Ok(None) };
             let bytes = open.content.read(range)?;
+            if open.content.look()? != seen && !open.follower.continues(&open.content.read_head()?) {
+                return Ok(None);
+            }
             let is_empty = bytes.is_empty();
             let is_repeated = open.follower.is_repeated();
             let chunk = open.follower.handle_read(&bytes, ending, now_ns);

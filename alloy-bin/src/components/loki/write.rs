@@ -41,7 +41,8 @@ struct EndpointArguments {
 
 impl Decode for Arguments {
     fn decode(body: &mut Body<'_>) -> Self {
-        body.unsupported(&["max_streams"]);
+        let streams = "what came for other streams would be lost: leave it out, and limit streams in Loki";
+        outbox::only(body, "max_streams", 0, streams);
         let arguments = Arguments {
             external_labels: body.optional("external_labels", BTreeMap::new()),
             endpoints: body.blocks("endpoint"),
@@ -57,7 +58,9 @@ impl Decode for Arguments {
 
 impl Decode for EndpointArguments {
     fn decode(body: &mut Body<'_>) -> Self {
-        body.unsupported(&["queue_config"]);
+        if body.raw_block("queue_config").is_some() {
+            body.error("the queue is a log on disk: leave queue_config out, and limit the log by max_bytes in the block wal");
+        }
         let kept = "lines are tried again until the endpoint has them, as in Alloy with 0; leave it out";
         outbox::only(body, "max_backoff_retries", 0, kept);
         let arguments = EndpointArguments {
@@ -292,6 +295,29 @@ mod tests {
     fn stream(tenant: &str, lines: &[&'static str]) -> LogStream {
         let entries = lines.iter().map(|line| LogEntry::new(5_000_000, *line)).collect();
         LogStream { labels: Labels::new([("a", "b"), (TENANT_LABEL, tenant)]), entries }
+    }
+
+    #[test]
+    fn what_has_no_meaning_here_is_an_error_that_says_what_to_do() {
+        use crate::config::{Scope, decode_block};
+        use crate::syntax::{Sources, ast::Statement, parse};
+        let said = |text: &str| {
+            let mut sources = Sources::default();
+            let id = sources.add("test.alloy", format!("loki.write \"a\" {{\n{text}\n}}\n"));
+            let (file, _) = parse(&sources, id);
+            let Statement::Block(block) = &file.statements[0] else { panic!("a block") };
+            let decoded = decode_block::<Arguments>(block, &Scope::default());
+            decoded.err().map(|errors| errors.render(&sources)).unwrap_or_default()
+        };
+        let url = "url = \"http://x/y\"";
+        let check = |endpoint: &str, more: &str, expected: &str| {
+            let said = said(&format!("endpoint {{\n{url}\n{endpoint}\n}}\n{more}"));
+            assert!(said.contains(expected) && said.is_empty() == expected.is_empty(), "{said}");
+        };
+        check("", "max_streams = 0", "");
+        check("", "max_streams = 5", "limit streams in Loki");
+        check("queue_config { }", "", "max_bytes in the block wal");
+        check("max_backoff_retries = 3", "", "tried again until");
     }
 
     #[test]
