@@ -170,7 +170,7 @@ fn the_cluster_command_says_who_is_there_who_owns_what_and_why() {
     assert!(err.starts_with("no component of the agent knows that name or key"), "{err}");
     let (code, _, err) = cluster(&["simulate", "--leave=none"]);
     assert_eq!(code, Some(1));
-    assert!(err.ends_with("400 Bad Request: \"none\" is no member; there are one, two\n"), "{err}");
+    assert!(err.ends_with("404 Not Found: \"none\" is no member; there are one, two\n"), "{err}");
     assert_eq!(cluster(&["simulate"]).0, Some(1), "nothing changes");
 }
 

@@ -244,7 +244,8 @@ fn what_was_acknowledged_under_load_arrives_although_the_agent_is_killed() {
         acknowledged.iter().filter(|line| !lines.contains(*line)).count()
     };
     until("every acknowledged line", &|| is_missing() == 0);
-    assert!(agent.terminate(PATIENCE).expect("it ends").success(), "{}", agent.last_words(20));
+    let ended = agent.terminate(PATIENCE).expect("it ends");
+    assert!(ended.success(), "{ended}: {}", agent.last_words(20));
 }
 
 /// The same through `otelcol.exporter.loki` to a receiver of Loki pushes that goes and comes.
@@ -297,5 +298,6 @@ async fn lines_that_were_acknowledged_arrive_at_loki_although_the_agent_is_kille
         assert!(Instant::now() < deadline, "{} of {} lines are missing", missing(), acknowledged.len());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(agent.terminate(PATIENCE).expect("it ends").success(), "{}", agent.last_words(20));
+    let ended = agent.terminate(PATIENCE).expect("it ends");
+    assert!(ended.success(), "{ended}: {}", agent.last_words(20));
 }

@@ -40,7 +40,7 @@ pub use insight::{Candidate, Explanation, Filter, Owned, Peer};
 pub use intents::Inherited;
 pub use service::{Ownership, Sharing};
 pub use shard::{Keeper, Origin, Shard, Turn};
-pub use simulation::{Flow, Newcomer, Plan, Share, Simulation};
+pub use simulation::{Flow, Newcomer, Plan, PlanError, Share, Simulation};
 pub use tenures::Tenures;
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use alloy_cluster::{Member, Node, Phase, View};
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use serde::Serialize;
 
 use super::service::{Ownership, Sharing};
@@ -47,6 +47,17 @@ impl Newcomer {
         let weight = weight.with_context(|| format!("{shares:?} are no shares from 0.01 to 655"))?;
         Ok(Newcomer { name, zone, weight: weight as u16 })
     }
+}
+
+/// Why nothing can be said of a plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// Somebody goes who is not there.
+    #[error("{0:?} is no member; there are {1}")]
+    Unknown(String, String),
+    /// Somebody comes who is there.
+    #[error("{0:?} is a member already")]
+    Known(String),
 }
 
 /// What would happen.
@@ -93,7 +104,7 @@ impl Ownership {
     ///
     /// # Errors
     /// Somebody goes who is not there, or comes who is.
-    pub fn simulate(&self, plan: &Plan) -> anyhow::Result<Simulation> {
+    pub fn simulate(&self, plan: &Plan) -> Result<Simulation, PlanError> {
         let now = self.membership().view();
         let after = after(&now, plan)?;
         let mut flows: BTreeMap<(String, u32, u32), usize> = BTreeMap::new();
@@ -147,14 +158,14 @@ fn name(view: &View, index: u32) -> Option<&str> {
 }
 
 /// The members as they would be.
-fn after(now: &View, plan: &Plan) -> anyhow::Result<View> {
+fn after(now: &View, plan: &Plan) -> Result<View, PlanError> {
     let is_there = |name: &String| now.members().iter().any(|member| member.node.name.as_str() == name);
     if let Some(unknown) = plan.leave.iter().chain(&plan.kill).find(|name| !is_there(name)) {
         let names: Vec<&str> = now.members().iter().map(|member| member.node.name.as_str()).collect();
-        bail!("{unknown:?} is no member; there are {}", names.join(", "));
+        return Err(PlanError::Unknown(unknown.clone(), names.join(", ")));
     }
     if let Some(known) = plan.join.iter().find(|newcomer| is_there(&newcomer.name)) {
-        bail!("{:?} is a member already", known.name);
+        return Err(PlanError::Known(known.name.clone()));
     }
     let goes =
         |member: &&Member| plan.leave.iter().chain(&plan.kill).all(|name| name != member.node.name.as_str());

@@ -10,7 +10,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
 use super::routes::State;
-use crate::ownership::{Change, Explanation, Filter, Known, Newcomer, Owned, Peer, Plan};
+use crate::ownership::{Change, Explanation, Filter, Known, Newcomer, Owned, Peer, Plan, PlanError};
 
 pub(super) fn routes() -> Router<Arc<State>> {
     Router::new()
@@ -142,13 +142,17 @@ async fn simulation(Extract(state): Extract<Arc<State>>, Query(changes): Query<C
     let list = |names: &str| -> Vec<String> {
         names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
     };
+    let refused =
+        |code: StatusCode, error: &dyn std::fmt::Display| (code, format!("{error}\n")).into_response();
     let join: anyhow::Result<Vec<Newcomer>> =
         list(&changes.join).iter().map(|text| Newcomer::parse(text)).collect();
-    let simulated = join.and_then(|join| {
-        state.ownership.simulate(&Plan { join, leave: list(&changes.leave), kill: list(&changes.kill) })
-    });
-    match simulated {
+    let join = match join {
+        Ok(join) => join,
+        Err(error) => return refused(StatusCode::BAD_REQUEST, &error),
+    };
+    match state.ownership.simulate(&Plan { join, leave: list(&changes.leave), kill: list(&changes.kill) }) {
         Ok(simulation) => Json(simulation).into_response(),
-        Err(error) => (StatusCode::BAD_REQUEST, format!("{error:#}\n")).into_response(),
+        Err(error @ PlanError::Unknown(..)) => refused(StatusCode::NOT_FOUND, &error),
+        Err(error @ PlanError::Known(_)) => refused(StatusCode::CONFLICT, &error),
     }
 }
