@@ -27,8 +27,9 @@ pub fn otlp_to_loki(batch: &OtlpBatch, lane: u64, now_ns: i64) -> (LogBatch, u64
     for resource_logs in all(&batch.body, 1) {
         let resource = Resource::of(attributes(last(resource_logs, 1), 1).collect());
         for scope_logs in all(resource_logs, 2) {
+            let scope = last(scope_logs, 1);
             for bytes in all(scope_logs, 2) {
-                let record = Record::of(bytes, &resource, last(scope_logs, 1));
+                let record = Record::of(bytes, &resource, scope);
                 match record.line() {
                     Ok(line) => {
                         let named = record.labels.iter().map(|(name, value)| (label_name(name), value));
