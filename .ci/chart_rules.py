@@ -305,7 +305,7 @@ def rights_are_least(release):
 def pods_are_restricted(release):
     """The Pod Security Standard `restricted`, but for what reads the node's files or network."""
     security = release.pod["securityContext"]
-    reads_node = any(not volume["hostPath"]["path"].startswith("/mnt") for volume in release.host_paths())
+    reads_node = any(volume["hostPath"]["path"].startswith("/var") for volume in release.host_paths())
     if security["runAsNonRoot"] == reads_node or (security["runAsUser"] == 0) != reads_node:
         yield f"{security}: uid 0 where the node's logs are read, and nowhere else"
     if security["seccompProfile"] != {"type": "RuntimeDefault"}:

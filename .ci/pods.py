@@ -24,6 +24,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.parse
 
 import chart
 from pods_kubelet import GATEWAY, ConfigMap, Failure, Pod, fail, ip, unpack, until
@@ -178,6 +179,7 @@ class World:
         self.config_map.write(next(thing["data"] for thing in objects if thing["kind"] == "ConfigMap"))
         self.service = next(thing["metadata"]["name"] for thing in objects
                             if thing["kind"] == "Service" and thing["spec"].get("clusterIP") == "None")
+        self.test = next(thing["spec"]["containers"][0]["args"] for thing in objects if thing["kind"] == "Pod")
         return next(thing for thing in objects if thing["kind"] == "StatefulSet")
 
     def say(self, text):
@@ -215,6 +217,7 @@ class World:
             pod.start()
         self.all_ready(40)
         self.say("three pods are ready and see each other, found by the headless Service")
+        self.helm_test()
         writer = threading.Thread(target=self.write_lines, daemon=True)
         writer.start()
         until("every target has samples", 20, lambda: len(self.received.slots) == TARGETS)
@@ -273,10 +276,11 @@ class World:
             time.sleep(0.05)
 
     def resolve(self):
-        """The addresses of the headless Service, those that are not ready among them."""
+        """The addresses of the headless Service, those that are not ready among them; and of the other one, which is any pod."""
         hosts = self.folder / "hosts"
         name = f"{self.service}.monitoring.svc.cluster.local"
-        hosts.write_text("".join(f"{pod.address} {name}\n{pod.address} {pod.name}.{name}\n" for pod in self.pods))
+        any_pod = urllib.parse.urlsplit(self.test[-1]).hostname + ".svc.cluster.local"
+        hosts.write_text("".join(f"{pod.address} {name} {any_pod}\n{pod.address} {pod.name}.{name}\n" for pod in self.pods))
         hosts.chmod(0o644)
         if self.dns:
             self.dns.send_signal(signal.SIGHUP)
@@ -297,6 +301,14 @@ class World:
                     return False
             return True
         until("all pods are ready and see each other", patience_s, ready)
+
+    def helm_test(self):
+        """What the chart's test pod runs in this image, where a pod is."""
+        pod = self.pods[0]
+        ran = subprocess.run([*pod.runc(), "exec", pod.id(), *self.image["Entrypoint"], *self.test], capture_output=True, text=True, timeout=60)
+        if ran.returncode or ran.stdout != "Alloy is ready.\n":
+            fail(f"the chart's test: {ran}")
+        self.say("helm test's pod finds them ready")
 
     def loaded(self):
         return [pod.metric("alloy_config_last_load_successful") for pod in self.pods]

@@ -206,3 +206,36 @@ fn flags_of_alloy_are_noted_or_refused() {
     let (code, _, err) = world.run("run a.alloy --storage.pth=x");
     assert!(code == 2 && err.contains("--storage.path"), "{err}");
 }
+
+/// Answers each connection with the next of these, one after the other.
+fn serve(answers: Vec<&'static str>) -> std::net::SocketAddr {
+    use std::io::Read as _;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it has one");
+    std::thread::spawn(move || {
+        for answer in answers {
+            let (mut stream, _) = listener.accept().expect("somebody asks");
+            let _ = stream.read(&mut [0; 1024]);
+            let head = "content-length: 4\r\nconnection: close\r\n\r\n";
+            let _ = stream.write_all(format!("HTTP/1.1 {answer}\r\n{head}now\n").as_bytes());
+        }
+    });
+    address
+}
+
+#[test]
+fn ready_waits_and_says_why_it_waited_in_vain() {
+    let world = World::new(&[]);
+    let late = serve(vec!["503 Service Unavailable", "200 OK"]);
+    world.check(&format!("tools ready http://{late}"), 0, "now\n", "");
+    let never = serve(vec!["503 Service Unavailable"; 20]);
+    let url = format!("http://{never}/-/ready");
+    world.check(
+        &format!("tools ready {url} --seconds 1"),
+        1,
+        "",
+        &format!("{url}: status 503 Service Unavailable: now\n"),
+    );
+    let (code, _, error) = world.run("tools ready nowhere");
+    assert!(code == 1 && error.contains("is not a URL"), "{error}");
+}

@@ -23,6 +23,9 @@ export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}"
 # No path of this machine in the binaries.
 export RUSTFLAGS="--remap-path-prefix=$PWD=/alloy --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
 export CARGO_INCREMENTAL=0
+# zig names every feature of the processor it compiles for, and so forbids registers of 512 bits even in the functions of libdeflate
+# that ask for them and are called only where they exist.
+export CFLAGS_x86_64_unknown_linux_musl="-mevex512"
 
 images=()
 for arch in "${arches[@]}"; do

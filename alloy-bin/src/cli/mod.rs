@@ -69,7 +69,7 @@ enum Command {
     /// Prints a manual page.
     #[command(hide = true)]
     Man(manual::ManFlags),
-    /// Looks at what an agent keeps on disk.
+    /// Looks at what an agent keeps on disk, or at whether it is ready.
     #[command(subcommand)]
     Tools(crate::tools::Tool),
 }

@@ -104,6 +104,14 @@ impl<'a> Body<'a> {
         self.single(name).map(|block| self.nested(block, T::decode))
     }
 
+    /// A block that may appear once, and is decoded as an empty one if it does not.
+    pub fn block_or_empty<T>(&mut self, name: &str, decode: impl FnOnce(&mut Body<'a>) -> T) -> T {
+        match self.single(name) {
+            Some(block) => self.nested(block, decode),
+            None => decode(&mut Body::new(&[], self.header, None, self.scope)),
+        }
+    }
+
     /// A block that must appear once.
     pub fn required_block<T: Decode>(&mut self, name: &str) -> T {
         if let Some(decoded) = self.block(name) {

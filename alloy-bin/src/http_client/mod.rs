@@ -8,7 +8,7 @@
 //! | `oauth2.rs` | tokens by client credentials, kept until they expire |
 //! | `transport.rs` | kept connections: plain or TLS, direct or by a proxy |
 //! | `tls.rs` | certificates and keys -> a rustls configuration |
-//! | `in_memory.rs` | the agent's own page, reached without the network |
+//! | `in_memory.rs` | the agent's own page and those of its exporters, reached without the network |
 //! | `watched.rs` | what is made of files, made again when they change |
 //!
 //! Secrets are never printed: they are [`Secret`](crate::config::Secret)s here and sensitive header values on their way out.
@@ -23,8 +23,8 @@ mod transport;
 mod watched;
 
 pub use client::{HttpClient, escape, parse_url, read};
-pub use in_memory::{IN_MEMORY_ADDRESS, PageSource, serve_in_memory};
-pub use options::{HttpClientOptions, TlsOptions, checked_url};
+pub use in_memory::{IN_MEMORY_ADDRESS, InMemoryPage, OWN_PAGE, PageSource, in_memory_page, serve_in_memory};
+pub use options::{Credentials, HttpClientOptions, Text, TlsOptions, checked_url};
 
 #[cfg(test)]
 mod tests;

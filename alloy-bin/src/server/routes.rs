@@ -6,14 +6,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use axum::Router;
 use axum::extract::State as Extract;
-use axum::http::{StatusCode, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::cluster;
 use super::components::{self, Components};
+use super::events;
+#[cfg(feature = "ui")]
+use super::ui::{self, LagHistory};
 use crate::ownership::Ownership;
 use crate::telemetry::{Collect, Page};
+
+/// Makes a page in the text format 0.0.4.
+type PageSource = dyn Fn() -> String + Send + Sync;
 
 /// What the server shows.
 pub struct State {
@@ -27,16 +33,26 @@ pub struct State {
     pub ownership: Ownership,
     /// Loads the configuration anew.
     pub reload: Arc<dyn Reload>,
+    /// How the logs' lag was.
+    #[cfg(feature = "ui")]
+    pub lag: LagHistory,
+    /// The pages of exporters, by path.
+    pub pages: fn(&str) -> Option<Arc<PageSource>>,
 }
 
 impl State {
     /// The agent's own figures, in the text format 0.0.4.
     pub fn page(&self) -> String {
+        self.figures().render()
+    }
+
+    /// The agent's own figures.
+    pub(super) fn figures(&self) -> Page {
         let mut page = Page::default();
         for collector in &self.collectors {
             collector.collect(&mut page);
         }
-        page.render()
+        page
     }
 }
 
@@ -49,14 +65,18 @@ pub trait Reload: Send + Sync {
 
 /// The routes.
 pub fn router(state: Arc<State>) -> Router {
-    Router::new()
+    let router = Router::new()
         .route("/-/ready", get(ready))
         .route("/-/healthy", get(healthy))
         .route("/-/reload", get(reload).post(reload))
         .route("/metrics", get(metrics))
+        .route("/api/v0/component/{*path}", get(exported))
         .merge(cluster::routes())
         .merge(components::routes())
-        .with_state(state)
+        .route("/api/v0/events", get(events::events));
+    #[cfg(feature = "ui")]
+    let router = router.merge(ui::routes());
+    router.with_state(state)
 }
 
 async fn ready(Extract(state): Extract<Arc<State>>) -> Response {
@@ -87,5 +107,18 @@ async fn reload(Extract(state): Extract<Arc<State>>) -> Response {
 }
 
 async fn metrics(Extract(state): Extract<Arc<State>>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.page()).into_response()
+    text_page(state.page())
+}
+
+/// What `prometheus.scrape` gets of an exporter.
+async fn exported(Extract(state): Extract<Arc<State>>, uri: Uri) -> Response {
+    let Some(page) = (state.pages)(uri.path()) else { return StatusCode::NOT_FOUND.into_response() };
+    match tokio::task::spawn_blocking(move || page()).await {
+        Ok(page) => text_page(page),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+fn text_page(page: String) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
 }

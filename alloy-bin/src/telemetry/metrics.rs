@@ -2,6 +2,7 @@
 //!
 //! Nothing is registered and nothing has to be unregistered: what no longer lives writes nothing.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +23,7 @@ pub struct Page {
 #[derive(Debug)]
 struct Family {
     kind: &'static str,
-    help: &'static str,
+    help: Cow<'static, str>,
     lines: String,
 }
 
@@ -60,15 +61,33 @@ impl Page {
         self.line(name, ("histogram", help), "_count", labels, cumulative as f64);
     }
 
+    /// The series of a gauge or counter: each one's labels as they are written, and its value.
+    pub fn series(&self, name: &str) -> Vec<(String, f64)> {
+        let lines = self.families.get(name).map_or("", |family| &family.lines).lines();
+        let series = lines.filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            Some((series.strip_prefix(name)?.to_owned(), value.parse().ok()?))
+        });
+        series.collect()
+    }
+
+    /// One line of a family of any kind: `counter`, `gauge`, `untyped`, ... The suffix is that of a part of a histogram.
+    pub fn sample(
+        &mut self,
+        (name, suffix): (&str, &str),
+        (kind, help): (&'static str, impl Into<Cow<'static, str>>),
+        labels: &[(&str, &str)],
+        value: f64,
+    ) {
+        self.line(name, (kind, help), suffix, labels, value);
+    }
+
     /// The page as text.
     pub fn render(&self) -> String {
         let mut text = String::new();
         for (name, family) in &self.families {
-            let _ = write!(
-                text,
-                "# HELP {name} {}\n# TYPE {name} {}\n{}",
-                family.help, family.kind, family.lines
-            );
+            let help = family.help.replace('\\', r"\\").replace('\n', r"\n");
+            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {}\n{}", family.kind, family.lines);
         }
         text
     }
@@ -76,13 +95,13 @@ impl Page {
     fn line(
         &mut self,
         name: &str,
-        (kind, help): (&'static str, &'static str),
+        (kind, help): (&'static str, impl Into<Cow<'static, str>>),
         suffix: &str,
         labels: &[(&str, &str)],
         value: f64,
     ) {
         if !self.families.contains_key(name) {
-            self.families.insert(name.to_owned(), Family { kind, help, lines: String::new() });
+            self.families.insert(name.to_owned(), Family { kind, help: help.into(), lines: String::new() });
         }
         let Some(family) = self.families.get_mut(name) else { return };
         let lines = &mut family.lines;

@@ -1,14 +1,14 @@
 //! `prometheus.exporter.self`: the agent's own metrics as a target.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Body, Decode, Value};
-use crate::graph::{Component, Context, ExportType, export};
-use crate::http_client::IN_MEMORY_ADDRESS;
-use crate::telemetry::Target;
+use super::exporter;
+use crate::config::{Body, Decode};
+use crate::graph::{Component, Context, ExportType};
+use crate::http_client::{InMemoryPage, OWN_PAGE, in_memory_page};
 
 /// There is nothing to set.
 pub struct Arguments;
@@ -20,17 +20,19 @@ impl Decode for Arguments {
 }
 
 /// The component.
-pub struct ExporterSelf;
+pub struct ExporterSelf {
+    _page: InMemoryPage,
+}
 
 #[async_trait]
 impl Component for ExporterSelf {
     const NAME: &'static str = "prometheus.exporter.self";
-    const EXPORTS: &'static [ExportType] = &[("targets", export::targets)];
+    const EXPORTS: &'static [ExportType] = exporter::EXPORTS;
     type Arguments = Arguments;
 
     fn build(_arguments: Arguments, context: Context) -> anyhow::Result<Self> {
-        context.exports.set("targets", Value::array([Value::from(&target(&context.id))]));
-        Ok(ExporterSelf)
+        let own = Arc::new(|| in_memory_page(OWN_PAGE).map(|page| page()).unwrap_or_default());
+        Ok(ExporterSelf { _page: exporter::serve(&context, Self::NAME, "integrations/self", own) })
     }
 
     async fn run(&self, stop: CancellationToken) {
@@ -40,21 +42,4 @@ impl Component for ExporterSelf {
     fn update(&self, _arguments: Arguments) -> anyhow::Result<()> {
         Ok(())
     }
-}
-
-/// The target with Alloy's labels.
-fn target(id: &str) -> Target {
-    let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let instance = std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty()).unwrap_or(hostname);
-    let path = format!("/api/v0/component/{id}/metrics");
-    let labels = [
-        ("__address__", IN_MEMORY_ADDRESS),
-        ("__meta_component_id", id),
-        ("__meta_component_name", ExporterSelf::NAME),
-        ("__metrics_path__", &path),
-        ("__scheme__", "http"),
-        ("instance", &instance),
-        ("job", "integrations/self"),
-    ];
-    Target(BTreeMap::from(labels.map(|(name, value)| (name.to_owned(), value.to_owned()))))
 }
