@@ -278,6 +278,11 @@ async fn lines_that_were_acknowledged_arrive_at_loki_although_the_agent_is_kille
         receiver.down().await;
         agent.kill().expect("it ran");
         agent.start_again().expect("it starts");
+        let deadline = Instant::now() + PATIENCE;
+        while !agent.is_ready() {
+            assert!(Instant::now() < deadline, "it is not ready: {}", agent.last_words(20));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         receiver.up().await.expect("the port is free");
     }
     stop.store(true, Ordering::Relaxed);

@@ -7,9 +7,6 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use serde::Serialize;
-use serde_json::Map;
-
 use super::prometheus::label_name;
 use super::schema::SEVERITIES;
 use super::value::{Value, all, attributes, fields, hex, json_object, last, text};
@@ -28,10 +25,11 @@ pub fn otlp_to_loki(batch: &OtlpBatch, lane: u64, now_ns: i64) -> (LogBatch, u64
     let mut places: HashMap<Labels, usize> = HashMap::new();
     let (mut dropped, mut reason) = (0, "");
     for resource_logs in all(&batch.body, 1) {
-        let resource: Attributes<'_> = attributes(last(resource_logs, 1), 1).collect();
+        let resource = Resource::of(attributes(last(resource_logs, 1), 1).collect());
         for scope_logs in all(resource_logs, 2) {
+            let scope = last(scope_logs, 1);
             for bytes in all(scope_logs, 2) {
-                let record = Record::of(bytes, &resource, last(scope_logs, 1));
+                let record = Record::of(bytes, &resource, scope);
                 match record.line() {
                     Ok(line) => {
                         let named = record.labels.iter().map(|(name, value)| (label_name(name), value));
@@ -66,19 +64,79 @@ fn find_inside<'b>(all: &Attributes<'b>, wanted: &str) -> Option<Value<'b>> {
     })
 }
 
-/// A log record, with what becomes its labels by their names before they are fit for Loki.
+/// Names as attributes have them, before they are fit for Loki, and values.
+type Named = Vec<(String, String)>;
+
+/// What the records of a resource have in common.
+struct Resource<'b> {
+    attributes: Attributes<'b>,
+    labels: Named,
+    /// The attributes that are no labels of all records.
+    json: String,
+}
+
+impl<'b> Resource<'b> {
+    fn of(attributes: Attributes<'b>) -> Self {
+        let mut labels = vec![("exporter".to_owned(), "OTLP".to_owned())];
+        let mut add =
+            |name: &str, value: Value<'_>| labels.push((name.to_owned(), value.text().into_owned()));
+        let [namespace, name] = ["service.namespace", "service.name"].map(|wanted| find(&attributes, wanted));
+        match (namespace, name) {
+            (Some(namespace), Some(name)) => {
+                add("job", Value::Text(&format!("{}/{}", namespace.text(), name.text())));
+            }
+            (_, Some(name)) => add("job", name),
+            _ => {}
+        }
+        if let Some(instance) = find(&attributes, "service.instance.id") {
+            add("instance", instance);
+        }
+        if let Some(names) = find(&attributes, RESOURCE_LABELS) {
+            promote(&mut labels, &attributes, names);
+        }
+        let json = json(left(&attributes, &labels));
+        Resource { attributes, labels, json }
+    }
+}
+
+/// Makes labels of the attributes of those names.
+fn promote(labels: &mut Named, from: &Attributes<'_>, names: Value<'_>) {
+    for name in listed(names) {
+        if let Some(value) = find_inside(from, name.trim()) {
+            labels.push((name.trim().to_owned(), value.text().into_owned()));
+        }
+    }
+}
+
+/// The attributes that are neither labels nor hints.
+fn left<'a, 'b>(
+    of: &'a Attributes<'b>,
+    labels: &'a Named,
+) -> impl Iterator<Item = (&'b str, Value<'b>)> + use<'a, 'b> {
+    let is_hint = |name: &str| [ATTRIBUTE_LABELS, RESOURCE_LABELS, TENANT, FORMAT].contains(&name);
+    let is_label = |name: &str| labels.iter().any(|(label, _)| label == name);
+    of.iter().copied().filter(move |(name, _)| !is_hint(name) && !is_label(name))
+}
+
+/// Attributes as an object; nothing if there is none.
+fn json<'b>(attributes: impl Iterator<Item = (&'b str, Value<'b>)>) -> String {
+    let object = json_object(attributes);
+    if object.is_empty() { String::new() } else { serde_json::Value::Object(object).to_string() }
+}
+
+/// A log record, with what becomes its labels.
 struct Record<'b> {
     bytes: &'b [u8],
-    resource: &'b Attributes<'b>,
+    resource: &'b Resource<'b>,
     scope: &'b [u8],
     attributes: Attributes<'b>,
-    labels: Vec<(String, String)>,
+    labels: Named,
     time_ns: Option<u64>,
     flags: u32,
 }
 
 impl<'b> Record<'b> {
-    fn of(bytes: &'b [u8], resource: &'b Attributes<'b>, scope: &'b [u8]) -> Self {
+    fn of(bytes: &'b [u8], resource: &'b Resource<'b>, scope: &'b [u8]) -> Self {
         let (mut times, mut severity, mut flags) = ([0; 2], 0, 0);
         for (number, field) in fields(bytes) {
             match (number, field) {
@@ -95,55 +153,22 @@ impl<'b> Record<'b> {
             attributes.push((LEVEL, Value::Text(level)));
         }
         let time_ns = times.into_iter().find(|time| *time > 0);
-        let mut record = Record { bytes, resource, scope, attributes, labels: Vec::new(), time_ns, flags };
-        record.name_labels(severity > 0);
-        record
-    }
-
-    fn name_labels(&mut self, has_level: bool) {
-        let (own, resource) = (&self.attributes, self.resource);
-        let mut labels = vec![("exporter".to_owned(), "OTLP".to_owned())];
-        let mut add =
-            |name: &str, value: Value<'_>| labels.push((name.to_owned(), value.text().into_owned()));
-        let [namespace, name] = ["service.namespace", "service.name"].map(|wanted| find(resource, wanted));
-        match (namespace, name) {
-            (Some(namespace), Some(name)) => {
-                add("job", Value::Text(&format!("{}/{}", namespace.text(), name.text())));
-            }
-            (_, Some(name)) => add("job", name),
-            _ => {}
-        }
-        if let Some(instance) = find(resource, "service.instance.id") {
-            add("instance", instance);
-        }
-        let tenant = [resource, own].into_iter().find_map(|from| Some((from, find(from, TENANT)?)));
-        let level = has_level.then_some((own, Value::Text(LEVEL)));
+        let own = &attributes;
+        let tenant =
+            [&resource.attributes, own].into_iter().find_map(|from| Some((from, find(from, TENANT)?)));
         let hints = [
-            find(resource, RESOURCE_LABELS).map(|names| (resource, names)),
-            find(own, RESOURCE_LABELS).map(|names| (resource, names)),
+            find(own, RESOURCE_LABELS).map(|names| (&resource.attributes, names)),
             find(own, ATTRIBUTE_LABELS).map(|names| (own, names)),
-            level,
+            level.map(|_| (own, Value::Text(LEVEL))),
             tenant,
         ];
-        for (from, names) in hints.into_iter().flatten() {
-            for name in listed(names) {
-                if let Some(value) = find_inside(from, name.trim()) {
-                    add(name.trim(), value);
-                }
-            }
-        }
-        self.labels = labels;
-    }
-
-    /// The attributes that are neither labels nor hints.
-    fn left<'r>(&'r self, of: &'r Attributes<'b>) -> impl Iterator<Item = (&'b str, Value<'b>)> + 'r {
-        let is_hint = |name: &str| [ATTRIBUTE_LABELS, RESOURCE_LABELS, TENANT, FORMAT].contains(&name);
-        let is_label = |name: &str| self.labels.iter().any(|(label, _)| label == name);
-        of.iter().copied().filter(move |(name, _)| !is_hint(name) && !is_label(name))
+        let mut labels = resource.labels.clone();
+        hints.into_iter().flatten().for_each(|(from, names)| promote(&mut labels, from, names));
+        Record { bytes, resource, scope, attributes, labels, time_ns, flags }
     }
 
     fn line(&self) -> Result<String, &'static str> {
-        let format = find(self.resource, FORMAT).or_else(|| find(&self.attributes, FORMAT));
+        let format = find(&self.resource.attributes, FORMAT).or_else(|| find(&self.attributes, FORMAT));
         let body = Value::of(last(self.bytes, 5));
         match format.map_or("json".into(), Value::text).as_ref() {
             "json" => Ok(self.json(body)),
@@ -154,18 +179,29 @@ impl<'b> Record<'b> {
     }
 
     fn json(&self, body: Value<'_>) -> String {
-        let [name, version] = [1, 2].map(|number| text(last(self.scope, number)));
-        let line = JsonLine {
-            body: (!matches!(body, Value::Nothing)).then(|| body.json()),
-            traceid: self.id(9),
-            spanid: self.id(10),
-            severity: text(last(self.bytes, 3)),
-            flags: self.flags,
-            attributes: json_object(self.left(&self.attributes)),
-            resources: json_object(self.left(self.resource)),
-            instrumentation_scope: (!name.is_empty()).then_some(JsonScope { name, version }),
+        let quoted = |text: &str| match text {
+            "" => String::new(),
+            text => serde_json::Value::from(text).to_string(),
         };
-        serde_json::to_string(&line).expect("names are text, and so is what is no number")
+        let body = if matches!(body, Value::Nothing) { String::new() } else { body.json().to_string() };
+        let resource = self.resource;
+        let more = &self.labels[resource.labels.len()..];
+        let resources = match more.iter().any(|(name, _)| find(&resource.attributes, name).is_some()) {
+            true => &json(left(&resource.attributes, &self.labels)),
+            false => &resource.json,
+        };
+        let [name, version] = [1, 2].map(|number| quoted(text(last(self.scope, number))));
+        let scope = if name.is_empty() { name } else { object(&[("name", &name), ("version", &version)]) };
+        object(&[
+            ("body", &body),
+            ("traceid", &quoted(&self.id(9))),
+            ("spanid", &quoted(&self.id(10))),
+            ("severity", &quoted(text(last(self.bytes, 3)))),
+            ("flags", &self.flags()),
+            ("attributes", &json(left(&self.attributes, &self.labels))),
+            ("resources", resources),
+            ("instrumentation_scope", &scope),
+        ])
     }
 
     fn logfmt(&self, body: Value<'_>) -> String {
@@ -178,8 +214,7 @@ impl<'b> Record<'b> {
             _ => pairs(&mut line, "msg", body),
         }
         let text_of = |number| text(last(self.bytes, number));
-        let flags = if self.flags == 0 { String::new() } else { self.flags.to_string() };
-        let (trace, span) = (self.id(9), self.id(10));
+        let (trace, span, flags) = (self.id(9), self.id(10), self.flags());
         for (name, value) in
             [("traceID", trace.as_str()), ("spanID", &span), ("severity", text_of(3)), ("flags", &flags)]
         {
@@ -187,8 +222,9 @@ impl<'b> Record<'b> {
                 pairs(&mut line, name, Value::Text(value));
             }
         }
-        for (prefix, of) in [("attribute_", &self.attributes), ("resource_", self.resource)] {
-            self.left(of).for_each(|(name, value)| pairs(&mut line, &format!("{prefix}{name}"), value));
+        for (prefix, of) in [("attribute_", &self.attributes), ("resource_", &self.resource.attributes)] {
+            left(of, &self.labels)
+                .for_each(|(name, value)| pairs(&mut line, &format!("{prefix}{name}"), value));
         }
         for (name, number) in [("instrumentation_scope_name", 1), ("instrumentation_scope_version", 2)] {
             let value = text(last(self.scope, number));
@@ -199,6 +235,11 @@ impl<'b> Record<'b> {
         line
     }
 
+    /// The flags, or nothing if there is none.
+    fn flags(&self) -> String {
+        if self.flags == 0 { String::new() } else { self.flags.to_string() }
+    }
+
     /// An id, or nothing if it is all zeros.
     fn id(&self, number: u64) -> String {
         let id = last(self.bytes, number);
@@ -206,35 +247,15 @@ impl<'b> Record<'b> {
     }
 }
 
-#[derive(Serialize)]
-struct JsonLine<'l> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<serde_json::Value>,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    traceid: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    spanid: String,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    severity: &'l str,
-    #[serde(skip_serializing_if = "is_zero")]
-    flags: u32,
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    attributes: Map<String, serde_json::Value>,
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    resources: Map<String, serde_json::Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    instrumentation_scope: Option<JsonScope<'l>>,
-}
-
-#[derive(Serialize)]
-struct JsonScope<'l> {
-    name: &'l str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    version: &'l str,
-}
-
-fn is_zero(value: &u32) -> bool {
-    *value == 0
+/// An object of members that are JSON, without those that are nothing.
+fn object(members: &[(&str, &str)]) -> String {
+    let mut out = String::from("{");
+    for (name, value) in members.iter().filter(|(_, value)| !value.is_empty()) {
+        let comma = if out.len() > 1 { "," } else { "" };
+        let _ = write!(out, "{comma}\"{name}\":{value}");
+    }
+    out.push('}');
+    out
 }
 
 /// The names in a hint: a list, or a text with commas.
@@ -353,6 +374,16 @@ mod tests {
             "7 ",
         );
         check("", &format!(r#""attributes":[{}]"#, hint("format", "xml")), "", "");
+        // What a record makes a label of is not in its line again, and the next record's line has it.
+        check(
+            &format!(r#"{host},{{"key":"os","value":{{"stringValue":"linux"}}}}"#),
+            &format!(
+                r#""body":{{"stringValue":""}},"attributes":[{}]"#,
+                hint("resource.labels", "host.name")
+            ),
+            r#"{exporter="OTLP", host_name="h"}"#,
+            r#"7 {"body":"","resources":{"os":"linux"},"instrumentation_scope":{"name":"lib","version":"1"}}"#,
+        );
     }
 
     #[test]
