@@ -15,7 +15,7 @@ use crate::telemetry::LogBatch;
 
 const FILE: &str = "positions.json";
 
-/// A position of which nobody has said anything for so long is that of something that is gone.
+/// A position that nobody has needed for so long, while the component ran, is that of something that is gone.
 const KEPT_S: u64 = 24 * 3600;
 
 /// How long the last save waits for the receivers to be durable. Without it some lines are sent again, which are the same then.
@@ -32,8 +32,9 @@ pub(super) struct Saved<P> {
 #[derive(Clone, Serialize, Deserialize)]
 struct Entry<P> {
     position: P,
-    /// When it was set last, in seconds since the Unix epoch.
-    set_s: u64,
+    /// When it was needed last, in seconds since the Unix epoch.
+    #[serde(skip)]
+    needed_s: u64,
 }
 
 impl<P: Clone + PartialEq + Serialize + DeserializeOwned + Send + 'static> Saved<P> {
@@ -44,10 +45,12 @@ impl<P: Clone + PartialEq + Serialize + DeserializeOwned + Send + 'static> Saved
             Err(error) => Err(error.to_string()),
             Ok(text) => serde_json::from_slice(&text).map_err(|error| format!("{FILE} is damaged: {error}")),
         };
-        let (entries, error) = match read {
+        let (mut entries, error): (BTreeMap<String, Entry<P>>, _) = match read {
             Ok(entries) => (entries, None),
             Err(error) => (BTreeMap::new(), Some(error)),
         };
+        // Who has been away for long has them all the same.
+        entries.values_mut().for_each(|entry| entry.needed_s = now_s());
         (Saved { folder: folder.to_owned(), entries, is_dirty: false, task: None }, error)
     }
 
@@ -57,10 +60,19 @@ impl<P: Clone + PartialEq + Serialize + DeserializeOwned + Send + 'static> Saved
 
     /// All before it is in custody.
     pub(super) fn set(&mut self, key: &str, position: P) {
-        let entry = Entry { position, set_s: now_s() };
+        let entry = Entry { position, needed_s: now_s() };
         let is_known = self.get(key) == Some(&entry.position);
         self.entries.insert(key.to_owned(), entry);
         self.is_dirty |= !is_known;
+    }
+
+    /// These are still read, though there may be nothing new.
+    pub(super) fn keep(&mut self, keys: impl IntoIterator<Item = String>) {
+        for key in keys {
+            if let Some(entry) = self.entries.get_mut(&key) {
+                entry.needed_s = now_s();
+            }
+        }
     }
 
     /// Saves what has changed, unless a save is under way. An error: the last save has failed.
@@ -72,7 +84,7 @@ impl<P: Clone + PartialEq + Serialize + DeserializeOwned + Send + 'static> Saved
         if self.is_dirty {
             self.is_dirty = false;
             let old_s = now_s().saturating_sub(KEPT_S);
-            self.entries.retain(|_, entry| entry.set_s >= old_s);
+            self.entries.retain(|_, entry| entry.needed_s >= old_s);
             let text = serde_json::to_vec(&self.entries).expect("numbers and text are always JSON");
             let (fanout, folder) = (fanout.clone(), self.folder.clone());
             self.task = Some(tokio::spawn(async move {
@@ -141,8 +153,14 @@ mod tests {
         saved.set("a", 1);
         saved.start_save(&fanout).await.unwrap();
         saved.set("a", 2);
+        saved.set("quiet", 3);
+        saved.set("gone", 4);
+        // A day and more goes by.
+        saved.entries.values_mut().for_each(|entry| entry.needed_s -= KEPT_S + 10);
+        saved.keep(["a".to_owned(), "quiet".to_owned()]);
         saved.finish(&fanout).await;
-        assert_eq!(Saved::<u64>::load(&nested).0.get("a"), Some(&2));
+        let saved = Saved::<u64>::load(&nested).0;
+        assert_eq!(["a", "quiet", "gone"].map(|key| saved.get(key).copied()), [Some(2), Some(3), None]);
         fs::write(nested.join(FILE), "{").unwrap();
         assert!(Saved::<u64>::load(&nested).1.unwrap().contains("damaged"));
     }

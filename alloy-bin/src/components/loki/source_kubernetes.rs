@@ -203,6 +203,7 @@ impl Driver {
                     self.shard.end_tenure(key, position.map(|position| position.encode(0)));
                 }
                 () = tokio::time::sleep_until(save_at) => {
+                    self.saved.keep(self.running.keys().map(|key| name(*key)));
                     self.save_trouble = self.saved.start_save(&self.fanout).await.err().map(|error| error.to_string());
                     self.tell_health();
                     save_at = Instant::now() + SAVE_EVERY;

@@ -192,6 +192,7 @@ impl Driver {
                 Some(news) = self.news.1.recv() => self.handle_news(news),
                 Some(ended) = self.tasks.join_next() => self.handle_ended(ended),
                 () = tokio::time::sleep_until(save_at) => {
+                    self.saved.keep(self.arguments.namespaces.iter().cloned().chain([String::new()]));
                     self.save_trouble = self.saved.start_save(&self.fanout).await.err().map(|error| error.to_string());
                     self.tell_health();
                     save_at = Instant::now() + SAVE_EVERY;

@@ -26,6 +26,8 @@ const BATCH_BYTES: usize = 512 << 10;
 const REPEAT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the last batch may wait for a receiver that has no room. It is not lost: the next owner reads it again.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// A stream without a line for so long is opened anew: something on the way may have forgotten it, though it still says that it is there.
+const SILENCE_MAX: Duration = Duration::from_secs(600);
 /// A stream that has lasted so long went well.
 const LONG_STREAM: Duration = Duration::from_secs(10);
 
@@ -199,9 +201,10 @@ impl Follower {
         self.tell(None).await;
         let mut skip = Skip::until(self.position.unwrap_or_default());
         loop {
-            let Some(first) = unless(&stop, lines.next()).await else { return Ok(End::Stopped) };
+            let next = tokio::time::timeout(SILENCE_MAX, lines.next());
+            let Some(first) = unless(&stop, next).await else { return Ok(End::Stopped) };
             // A stream that breaks off is gone on with like one that ends.
-            let Ok(Some(first)) = first else { return Ok(End::Later) };
+            let Ok(Ok(Some(first))) = first else { return Ok(End::Later) };
             let batch = self.gather(first, &mut lines, &mut skip).await;
             if !batch.is_empty() && !self.deliver(batch).await {
                 return Ok(End::Stopped);
