@@ -5,6 +5,10 @@ The agent's exporter posts to a sink that throws everything away. Requests are m
 `--vmagent` a vmagent gets the same metrics over HTTP and writes them to the same sink; it keeps nothing durable.
 
     benches/otlp.py --alloy target/release/alloy [--vmagent PROGRAM] [--items 1000000] [--rate 0] [--compression gzip,zstd]
+    benches/otlp.py --alloy target/release/alloy --limit 60
+
+With `--bridges` metrics also go out as remote write, and logs as pushes to Loki. `--limit` sends for so many seconds as fast as it can to an agent
+whose endpoint takes less: the log fills up, clients are told to come later, memory stays what it is, and what was acknowledged arrives.
 
 Prints one JSON line for each case. Needs `grpcio` for the cases over gRPC, which are left out without it. Compare lines of one run
 only, and look at `load`: a busy machine makes all of them worse.
@@ -30,7 +34,32 @@ except ImportError:
     grpc = None
 
 PATHS = {"metrics": "metrics.v1.MetricsService", "logs": "logs.v1.LogsService", "traces": "trace.v1.TraceService"}
+BRIDGES = {"metrics": "prometheus", "logs": "loki"}
 ITEMS = {"metrics": "metric_points", "logs": "log_records", "traces": "spans"}
+
+
+EXPORTERS = {
+    "otlphttp": '''
+otelcol.exporter.otlphttp "out" {
+  client {
+    endpoint    = "SINK"
+    compression = "COMPRESSION"
+  }
+}
+''',
+    "prometheus": '''
+otelcol.exporter.prometheus "out" { forward_to = [prometheus.remote_write.out.receiver] }
+prometheus.remote_write "out" {
+  endpoint { url = "SINK/w" }
+}
+''',
+    "loki": '''
+otelcol.exporter.loki "out" { forward_to = [loki.write.out.receiver] }
+loki.write "out" {
+  endpoint { url = "SINK/loki/api/v1/push" }
+}
+''',
+}
 
 
 def varint(value):
@@ -81,8 +110,8 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def sink(port):
-    """Reads requests to their end and answers 200 to each."""
+def sink(port, bytes_per_s=0, arrived=None):
+    """Reads requests to their end and answers 200 to each, no faster than it may; counts their bytes."""
     import asyncio
 
     async def serve(reader, writer):
@@ -91,6 +120,9 @@ def sink(port):
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = next(int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
                 await reader.readexactly(length)
+                if arrived is not None:
+                    arrived.value += length
+                    await asyncio.sleep(length / bytes_per_s)
                 writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
@@ -158,23 +190,16 @@ def run(given, program, transport, signal, batch, compression):
     at = {name: free_port() for name in ("sink", "own", "grpc", "http")}
     drain = multiprocessing.Process(target=sink, args=(at["sink"],), daemon=True)
     drain.start()
-    if program == "alloy":
-        outputs = "\n".join(f"{name} = [otelcol.exporter.otlphttp.out.input]" for name in PATHS)
+    if program != "vmagent":
         (folder / "config.alloy").write_text(f'''
 otelcol.receiver.otlp "in" {{
   grpc {{ endpoint = "127.0.0.1:{at["grpc"]}" }}
   http {{ endpoint = "127.0.0.1:{at["http"]}" }}
   output {{
-{outputs}
+    {signal} = [otelcol.exporter.{program}.out.input]
   }}
 }}
-otelcol.exporter.otlphttp "out" {{
-  client {{
-    endpoint    = "http://127.0.0.1:{at["sink"]}"
-    compression = "{compression}"
-  }}
-}}
-''')
+''' + EXPORTERS[program].replace("SINK", f"http://127.0.0.1:{at['sink']}").replace("COMPRESSION", compression))
         command = [given.alloy, "run", folder / "config.alloy", f"--storage.path={folder}/data", f"--server.http.listen-addr=127.0.0.1:{at['own']}"]
         ready, port, path = f"http://127.0.0.1:{at['own']}/-/ready", at[transport], f"/v1/{signal}"
         if transport == "grpc":
@@ -200,24 +225,94 @@ otelcol.exporter.otlphttp "out" {{
             return sum(taken for taken, _ in told), sum(refused for _, refused in told)
 
         def sent():
-            name = f"otelcol_exporter_sent_{ITEMS[signal]}_total"
-            lines = [line for line in answers(f"http://127.0.0.1:{at['own']}/metrics").splitlines() if line.startswith(name) and f'signal="{signal}"' in line]
+            name = {"otlphttp": f"otelcol_exporter_sent_{ITEMS[signal]}_total", "prometheus": "prometheus_remote_storage_samples_total", "loki": "loki_write_sent_entries_total"}[program]
+            lines = [line for line in answers(f"http://127.0.0.1:{at['own']}/metrics").splitlines() if line.startswith(name) and (program != "otlphttp" or f'signal="{signal}"' in line)]
             return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
         warm = load(max(1, count // 10), 0)[0] * batch
-        if program == "alloy":
+        if program != "vmagent":
             wait_until(lambda: sent() >= warm, "the first items are delivered")
         before, start = cpu_seconds(process.pid), time.time()
         taken, refused = load(count, given.rate)
         sending = time.time() - start
-        if program == "alloy":
+        if program != "vmagent":
             wait_until(lambda: sent() >= warm + taken * batch, "all items are delivered")
         else:
             time.sleep(3)
         cpu = cpu_seconds(process.pid) - before
         items = taken * batch
-        print(json.dumps({"agent": program, "transport": transport, "signal": signal, "batch": batch, "compression": compression, "items": items, "refused_requests": refused,
+        print(json.dumps({"agent": "vmagent" if program == "vmagent" else "alloy", "to": program, "transport": transport, "signal": signal, "batch": batch, "compression": compression, "items": items, "refused_requests": refused,
                           "items_per_s": round(items / sending), "cpu_s_per_million": round(cpu / items * 1e6, 3), "memory_mib_max": memory_mib(process.pid), "load": os.getloadavg()[0]}), flush=True)
+    finally:
+        process.kill()
+        process.wait()
+        drain.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def push(port, path, body, until, taken, told):
+    """Sends until then, and does as it is told: waits before it tries again."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    while time.time() < until:
+        connection.request("POST", path, body, {"content-type": "application/x-protobuf"})
+        answer = connection.getresponse()
+        answer.read()
+        with taken.get_lock(), told.get_lock():
+            if answer.status == 200:
+                taken.value += 1
+            else:
+                assert answer.status in (429, 503) and answer.headers["retry-after"], answer.status
+                told.value += 1
+        if answer.status != 200:
+            # As long as it says would leave the agent in peace; here it is to be pressed.
+            time.sleep(0.05)
+
+
+def at_the_limit(given, signal, batch=1000, bytes_per_s=10 << 20):
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="otlp-limit-"))
+    at = {name: free_port() for name in ("sink", "own", "http")}
+    arrived, taken, told = (multiprocessing.Value("Q") for _ in range(3))
+    drain = multiprocessing.Process(target=sink, args=(at["sink"], bytes_per_s, arrived), daemon=True)
+    drain.start()
+    (folder / "config.alloy").write_text(f'''
+otelcol.receiver.otlp "in" {{
+  http {{ endpoint = "127.0.0.1:{at["http"]}" }}
+  output {{ {signal} = [otelcol.exporter.otlphttp.out.input] }}
+}}
+otelcol.exporter.otlphttp "out" {{
+  client {{
+    endpoint    = "http://127.0.0.1:{at["sink"]}"
+    compression = "none"
+  }}
+  wal {{
+    max_bytes     = "128MiB"
+    segment_bytes = "8MiB"
+  }}
+}}
+''')
+    command = [given.alloy, "run", folder / "config.alloy", f"--storage.path={folder}/data", f"--server.http.listen-addr=127.0.0.1:{at['own']}"]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=open(folder / "log", "w"), stderr=subprocess.STDOUT)
+    try:
+        wait_until(lambda: answers(f"http://127.0.0.1:{at['own']}/-/ready"), "the agent is ready")
+        body = request(signal, batch, 1)
+        until = time.time() + given.limit
+        clients = [multiprocessing.Process(target=push, args=(at["http"], f"/v1/{signal}", body, until, taken, told)) for _ in range(given.clients)]
+        for client in clients:
+            client.start()
+        memory = []
+        while any(client.is_alive() for client in clients):
+            status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+            memory.append(next(int(line.split()[1]) >> 10 for line in status.splitlines() if line.startswith("VmRSS")))
+            time.sleep(0.5)
+        for client in clients:
+            client.join()
+            assert client.exitcode == 0, "a client was told something else than 200, 429 and 503"
+        wait_until(lambda: arrived.value >= taken.value * len(body), "what was acknowledged arrives", given.limit + 60)
+        quarter = len(memory) // 4
+        print(json.dumps({"signal": signal, "seconds": given.limit, "items_acknowledged": taken.value * batch, "requests_told_to_wait": told.value,
+                          "items_arrived": arrived.value // len(body) * batch, "memory_mib_max_by_quarter": [max(memory[i * quarter:(i + 1) * quarter]) for i in range(4)],
+                          "load": os.getloadavg()[0]}), flush=True)
+        assert told.value, "the log never filled up: nobody had to wait"
     finally:
         process.kill()
         process.wait()
@@ -235,14 +330,22 @@ def main():
     arguments.add_argument("--batches", default="100,8000")
     arguments.add_argument("--signals", default="metrics,logs,traces")
     arguments.add_argument("--compression", default="gzip")
+    arguments.add_argument("--bridges", action="store_true")
+    arguments.add_argument("--limit", type=float)
     given = arguments.parse_args()
+    if given.limit:
+        for signal in given.signals.split(","):
+            at_the_limit(given, signal)
+        return
     for batch in map(int, given.batches.split(",")):
         if given.vmagent:
             run(given, "vmagent", "http", "metrics", batch, "its own")
         for signal in given.signals.split(","):
             for transport in ("http", "grpc") if grpc else ("http",):
                 for compression in given.compression.split(","):
-                    run(given, "alloy", transport, signal, batch, compression)
+                    run(given, "otlphttp", transport, signal, batch, compression)
+                if given.bridges and signal in BRIDGES:
+                    run(given, BRIDGES[signal], transport, signal, batch, "snappy")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The OTLP test with the SDKs of Python and JavaScript, which are installed into a temporary folder (kept in ALLOY_CI_CACHE).
+# The OTLP tests with the SDKs of Python and JavaScript, and with a real Prometheus behind the agent. The SDKs are installed into a
+# temporary folder (kept in ALLOY_CI_CACHE).
 #
 #     .ci/otlp/run.sh PROGRAM [SECONDS]
 set -euo pipefail
@@ -26,3 +27,8 @@ else
     echo "no npm here: the JavaScript SDK is left out"
 fi
 "$cache/python/bin/python" "$here/run.py" --alloy "$program" --seconds "${2:-20}" "${modules[@]}"
+if command -v prometheus >/dev/null; then
+    "$cache/python/bin/python" "$here/prometheus.py" --alloy "$program"
+else
+    echo "no prometheus here: metrics are not compared with what it has"
+fi

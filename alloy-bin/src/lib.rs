@@ -12,6 +12,7 @@
 //! | [`outbox`] | delivery: logs on disk, and sending from them |
 //! | `otlp` | OTLP in and out (feature `otelcol`) |
 //! | [`http_client`] | credentials, TLS and proxies of all who make requests |
+//! | `kubernetes` | what a Kubernetes API has, listed and watched (feature `kubernetes`) |
 //! | [`relabel`] | rules that rewrite labels |
 //! | [`stages`] | what `loki.process` does with lines |
 //! | [`ownership`] | who owns what |
@@ -45,6 +46,9 @@ pub mod outbox;
 pub mod otlp;
 
 pub mod http_client;
+
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 
 pub mod relabel;
 

@@ -71,6 +71,8 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
         components: graph.clone(),
         ownership: ownership.clone(),
         reload: graph.clone(),
+        #[cfg(feature = "ui")]
+        lag: server::LagHistory::default(),
         pages: http_client::in_memory_page,
     });
     let shown = Arc::downgrade(&state);
@@ -94,6 +96,12 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
         async move { watch(&graph, LOOK_EVERY, Hints::Kernel).await }
     });
 
+    #[cfg(feature = "ui")]
+    let lag = tokio::spawn({
+        let state = state.clone();
+        async move { server::LagHistory::follow(&state).await }
+    });
+
     // 4. Ready: the node takes its share.
     ownership.activate().await;
     state.ready.store(true, Ordering::Relaxed);
@@ -108,6 +116,8 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
         }
     };
     watching.abort();
+    #[cfg(feature = "ui")]
+    lag.abort();
     tracing::info!(signal, "stopping");
     state.ready.store(false, Ordering::Relaxed);
     let handing_over = async {

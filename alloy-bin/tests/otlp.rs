@@ -13,6 +13,7 @@ use alloy_bin::components::registrations;
 use alloy_bin::formats::{Compression, check_otlp, print_otlp, unpack};
 use alloy_bin::graph::Checked;
 use alloy_bin::telemetry::Signal;
+use alloy_bin::testing::Receiver;
 use alloy_bin::testing::process::{Flags, Process, Start, free_addresses};
 
 /// What takes longer has hung.
@@ -75,6 +76,17 @@ fn what_has_no_meaning_here_is_an_error_that_says_what_to_do() {
     check(
         "otelcol.processor.batch \"a\" {\nsend_batch_max_size = 1\nmetadata_keys = [\"a\"]\noutput { }\n}",
         &["receivers pass no headers", "at least send_batch_size"],
+    );
+    check(
+        "otelcol.exporter.prometheus \"a\" {\nforward_to = []\ngc_frequency = \"0s\"\nhonor_metadata = false\nstart_timestamp_zero_ingestion = true\n\
+         convert_classic_histograms_to_nhcb = true\n}\notelcol.exporter.loki \"a\" {\nforward_to = [1]\n}",
+        &[
+            "must be above zero",
+            "metadata is always handed on",
+            "no zeros are put in",
+            "the classic series",
+            "LogsReceiver",
+        ],
     );
     check(
         "otelcol.auth.headers \"a\" {\nheader {\nkey = \"a\"\nvalue = \"b\"\nfrom_context = \"c\"\n}\n}\n\
@@ -232,5 +244,58 @@ fn what_was_acknowledged_under_load_arrives_although_the_agent_is_killed() {
         acknowledged.iter().filter(|line| !lines.contains(*line)).count()
     };
     until("every acknowledged line", &|| is_missing() == 0);
+    assert!(agent.terminate(PATIENCE).expect("it ends").success(), "{}", agent.last_words(20));
+}
+
+/// The same through `otelcol.exporter.loki` to a receiver of Loki pushes that goes and comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lines_that_were_acknowledged_arrive_at_loki_although_the_agent_is_killed() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let receiver = Receiver::start().await.expect("a free port");
+    let addresses = free_addresses(2).expect("free ports");
+    let config = folder.path().join("config.alloy");
+    let text = format!(
+        "otelcol.receiver.otlp \"in\" {{\nhttp {{\nendpoint = \"{}\"\n}}\noutput {{\nlogs = [otelcol.exporter.loki.out.input]\n}}\n}}\n\
+         otelcol.exporter.loki \"out\" {{\nforward_to = [loki.write.out.receiver]\n}}\n\
+         loki.write \"out\" {{\nendpoint {{\nurl = \"{}\"\nbatch_wait = \"50ms\"\nmin_backoff_period = \"20ms\"\nmax_backoff_period = \"100ms\"\n}}\n}}\n",
+        addresses[1],
+        receiver.push_url()
+    );
+    std::fs::write(&config, text).expect("a writable folder");
+    let flags =
+        Flags { config, folder: folder.path().to_owned(), name: "agent", address: addresses[0], join: &[] };
+    let mut agent =
+        Process::start(Start::new(env!("CARGO_BIN_EXE_alloy").into(), &flags)).expect("it starts");
+    let stop = Arc::new(AtomicBool::new(false));
+    let sender = {
+        let (stop, address) = (stop.clone(), addresses[1]);
+        std::thread::spawn(move || send(address, 0, &stop))
+    };
+    for _ in 0..3 {
+        let before = receiver.counts().lines;
+        receiver.wait_for(PATIENCE, |counts| counts.lines > before + 200).await.expect("lines arrive");
+        receiver.down().await;
+        agent.kill().expect("it ran");
+        agent.start_again().expect("it starts");
+        receiver.up().await.expect("the port is free");
+    }
+    stop.store(true, Ordering::Relaxed);
+    let acknowledged = sender.join().expect("no panic");
+    assert!(acknowledged.len() > 500, "only {} lines were acknowledged", acknowledged.len());
+    let missing = || {
+        receiver.inspect(|recorded| {
+            let labels: Vec<_> = recorded.streams.keys().map(String::as_str).collect();
+            assert_eq!(labels, ["{exporter=\"OTLP\"}"]);
+            let arrivals = recorded.streams.values().flat_map(|stream| &stream.arrivals);
+            let lines: BTreeSet<_> = arrivals.map(|arrival| arrival.line.to_string()).collect();
+            acknowledged.iter().filter(|line| !lines.contains(&format!("{{\"body\":\"{line}\"}}"))).count()
+        })
+    };
+    // Not in `wait_for`, which holds the counts: a request that comes then holds what was received, and waits for the counts.
+    let deadline = Instant::now() + PATIENCE;
+    while missing() > 0 {
+        assert!(Instant::now() < deadline, "{} of {} lines are missing", missing(), acknowledged.len());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     assert!(agent.terminate(PATIENCE).expect("it ends").success(), "{}", agent.last_words(20));
 }

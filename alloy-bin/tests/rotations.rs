@@ -180,8 +180,10 @@ impl Log {
         log
     }
 
+    /// Every other file has entries of two lines.
     fn line(&self, number: u64) -> String {
-        format!("file={} number={number}", self.index)
+        let more = if self.index % 2 == 1 { "\n  and more of it" } else { "" };
+        format!("file={} number={number}{more}", self.index)
     }
 
     fn write(&mut self, chance: &mut Chance) {
@@ -272,8 +274,7 @@ fn compress(path: &Path, chance: &mut Chance) {
             packed.finish().expect("writable");
         }
         _ => {
-            let level = ruzstd::encoding::CompressionLevel::Fastest;
-            ruzstd::encoding::compress(content.as_slice(), create(".zst"), level);
+            zstd::stream::copy_encode(content.as_slice(), create(".zst"), 1).expect("writable");
         }
     }
     fs::remove_file(path).expect("there");
@@ -292,7 +293,20 @@ fn configure(folder: &Path, receiver: &Receiver, wait_ms: u64) {
 
 loki.source.file "all" {{
   targets    = local.file_match.all.targets
+  forward_to = [loki.process.all.receiver]
+}}
+
+loki.process "all" {{
   forward_to = [loki.write.all.receiver]
+
+  stage.match {{
+    selector = "{{filename=~\".*[13].log\"}}"
+
+    stage.multiline {{
+      firstline     = "^file="
+      max_wait_time = "500ms"
+    }}
+  }}
 }}
 
 loki.write "all" {{

@@ -37,6 +37,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "formats",
             "graph",
             "http_client",
+            "kubernetes",
             "otlp",
             "outbox",
             "ownership",
@@ -50,6 +51,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ),
     ("scraping", &["formats", "graph", "http_client", "telemetry"]),
     ("http_client", &["config"]),
+    ("kubernetes", &["config", "http_client"]),
     ("relabel", &["config", "telemetry"]),
     ("stages", &["relabel", "telemetry"]),
     ("tailing", &["graph", "telemetry"]),
@@ -58,7 +60,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("ownership", &["config", "telemetry"]),
     ("formats", &["telemetry"]),
     ("telemetry", &[]),
-    ("server", &["config", "ownership", "telemetry"]),
+    ("server", &["config", "http_client", "ownership", "telemetry"]),
     ("testing", &["config", "formats", "stages", "syntax", "telemetry"]),
 ];
 

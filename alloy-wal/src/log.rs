@@ -390,6 +390,7 @@ impl Wal for Log {
         Stats {
             segments: state.segments.len() as u64,
             disk_bytes: state.segment_bytes() + spares + freed + state.cursor_bytes + state.notes_bytes,
+            limit_bytes: state.max_bytes,
             memory_bytes: state.memory_bytes(),
             ..state.stats
         }

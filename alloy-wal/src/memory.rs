@@ -257,6 +257,6 @@ impl Wal for MemoryLog {
 
     fn stats(&self) -> Stats {
         let state = self.lock();
-        Stats { memory_bytes: state.bytes, ..state.stats }
+        Stats { limit_bytes: self.options.max_bytes, memory_bytes: state.bytes, ..state.stats }
     }
 }

@@ -163,6 +163,8 @@ pub struct Stats {
     pub segments: u64,
     /// Bytes on disk, spare segments and cursors included.
     pub disk_bytes: u64,
+    /// Bytes that it may have at most.
+    pub limit_bytes: u64,
     /// Bytes held in memory for staging and for fast reading.
     pub memory_bytes: u64,
 }

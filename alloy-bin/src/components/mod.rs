@@ -19,6 +19,8 @@ pub fn registrations() -> Vec<Registration> {
         Registration::of::<Refreshed<discovery::dns::Dns>>(),
         Registration::of::<Refreshed<discovery::file::File>>(),
         Registration::of::<Refreshed<discovery::http::Http>>(),
+        #[cfg(feature = "kubernetes")]
+        Registration::of::<discovery::kubernetes::Kubernetes>(),
         Registration::of::<discovery::relabel::Relabel>(),
         Registration::of::<local::file_match::FileMatch>(),
         Registration::of::<loki::echo::Echo>(),
@@ -27,6 +29,10 @@ pub fn registrations() -> Vec<Registration> {
         Registration::of::<loki::source_api::SourceApi>(),
         Registration::of::<loki::source_file::SourceFile>(),
         Registration::of::<loki::source_journal::SourceJournal>(),
+        #[cfg(feature = "kubernetes")]
+        Registration::of::<loki::source_kubernetes::SourceKubernetes>(),
+        #[cfg(feature = "kubernetes")]
+        Registration::of::<loki::source_kubernetes_events::SourceKubernetesEvents>(),
         Registration::of::<loki::write::Write>(),
         #[cfg(feature = "otelcol")]
         Registration::of::<Authentication<otelcol::auth_basic::Basic>>(),
@@ -37,9 +43,13 @@ pub fn registrations() -> Vec<Registration> {
         #[cfg(feature = "otelcol")]
         Registration::of::<otelcol::exporter_debug::ExporterDebug>(),
         #[cfg(feature = "otelcol")]
+        Registration::of::<otelcol::exporter_loki::ExporterLoki>(),
+        #[cfg(feature = "otelcol")]
         Registration::of::<otelcol::exporter_otlp::ExporterOtlp>(),
         #[cfg(feature = "otelcol")]
         Registration::of::<otelcol::exporter_otlphttp::ExporterOtlphttp>(),
+        #[cfg(feature = "otelcol")]
+        Registration::of::<otelcol::exporter_prometheus::ExporterPrometheus>(),
         #[cfg(feature = "otelcol")]
         Registration::of::<otelcol::processor_batch::ProcessorBatch>(),
         #[cfg(feature = "otelcol")]

@@ -66,9 +66,14 @@ pub fn unknown_component(name: &str, ours: &[&str]) -> (String, String) {
         let near = did_you_mean(name, ours.iter().copied());
         return (message, near.unwrap_or_else(|| format!("components here: {}", listed(ours))));
     }
-    if name.starts_with("otelcol.") && !cfg!(feature = "otelcol") {
+    let feature = match name {
+        "discovery.kubernetes" | "loki.source.kubernetes" | "loki.source.kubernetes_events" => "kubernetes",
+        _ if name.starts_with("otelcol.") && !cfg!(feature = "otelcol") => "otelcol",
+        _ => "",
+    };
+    if !feature.is_empty() {
         let message = format!(
-            "component \"{name}\" is not in this build, which was made without the feature \"otelcol\""
+            "component \"{name}\" is not in this build, which was made without the feature \"{feature}\""
         );
         return (message, format!("components here: {}", listed(ours)));
     }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::loki_labels::read_labels;
-use super::protobuf::{Field, Fields};
+use super::wire::{Field, Fields};
 use crate::telemetry::{Labels, LogEntry};
 
 /// A stream of a request.
@@ -54,10 +54,10 @@ pub fn read_loki_push(body: &Bytes, most: usize) -> Result<Vec<PushedStream>, Lo
     let mut reader = Reader { body, room: Room::new(most) };
     let mut streams = Vec::new();
     for field in fields(body) {
-        let field = field?;
-        if field.number == 1 {
+        let (number, field) = field?;
+        if number == 1 {
             reader.room.take()?;
-            streams.push(reader.stream(message(&field, "a stream is a message")?)?);
+            streams.push(reader.stream(message(field, "a stream is a message")?)?);
         }
     }
     Ok(streams)
@@ -72,12 +72,12 @@ impl<'b> Reader<'b> {
     fn stream(&mut self, stream: &'b [u8]) -> Result<PushedStream, LokiRequestError> {
         let (mut labels, mut entries) = ("".into(), Vec::new());
         for field in fields(stream) {
-            let field = field?;
-            match field.number {
-                1 => labels = text(&field, "labels are a text")?,
+            let (number, field) = field?;
+            match number {
+                1 => labels = text(field, "labels are a text")?,
                 2 => {
                     self.room.take()?;
-                    entries.push(self.entry(message(&field, "an entry is a message")?)?);
+                    entries.push(self.entry(message(field, "an entry is a message")?)?);
                 }
                 _ => {}
             }
@@ -88,18 +88,18 @@ impl<'b> Reader<'b> {
     fn entry(&mut self, entry: &'b [u8]) -> Result<LogEntry, LokiRequestError> {
         let (mut timestamp_ns, mut line, mut metadata) = (0, Bytes::new(), Vec::new());
         for field in fields(entry) {
-            let field = field?;
-            match field.number {
-                1 => timestamp_ns = timestamp(message(&field, "a timestamp is a message")?)?,
+            let (number, field) = field?;
+            match number {
+                1 => timestamp_ns = timestamp(message(field, "a timestamp is a message")?)?,
                 2 => {
-                    line = match text(&field, "a line is a text")? {
+                    line = match text(field, "a line is a text")? {
                         Cow::Borrowed(line) => self.body.slice_ref(line.as_bytes()),
                         Cow::Owned(line) => line.into(),
                     }
                 }
                 3 => {
                     self.room.take()?;
-                    metadata.push(pair(message(&field, "metadata are messages")?)?);
+                    metadata.push(pair(message(field, "metadata are messages")?)?);
                 }
                 _ => {}
             }
@@ -117,10 +117,10 @@ pub(super) fn set<N: AsRef<str>, V: AsRef<str>>(pairs: Vec<(N, V)>) -> Option<La
 fn pair(pair: &[u8]) -> Result<(Cow<'_, str>, Cow<'_, str>), LokiRequestError> {
     let (mut name, mut value) = ("".into(), "".into());
     for field in fields(pair) {
-        let field = field?;
-        match field.number {
-            1 => name = text(&field, "the name of metadata is a text")?,
-            2 => value = text(&field, "the value of metadata is a text")?,
+        let (number, field) = field?;
+        match number {
+            1 => name = text(field, "the name of metadata is a text")?,
+            2 => value = text(field, "the value of metadata is a text")?,
             _ => {}
         }
     }
@@ -133,13 +133,14 @@ fn pair(pair: &[u8]) -> Result<(Cow<'_, str>, Cow<'_, str>), LokiRequestError> {
 fn timestamp(timestamp: &[u8]) -> Result<i64, LokiRequestError> {
     let (mut seconds, mut nanos) = (0, 0);
     for field in fields(timestamp) {
-        let field = field?;
-        let value = match field.number {
+        let (number, field) = field?;
+        let value = match number {
             1 => &mut seconds,
             2 => &mut nanos,
             _ => continue,
         };
-        let integer = field.integer().ok_or(LokiRequestError::Protobuf("a timestamp has whole numbers"))?;
+        let integer =
+            field.integer().map_err(|_| LokiRequestError::Protobuf("a timestamp has whole numbers"))?;
         *value = i128::from(integer as i64);
     }
     let is_sound = (0..1_000_000_000).contains(&nanos);
@@ -147,17 +148,17 @@ fn timestamp(timestamp: &[u8]) -> Result<i64, LokiRequestError> {
     all.ok_or(LokiRequestError::Protobuf("a timestamp is outside of the years 1678 to 2262"))
 }
 
-fn fields(message: &[u8]) -> impl Iterator<Item = Result<Field<'_>, LokiRequestError>> {
+fn fields(message: &[u8]) -> impl Iterator<Item = Result<(u64, Field<'_>), LokiRequestError>> {
     const DAMAGED: LokiRequestError = LokiRequestError::Protobuf("a field is cut off or damaged");
-    Fields(message).map(|field| field.ok_or(DAMAGED))
+    Fields::of(message).map(|field| field.map_err(|_| DAMAGED))
 }
 
-fn message<'b>(field: &Field<'b>, what: &'static str) -> Result<&'b [u8], LokiRequestError> {
-    field.delimited().ok_or(LokiRequestError::Protobuf(what))
+fn message<'b>(field: Field<'b>, what: &'static str) -> Result<&'b [u8], LokiRequestError> {
+    field.bytes().map_err(|_| LokiRequestError::Protobuf(what))
 }
 
 /// Go does not look whether a text is UTF-8, so senders need not either: what is not becomes U+FFFD.
-fn text<'b>(field: &Field<'b>, what: &'static str) -> Result<Cow<'b, str>, LokiRequestError> {
+fn text<'b>(field: Field<'b>, what: &'static str) -> Result<Cow<'b, str>, LokiRequestError> {
     message(field, what).map(String::from_utf8_lossy)
 }
 

@@ -8,7 +8,7 @@
 //! | `exposition.rs` | Prometheus text 0.0.4 and OpenMetrics text 1.0 -> items |
 //! | `exposition_protobuf.rs` | Prometheus protobuf, with native histograms -> items |
 //! | `wire.rs` | reading protobuf: fields of a message, in place |
-//! | `protobuf.rs` | the few protobuf functions that the encoders need |
+//! | `protobuf.rs` | writing protobuf: the few functions that the encoders need |
 //! | `remote_write.rs` | sample batch -> piece of a Prometheus remote-write 1.0 request, with exemplars, native histograms and metadata |
 //! | `remote_write_2.rs` | sample batch -> remote-write 2.0 request; joining them, and turning one into 1.0 |
 //! | `loki_push.rs` | log batch -> piece of a Loki push request |
@@ -16,7 +16,7 @@
 //! | `loki_json.rs` | the same from JSON |
 //! | `loki_labels.rs` | a stream's labels as such requests write them: `{a="b"}` |
 //! | `snappy.rs` | one block from a piece, one request body from many blocks |
-//! | `otlp.rs` | OTLP: checked in place, taken apart by items, read from JSON, printed |
+//! | `otlp.rs` | OTLP: checked in place, taken apart by items, read from JSON, printed; metrics -> samples, logs -> lines |
 //! | `compression.rs` | compressed bodies -> plain ones, within a limit |
 //! | `split.rs` | a request body that is taken apart, for endpoints that refuse all of it because of a part |
 //!
@@ -60,9 +60,10 @@ pub use loki_push::{LOKI_PUSH_HEADERS, LokiPushEncoder};
 pub use loki_request::{LokiRequestError, PushedStream, read_loki_push};
 #[cfg(feature = "otelcol")]
 pub use otlp::{
-    OtlpError, OtlpJsonError, PackedRequest, Packing, check_otlp, export_response, first_resource, join_otlp,
-    join_packed, otlp_from_json, otlp_part, packed_plain_bytes, print_otlp, rejected_by_response,
-    retry_delay, split_packed, status,
+    Additions, Deltas, OtlpError, OtlpJsonError, PackedRequest, Packing, PrometheusOptions, Resource,
+    Translated, check_otlp, export_response, first_resource, join_otlp, join_packed, otlp_from_json,
+    otlp_part, otlp_to_loki, packed_plain_bytes, print_otlp, rejected_by_response, retry_delay, split_packed,
+    status,
 };
 pub use page_item::{Item, LabelPair, Series, Statement};
 pub use remote_write::{REMOTE_WRITE_HEADERS, RemoteWriteEncoder, Sends};

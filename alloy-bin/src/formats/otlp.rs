@@ -4,11 +4,14 @@
 //! counts its items. Messages of one signal are joined by writing one behind the other, since their only field is repeated.
 
 mod json;
+mod loki;
 mod packing;
 mod part;
 mod print;
+mod prometheus;
 mod reply;
 mod schema;
+mod value;
 
 use bytes::Bytes;
 
@@ -17,9 +20,11 @@ use super::wire::{Fault, Field, Fields, packed_varints};
 use crate::telemetry::{OtlpBatch, Signal};
 
 pub use json::{OtlpJsonError, otlp_from_json};
+pub use loki::otlp_to_loki;
 pub use packing::{PackedRequest, Packing, join_packed, packed_plain_bytes, split_packed};
 pub use part::{first_resource, join_otlp, otlp_part};
 pub use print::print_otlp;
+pub use prometheus::{Additions, Deltas, PrometheusOptions, Resource, Translated};
 pub use reply::{export_response, rejected_by_response, retry_delay, status};
 
 /// Messages inside one another. Decoders in C++, Python and Rust take 100: what is taken here must be taken by them.

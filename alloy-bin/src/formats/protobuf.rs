@@ -1,4 +1,4 @@
-//! The few protobuf functions that the encoders need: writing a field, and walking over those of a message.
+//! The few protobuf functions that the encoders need: writing a field. `wire.rs` reads.
 //!
 //! Wire format: <https://protobuf.dev/programming-guides/encoding/>. As in proto3, a scalar field with the value zero is
 //! not written.
@@ -111,105 +111,9 @@ pub(super) fn put_message(
     length
 }
 
-/// One field of a message.
-pub(super) struct Field<'b> {
-    pub(super) number: u64,
-    /// With its tag.
-    pub(super) whole: &'b [u8],
-    /// What is behind the tag, and behind the length where there is one.
-    pub(super) content: &'b [u8],
-}
-
-impl<'b> Field<'b> {
-    /// What is behind the length of a string, of bytes or of a message.
-    pub(super) fn delimited(&self) -> Option<&'b [u8]> {
-        (self.wire_type() == 2).then_some(self.content)
-    }
-
-    /// The value of a varint.
-    pub(super) fn integer(&self) -> Option<u64> {
-        let mut content = self.content;
-        if self.wire_type() == 0 { take_varint(&mut content) } else { None }
-    }
-
-    fn wire_type(&self) -> u8 {
-        self.whole[0] & 7
-    }
-}
-
-/// The fields of a message, in the order in which they stand. `None` where it is damaged, which is the end.
-pub(super) struct Fields<'b>(pub(super) &'b [u8]);
-
-impl<'b> Iterator for Fields<'b> {
-    type Item = Option<Field<'b>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let field = take_field(&mut self.0);
-        if field.is_none() {
-            self.0 = &[];
-        }
-        Some(field)
-    }
-}
-
-fn take_field<'b>(rest: &mut &'b [u8]) -> Option<Field<'b>> {
-    let start = *rest;
-    let tag = take_varint(rest)?;
-    let length = match tag & 7 {
-        0 => {
-            let mut behind = *rest;
-            take_varint(&mut behind)?;
-            rest.len() - behind.len()
-        }
-        1 => 8,
-        2 => usize::try_from(take_varint(rest)?).ok()?,
-        5 => 4,
-        _ => return None,
-    };
-    let (content, behind) = rest.split_at_checked(length)?;
-    *rest = behind;
-    Some(Field { number: tag >> 3, whole: &start[..start.len() - behind.len()], content })
-}
-
-/// Reads a varint from the front.
-pub(super) fn take_varint(rest: &mut &[u8]) -> Option<u64> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let (byte, behind) = rest.split_first()?;
-        *rest = behind;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn fields_come_back_as_they_were_written_and_damage_is_the_end() {
-        let mut message = Vec::new();
-        put_integer(&mut message, varint(1), 300);
-        put_double(&mut message, fixed64(2), 1.5);
-        put_bytes(&mut message, delimited(3), b"text");
-        let fields: Vec<_> = Fields(&message).map(|field| field.expect("it is sound")).collect();
-        let seen: Vec<_> = fields.iter().map(|field| (field.number, field.content.len())).collect();
-        assert_eq!(seen, [(1, 2), (2, 8), (3, 4)]);
-        assert_eq!(fields.iter().map(|field| field.whole).collect::<Vec<_>>().concat(), message);
-        for cut in 1..message.len() {
-            let sound = Fields(&message[..cut]).take_while(Option::is_some).count();
-            let whole = [3, 12, 18].iter().filter(|end| **end <= cut).count();
-            assert_eq!(sound, whole, "cut at {cut}");
-            assert_eq!(Fields(&message[..cut]).any(|field| field.is_none()), ![3, 12].contains(&cut));
-        }
-        assert!(Fields(&[0xff; 12]).next().expect("something").is_none());
-    }
 
     #[test]
     fn lengths_are_what_is_written() {

@@ -20,15 +20,35 @@ pub(super) enum Field<'b> {
     Fixed32(u32),
 }
 
+/// A field as it stands in its message.
+pub(super) struct WholeField<'b> {
+    pub(super) number: u64,
+    /// With its tag.
+    pub(super) whole: &'b [u8],
+    pub(super) value: Field<'b>,
+}
+
+impl<'b> WholeField<'b> {
+    /// What is behind the length of a text, of bytes or of a message.
+    pub(super) fn content(&self) -> Option<&'b [u8]> {
+        self.value.bytes().ok()
+    }
+}
+
 impl<'b> Fields<'b> {
     pub(super) fn of(message: &'b [u8]) -> Self {
         Fields { rest: message }
     }
 
-    /// What has not been read yet.
-    #[cfg(feature = "otelcol")]
-    pub(super) fn rest(&self) -> &'b [u8] {
-        self.rest
+    /// The fields with all of their bytes, for whoever copies them. `None` where the message is damaged, which is the end.
+    pub(super) fn whole(message: &'b [u8]) -> impl Iterator<Item = Option<WholeField<'b>>> {
+        let mut fields = Fields::of(message);
+        std::iter::from_fn(move || {
+            let start = fields.rest;
+            let field = fields.next()?.ok();
+            let whole = &start[..start.len() - fields.rest.len()];
+            Some(field.map(|(number, value)| WholeField { number, whole, value }))
+        })
     }
 
     fn field(&mut self) -> Result<(u64, Field<'b>), Fault<'b>> {
@@ -140,7 +160,8 @@ pub(super) fn delimited_message<'b>(rest: &mut &'b [u8]) -> Result<&'b [u8], Fau
     Ok(message)
 }
 
-fn varint<'b>(rest: &mut &'b [u8]) -> Result<u64, Fault<'b>> {
+/// A base-128 varint.
+pub(super) fn varint<'b>(rest: &mut &'b [u8]) -> Result<u64, Fault<'b>> {
     let start = *rest;
     let mut value = 0;
     for (index, byte) in start.iter().take(10).enumerate() {
@@ -161,4 +182,30 @@ fn fixed<'b, const LENGTH: usize>(rest: &mut &'b [u8]) -> Result<[u8; LENGTH], F
     let (bytes, behind) = rest.split_first_chunk().ok_or((*rest, "a number of fixed length"))?;
     *rest = behind;
     Ok(*bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Fields;
+    use crate::formats::protobuf::{delimited, fixed64, put_bytes, put_double, put_integer, varint};
+
+    #[test]
+    fn fields_come_back_as_they_were_written_and_damage_is_the_end() {
+        let mut message = Vec::new();
+        put_integer(&mut message, varint(1), 300);
+        put_double(&mut message, fixed64(2), 1.5);
+        put_bytes(&mut message, delimited(3), b"text");
+        let fields: Vec<_> = Fields::whole(&message).map(|field| field.expect("it is sound")).collect();
+        let seen: Vec<_> = fields.iter().map(|field| (field.number, field.whole.len())).collect();
+        assert_eq!(seen, [(1, 3), (2, 9), (3, 6)]);
+        assert_eq!((fields[0].content(), fields[2].content()), (None, Some(b"text".as_slice())));
+        assert_eq!(fields.iter().map(|field| field.whole).collect::<Vec<_>>().concat(), message);
+        for cut in 1..message.len() {
+            let sound = Fields::whole(&message[..cut]).take_while(Option::is_some).count();
+            let whole = [3, 12, 18].iter().filter(|end| **end <= cut).count();
+            assert_eq!(sound, whole, "cut at {cut}");
+            assert_eq!(Fields::whole(&message[..cut]).any(|field| field.is_none()), ![3, 12].contains(&cut));
+        }
+        assert!(Fields::whole(&[0xff; 12]).next().expect("something").is_none());
+    }
 }

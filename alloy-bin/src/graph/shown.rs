@@ -8,6 +8,7 @@ use crate::server;
 use super::live::Live;
 use super::node::{Node, Role};
 use super::running::{Graph, State};
+use super::values;
 
 impl server::Components for Graph {
     fn unhealthy(&self) -> Vec<(String, String)> {
@@ -52,6 +53,7 @@ fn component(state: &State, references: &[BTreeSet<usize>], index: usize, live: 
         module_id: module.to_owned(),
         references_to: ids(&mut references[index].iter().copied()),
         referenced_by: ids(&mut (0..state.nodes.len()).filter(is_component).filter(refers)),
+        takes_data: values::has_receiver(&live.context.exports.value()),
         trouble: live.context.health.trouble(),
         position: state.sources.location(block.header()).to_string(),
     }

@@ -99,6 +99,12 @@ impl CapsuleType for Gate<OtlpBatch> {
     const NAME: &'static str = "otelcol.Consumer";
 }
 
+/// Whether somebody may send to a component with these exports.
+pub(super) fn has_receiver(exports: &Value) -> bool {
+    let Value::Object(fields) = exports else { return false };
+    fields.values().any(|value| as_gate(value).is_some())
+}
+
 fn gate<B: Sync>(receiver: Arc<dyn Consumer<B>>) -> Value
 where
     Gate<B>: CapsuleType,
@@ -223,8 +229,12 @@ pub mod export {
 
 impl From<&Target> for Value {
     fn from(target: &Target) -> Self {
-        Value::object(target.0.iter().map(|(name, value)| (name, value.as_str().into())))
+        Value::Object(Arc::new(fields(target)))
     }
+}
+
+fn fields(target: &Target) -> Object {
+    target.0.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect()
 }
 
 impl FromValue for Target {
@@ -242,6 +252,12 @@ impl SharedTarget {
     pub fn target(&self) -> Target {
         let value = Value::Object(self.0.clone());
         Target::from_value(&value).expect("it was one when it was made")
+    }
+}
+
+impl From<Target> for SharedTarget {
+    fn from(target: Target) -> Self {
+        SharedTarget(Arc::new(fields(&target)))
     }
 }
 

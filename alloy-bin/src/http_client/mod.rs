@@ -24,7 +24,7 @@ mod watched;
 
 pub use client::{HttpClient, escape, parse_url, read};
 pub use in_memory::{IN_MEMORY_ADDRESS, InMemoryPage, OWN_PAGE, PageSource, in_memory_page, serve_in_memory};
-pub use options::{HttpClientOptions, TlsOptions, checked_url};
+pub use options::{Credentials, HttpClientOptions, Text, TlsOptions, checked_url};
 
 #[cfg(test)]
 mod tests;

@@ -21,23 +21,30 @@ pub struct HttpClientOptions {
 
 /// Who we say we are.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Credentials {
+pub enum Credentials {
+    /// Nobody.
     None,
+    /// RFC 7617.
     Basic {
+        /// Has no colon.
         username: String,
+        /// What only that user knows.
         password: Text,
     },
     /// `Authorization: KIND TEXT`.
     Typed {
+        /// `Bearer`.
         kind: String,
+        /// The token.
         text: Text,
     },
+    /// With tokens by client credentials.
     OAuth2(Box<OAuth2Options>),
 }
 
 /// An `oauth2` block.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct OAuth2Options {
+pub struct OAuth2Options {
     pub(super) client_id: String,
     pub(super) client_secret: Text,
     pub(super) scopes: Vec<String>,
@@ -54,6 +61,8 @@ pub(super) struct ConnectionOptions {
     pub(super) http2: bool,
     /// HTTP/2 alone, and without asking where there is no TLS: gRPC.
     pub(super) only_http2: bool,
+    /// Answers go on for minutes: a connection that was cut without a word has to be noticed by itself.
+    pub(super) is_watching: bool,
 }
 
 /// By which proxy.
@@ -70,25 +79,34 @@ pub(super) struct ProxyOptions {
 /// A `tls_config` block.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TlsOptions {
-    pub(super) ca: Option<Text>,
-    pub(super) certificate: Option<Text>,
-    pub(super) key: Option<Text>,
-    pub(super) server_name: Option<String>,
-    pub(super) insecure_skip_verify: bool,
-    pub(super) min_version: MinVersion,
+    /// Whom servers are to be certified by; `None`: by one of those that the system trusts.
+    pub ca: Option<Text>,
+    /// The client's.
+    pub certificate: Option<Text>,
+    /// Belongs to the client's certificate.
+    pub key: Option<Text>,
+    /// The name that is to be in the server's certificate; `None`: the URL's.
+    pub server_name: Option<String>,
+    /// Take any certificate.
+    pub insecure_skip_verify: bool,
+    /// The least version of TLS.
+    pub min_version: MinVersion,
 }
 
 /// The least version of TLS. rustls speaks 1.2 and 1.3.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(super) enum MinVersion {
+pub enum MinVersion {
+    /// 1.2.
     #[default]
     Tls12,
+    /// 1.3.
     Tls13,
 }
 
 /// A text that is given or stands in a file.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Text {
+pub enum Text {
+    /// Itself.
     Given(Secret),
     /// Read again when it changes.
     File(PathBuf),
@@ -136,12 +154,35 @@ impl HttpClientOptions {
     }
 }
 
+#[cfg(feature = "kubernetes")]
+impl HttpClientOptions {
+    /// A client of which others than a configuration say who it is.
+    pub fn new(credentials: Credentials, tls: TlsOptions, proxy_url: Option<Secret>) -> Self {
+        let proxy = ProxyOptions { url: proxy_url, ..ProxyOptions::default() };
+        let connection = ConnectionOptions { tls, proxy, http2: true, ..ConnectionOptions::default() };
+        HttpClientOptions { credentials, connection, ..HttpClientOptions::default() }
+    }
+
+    /// For answers that go on for minutes: connections that were cut without a word are noticed soon.
+    pub fn watching(mut self) -> Self {
+        self.connection.is_watching = true;
+        self
+    }
+
+    /// Each answer has a connection of its own while it is read.
+    pub fn without_http2(mut self) -> Self {
+        self.connection.http2 = false;
+        self
+    }
+}
+
 #[cfg(feature = "otelcol")]
 impl HttpClientOptions {
     /// A client for OTLP: credentials come as headers.
     pub fn otel(tls: TlsOptions, proxy_url: Option<Secret>, is_grpc: bool) -> Self {
         let proxy = ProxyOptions { url: proxy_url, ..ProxyOptions::default() };
-        let connection = ConnectionOptions { tls, proxy, http2: true, only_http2: is_grpc };
+        let connection =
+            ConnectionOptions { tls, proxy, http2: true, only_http2: is_grpc, is_watching: false };
         HttpClientOptions { connection, ..HttpClientOptions::default() }
     }
 }
@@ -149,7 +190,12 @@ impl HttpClientOptions {
 impl ConnectionOptions {
     fn read(body: &mut Body<'_>) -> Self {
         let tls = body.block("tls_config").unwrap_or_default();
-        ConnectionOptions { tls, proxy: ProxyOptions::read(body), http2: true, only_http2: false }
+        ConnectionOptions {
+            tls,
+            proxy: ProxyOptions::read(body),
+            http2: true,
+            ..ConnectionOptions::default()
+        }
     }
 }
 

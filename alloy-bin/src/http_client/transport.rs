@@ -39,6 +39,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// An HTTP/2 connection that was cut without a word would take one request after the other: it is asked after so long,
 /// and given up after so long. Prometheus has the same.
 const HTTP2_PING: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(15));
+/// The same where answers go on for minutes, for HTTP/2, and between two probes of TCP of which three may stay unanswered.
+const WATCHING_PING: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(10));
 
 type Pool = Client<Connector, Full<Bytes>>;
 
@@ -57,7 +59,7 @@ impl Transport {
     pub(super) fn new(options: &ConnectionOptions) -> Self {
         let proxy = Proxy::new(&options.proxy).map(Arc::new);
         Transport {
-            plain: pool(Connector { tcp: tcp(), tls: None, proxy: proxy.clone() }, options.only_http2),
+            plain: pool(Connector { tcp: tcp(options), tls: None, proxy: proxy.clone() }, options),
             secure: Watched::new(options.tls.files()),
             options: options.clone(),
             proxy,
@@ -98,28 +100,35 @@ impl Transport {
             }
         };
         let tls = Tls { to_server: Arc::new(to_server), to_proxy: Arc::new(to_proxy), names };
-        let connector = Connector { tcp: tcp(), tls: Some(Arc::new(tls)), proxy: self.proxy.clone() };
-        Ok(pool(connector, self.options.only_http2))
+        let tcp = tcp(&self.options);
+        let connector = Connector { tcp, tls: Some(Arc::new(tls)), proxy: self.proxy.clone() };
+        Ok(pool(connector, &self.options))
     }
 }
 
-fn pool(connector: Connector, only_http2: bool) -> Pool {
+fn pool(connector: Connector, options: &ConnectionOptions) -> Pool {
+    let (after, patience) = if options.is_watching { WATCHING_PING } else { HTTP2_PING };
     Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .pool_max_idle_per_host(IDLE_CONNECTIONS)
         .http1_max_buf_size(READ_BUFFER_BYTES)
-        .http2_only(only_http2)
-        .http2_keep_alive_interval(HTTP2_PING.0)
-        .http2_keep_alive_timeout(HTTP2_PING.1)
+        .http2_only(options.only_http2)
+        .http2_keep_alive_interval(after)
+        .http2_keep_alive_timeout(patience)
         .build(connector)
 }
 
-fn tcp() -> HttpConnector {
+fn tcp(options: &ConnectionOptions) -> HttpConnector {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    if options.is_watching {
+        tcp.set_keepalive(Some(WATCHING_PING.0));
+        tcp.set_keepalive_interval(Some(WATCHING_PING.1));
+        tcp.set_keepalive_retries(Some(3));
+    }
     tcp
 }
 

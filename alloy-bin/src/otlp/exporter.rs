@@ -318,6 +318,7 @@ impl Exporter {
                 lanes: common.queue.lanes,
                 max_items: common.queue.batch.max_items,
                 max_bytes: REQUEST_BYTES,
+                in_flight_bytes: (2 * REQUEST_BYTES).saturating_mul(common.queue.lanes),
                 deadline: common.queue.batch.deadline,
                 form: Form {
                     splice: join_packed,

@@ -111,7 +111,8 @@ impl Client {
         let why = format!("status {status}: {}", shown(&text));
         let later = status.is_server_error() && !is_final
             || status == StatusCode::TOO_MANY_REQUESTS
-                && self.on_too_many_requests == OnTooManyRequests::Retry;
+                && self.on_too_many_requests == OnTooManyRequests::Retry
+                && !is_final;
         let understood = newer.is_none() || status != StatusCode::UNSUPPORTED_MEDIA_TYPE;
         Ok(match (understood, later) {
             (false, _) => Outcome::NotUnderstood { why },

@@ -28,6 +28,9 @@ const TIDY_INTERVAL: Duration = Duration::from_millis(250);
 const PAGE_BYTES: u64 = 4096;
 /// What a log may take if nothing is said, neither by it nor of all logs together.
 const MAX_BYTES: u64 = 4 << 30;
+/// What is written and not synced is in memory too, for the case that the sync fails: more than this is synced at once, which happens only
+/// while a backlog is read.
+const UNSYNCED_BYTES: usize = 4 << 20;
 /// How long the thread waits after a failed write (a full disk) before it tries again.
 const FAILED_WAIT: Duration = Duration::from_millis(500);
 
@@ -304,6 +307,7 @@ impl Custody {
             lag_bytes: cursor.lag_bytes,
             lag: Duration::from_millis(lag),
             disk_bytes: stats.disk_bytes,
+            limit_bytes: stats.limit_bytes,
             segments: stats.segments,
             syncs: stats.syncs,
             storage_failures: stats.storage_failures,
@@ -434,6 +438,7 @@ fn open_log(options: &Options) -> anyhow::Result<Arc<Log>> {
         max_bytes: options.log.max_bytes.unwrap_or(MAX_BYTES.max(options.log.least_bytes())),
         max_age_ms: options.log.max_age.map(|age| age.as_millis() as u64),
         policy: Policy::Refuse,
+        max_unsynced_bytes: UNSYNCED_BYTES,
         ..alloy_wal::Options::default()
     };
     let log = Arc::new(Log::open(directory, limits).with_context(of)?);

@@ -171,6 +171,8 @@ pub struct LogState {
     pub lag: Duration,
     /// Bytes on disk in all.
     pub disk_bytes: u64,
+    /// How many it may take.
+    pub limit_bytes: u64,
     /// Segments on disk.
     pub segments: u64,
     /// Syncs done.
@@ -205,6 +207,12 @@ impl LogState {
             self.lag.as_secs_f64(),
         );
         page.gauge("alloy_wal_disk_bytes", "Bytes of the log on disk.", labels, self.disk_bytes as f64);
+        page.gauge(
+            "alloy_wal_limit_bytes",
+            "Bytes that the log may take on disk.",
+            labels,
+            self.limit_bytes as f64,
+        );
         page.gauge("alloy_wal_segments", "Segments of the log.", labels, self.segments as f64);
         page.counter("alloy_wal_syncs_total", "Syncs of the log to the device.", labels, self.syncs);
         page.counter(

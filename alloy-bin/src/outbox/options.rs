@@ -96,7 +96,7 @@ pub struct Form {
     pub split: fn(&[u8]) -> Option<[Part; 2]>,
     /// Bodies can be in a newer form, too.
     pub newer: Option<NewerForm>,
-    /// What counts as its bytes: all of them, or what it holds when it is unpacked.
+    /// What counts as its bytes, in a request and on the way: all of them, or what it holds when it is unpacked.
     pub weigh: fn(&Bytes) -> usize,
 }
 
@@ -123,6 +123,8 @@ pub struct Batching {
     pub max_items: usize,
     /// Bytes in a request at the most; a single record may have more.
     pub max_bytes: usize,
+    /// Bytes of records that are read from the log and not acknowledged, over all lanes.
+    pub in_flight_bytes: usize,
     /// How long a request may wait to fill up.
     pub deadline: Duration,
     /// What the bodies are.

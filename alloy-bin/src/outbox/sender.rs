@@ -13,12 +13,10 @@ use tokio_util::sync::CancellationToken;
 use super::client::Client;
 use super::custody::Custody;
 use super::lane::{Lane, Pending};
-use super::{Clearance, Options, Piece};
+use super::{Batching, Clearance, Options, Piece};
 
-/// Bytes of records on their way, over all lanes. Two full requests of 1 MiB for each of four lanes.
-const IN_FLIGHT_BYTES: usize = 8 << 20;
-/// What each record counts at least: bounds the records on their way to 8,192, inside the log's window.
-const RECORD_BYTES_MIN: usize = 1 << 10;
+/// Records on their way, over all lanes: inside the log's window, which is eight times as many.
+const IN_FLIGHT_MAX: usize = 8192;
 
 /// Reads, sends, acknowledges.
 pub(super) struct Sender {
@@ -75,7 +73,7 @@ impl Sender {
             });
         }
         let (lanes, custody, options) = (self.lanes.clone(), self.custody.clone(), self.options.clone());
-        reading.spawn(async move { read(&custody, &lanes.all, options.clearance.as_deref()).await });
+        reading.spawn(async move { read(&custody, &lanes.all, &options).await });
         stop.cancelled().await;
         let deadline = Instant::now() + patience;
         self.flush(patience).await;
@@ -96,8 +94,10 @@ impl Sender {
 }
 
 /// Reads the log into the lanes, for ever; waits while too much is on its way.
-async fn read(custody: &Custody, lanes: &[Lane], clearance: Option<&dyn Clearance>) {
-    let room = Arc::new(Semaphore::new(IN_FLIGHT_BYTES));
+async fn read(custody: &Custody, lanes: &[Lane], options: &Options) {
+    let Batching { in_flight_bytes, form, .. } = options.batching;
+    let most = in_flight_bytes.clamp(IN_FLIGHT_MAX, u32::MAX as usize);
+    let room = Arc::new(Semaphore::new(most));
     let mut next: Position = 0;
     loop {
         next = custody.next_to_send(next);
@@ -121,10 +121,10 @@ async fn read(custody: &Custody, lanes: &[Lane], clearance: Option<&dyn Clearanc
                 custody.undecodable(record.position);
                 continue;
             };
-            let size = piece.body.len().clamp(RECORD_BYTES_MIN, IN_FLIGHT_BYTES);
-            let permits = u32::try_from(size).expect("IN_FLIGHT_BYTES fits");
+            let size = (form.weigh)(&piece.body).clamp(most / IN_FLIGHT_MAX, most);
+            let permits = u32::try_from(size).expect("the most fits");
             let permit = room.clone().acquire_many_owned(permits).await.expect("never closed");
-            if let (Some(clearance), Some(origin)) = (clearance, &piece.origin) {
+            if let (Some(clearance), Some(origin)) = (&options.clearance, &piece.origin) {
                 clearance.waits(origin);
             }
             let lane = &lanes[(piece.lane % lanes.len() as u64) as usize];

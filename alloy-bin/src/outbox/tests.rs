@@ -75,6 +75,7 @@ fn options(folder: &Path, receiver: &Receiver) -> Options {
             lanes: 1,
             max_items: 10,
             max_bytes: 1 << 20,
+            in_flight_bytes: 8 << 20,
             deadline: LONG,
             form: Form { splice: join, split, newer: None, weigh: Bytes::len },
         },

@@ -135,6 +135,11 @@ impl Ownership {
         self.history().newest()
     }
 
+    /// The components that have keys.
+    pub fn components(&self) -> Vec<String> {
+        self.shards().keys().map(ToString::to_string).collect()
+    }
+
     /// Keys that this node knows, with their owners, in the order of components and names.
     pub fn list(&self, filter: &Filter) -> Vec<Owned> {
         let mut list = Vec::new();

@@ -39,6 +39,8 @@ pub struct Component {
     pub references_to: Vec<String>,
     /// The ids of those that refer to it.
     pub referenced_by: Vec<String>,
+    /// Whether data flows to it from those that refer to it, and not the other way.
+    pub takes_data: bool,
     /// What is wrong with it; `None`: nothing.
     pub trouble: Option<String>,
     /// Where it stands in the configuration: `config.alloy:12:1`.
@@ -70,8 +72,8 @@ impl Component {
 /// In Alloy's form, and the position beside it.
 impl Serialize for Component {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Component { name, label, local_id, module_id, references_to, referenced_by, trouble, position } =
-            self;
+        let Component { name, label, local_id, module_id, references_to, referenced_by, .. } = self;
+        let Component { takes_data: _, trouble, position, .. } = self;
         let state = if trouble.is_some() { "unhealthy" } else { "healthy" };
         json!({
             "name": name,

@@ -6,17 +6,22 @@
 //! | `routes.rs` | `/-/ready`, `/-/healthy`, `/-/reload`, `/metrics` |
 //! | `cluster.rs` | `/api/v0/cluster/...`: who is there, who owns what and why |
 //! | `components.rs` | `/api/v0/web/components`: what runs, how it is, what it was given |
+//! | `events.rs` | `/api/v0/events`: says when there is something new to see |
+//! | `ui/` | the pages for people |
 //! | `settings.rs` | the `http` block |
 //! | `front.rs` | TLS and passwords between the port and the routes |
 //! | `tls.rs` | from the block to rustls, and again when a file has changed |
 
 mod cluster;
 mod components;
+mod events;
 mod front;
 mod listener;
 mod routes;
 mod settings;
 mod tls;
+#[cfg(feature = "ui")]
+mod ui;
 
 pub use components::{Component, Components, Details};
 pub use front::{Front, Protection};
@@ -24,6 +29,8 @@ pub use listener::{Divert, Limits, Listener};
 pub use routes::{Reload, State, router};
 pub use settings::{HttpBlock, TlsBlock};
 pub use tls::Tls;
+#[cfg(feature = "ui")]
+pub use ui::LagHistory;
 
 #[cfg(test)]
 mod tests;

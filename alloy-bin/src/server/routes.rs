@@ -12,6 +12,9 @@ use axum::routing::get;
 
 use super::cluster;
 use super::components::{self, Components};
+use super::events;
+#[cfg(feature = "ui")]
+use super::ui::{self, LagHistory};
 use crate::ownership::Ownership;
 use crate::telemetry::{Collect, Page};
 
@@ -30,6 +33,9 @@ pub struct State {
     pub ownership: Ownership,
     /// Loads the configuration anew.
     pub reload: Arc<dyn Reload>,
+    /// How the logs' lag was.
+    #[cfg(feature = "ui")]
+    pub lag: LagHistory,
     /// The pages of exporters, by path.
     pub pages: fn(&str) -> Option<Arc<PageSource>>,
 }
@@ -37,11 +43,16 @@ pub struct State {
 impl State {
     /// The agent's own figures, in the text format 0.0.4.
     pub fn page(&self) -> String {
+        self.figures().render()
+    }
+
+    /// The agent's own figures.
+    pub(super) fn figures(&self) -> Page {
         let mut page = Page::default();
         for collector in &self.collectors {
             collector.collect(&mut page);
         }
-        page.render()
+        page
     }
 }
 
@@ -54,7 +65,7 @@ pub trait Reload: Send + Sync {
 
 /// The routes.
 pub fn router(state: Arc<State>) -> Router {
-    Router::new()
+    let router = Router::new()
         .route("/-/ready", get(ready))
         .route("/-/healthy", get(healthy))
         .route("/-/reload", get(reload).post(reload))
@@ -62,7 +73,10 @@ pub fn router(state: Arc<State>) -> Router {
         .route("/api/v0/component/{*path}", get(exported))
         .merge(cluster::routes())
         .merge(components::routes())
-        .with_state(state)
+        .route("/api/v0/events", get(events::events));
+    #[cfg(feature = "ui")]
+    let router = router.merge(ui::routes());
+    router.with_state(state)
 }
 
 async fn ready(Extract(state): Extract<Arc<State>>) -> Response {

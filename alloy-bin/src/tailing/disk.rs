@@ -84,7 +84,7 @@ pub(super) struct Rotated {
 /// Which of two rotated files is older: they are sorted oldest first. Files of different schemes are not compared.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Age {
-    /// `app.log.2` is older than `app.log.1`.
+    /// `app.log.2` is older than `app.log.1`; where numbers go up, as log4j2's, they are turned round.
     Counter(Reverse<u32>),
     /// `app.log-20260101` is older than `app.log-20260102`.
     Date(String),
@@ -111,9 +111,32 @@ pub(super) fn rotated_siblings(path: &Path) -> io::Result<Vec<Rotated>> {
             siblings.push(Rotated { path: entry.path(), inode: entry.ino(), age, format });
         }
     }
+    if counts_up(&siblings) {
+        for sibling in &mut siblings {
+            if let Age::Counter(Reverse(counter)) = &mut sibling.age {
+                *counter = u32::MAX - *counter;
+            }
+        }
+    }
     siblings.sort_by(|a, b| (&a.age, a.format.is_some()).cmp(&(&b.age, b.format.is_some())));
     siblings.dedup_by(|later, first| later.age == first.age);
     Ok(siblings)
+}
+
+/// Whether the file with the largest number was written last. Where some are compressed, it is the others that tell: compressing may
+/// count as writing.
+fn counts_up(siblings: &[Rotated]) -> bool {
+    let are_packed = siblings.iter().all(|sibling| sibling.format.is_some());
+    let tells = |sibling: &&Rotated| are_packed || sibling.format.is_none();
+    let counter = |sibling: &Rotated| match sibling.age {
+        Age::Counter(Reverse(counter)) => {
+            Some((counter, std::fs::metadata(&sibling.path).and_then(|file| file.modified()).ok()?))
+        }
+        Age::Date(_) => None,
+    };
+    let mut counters: Vec<_> = siblings.iter().filter(tells).filter_map(counter).collect();
+    counters.sort_unstable();
+    matches!(counters.as_slice(), [(_, least), .., (_, most)] if most > least)
 }
 
 /// The age of `other` if its name says that it was rotated from `name`: a suffix of digits (and what separates

@@ -127,6 +127,11 @@ impl Follower {
         growth
     }
 
+    /// Whether a file that begins with these bytes may be the one that was read so far.
+    pub fn continues(&self, head: &[u8]) -> bool {
+        self.position.fingerprint.matches(head)
+    }
+
     /// The range to read next; `None`: nothing to read until the file grows.
     pub fn poll_read(&mut self) -> Option<Range<u64>> {
         let from = self.position.offset;

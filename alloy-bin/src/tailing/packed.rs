@@ -139,41 +139,8 @@ fn decoder(mut file: &File, format: Format) -> io::Result<Box<dyn Read + Send + 
         Format::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
         Format::Zlib => Box::new(flate2::bufread::ZlibDecoder::new(file)),
         Format::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(file)),
-        Format::Zstd => Box::new(Zstd::new(file)),
+        Format::Zstd => Box::new(zstd::Decoder::with_buffer(file)?),
     })
-}
-
-/// One frame after the other; the crate's decoder ends with the first.
-struct Zstd {
-    frame: Option<ruzstd::decoding::StreamingDecoder<BufReader<File>, ruzstd::decoding::FrameDecoder>>,
-    rest: Option<BufReader<File>>,
-}
-
-impl Zstd {
-    fn new(file: BufReader<File>) -> Self {
-        Zstd { frame: None, rest: Some(file) }
-    }
-}
-
-impl Read for Zstd {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            if let Some(mut rest) = self.rest.take() {
-                if io::BufRead::fill_buf(&mut rest)?.is_empty() {
-                    self.rest = Some(rest);
-                    return Ok(0);
-                }
-                let frame = ruzstd::decoding::StreamingDecoder::new(rest).map_err(io::Error::other)?;
-                self.frame = Some(frame);
-            }
-            let Some(frame) = self.frame.as_mut() else { return Ok(0) };
-            let read = frame.read(buffer)?;
-            if read > 0 || buffer.is_empty() {
-                return Ok(read);
-            }
-            self.rest = self.frame.take().map(ruzstd::decoding::StreamingDecoder::into_inner);
-        }
-    }
 }
 
 /// For tests of files that rotation has compressed.
@@ -189,7 +156,7 @@ pub(super) fn pack(path: &std::path::Path, content: &[u8]) {
             bzip2::write::BzEncoder::new(file, bzip2::Compression::fast()).write_all(content).unwrap();
         }
         Some(Format::Zstd) => {
-            ruzstd::encoding::compress(content, file, ruzstd::encoding::CompressionLevel::Fastest);
+            zstd::stream::copy_encode(content, file, 1).unwrap();
         }
         _ => panic!("{} has no known suffix", path.display()),
     }

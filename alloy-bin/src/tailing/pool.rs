@@ -85,7 +85,8 @@ pub enum Event {
 /// Follows many files and delivers their lines.
 pub struct Pool {
     shared: Arc<Shared>,
-    files: BTreeMap<u64, File>,
+    /// Boxed: a map of large values is half empty.
+    files: BTreeMap<u64, Box<File>>,
     /// When to look at which file.
     due: BTreeSet<(Instant, u64)>,
     /// `None`: the system has none to give, so all files are looked at.
@@ -207,7 +208,7 @@ impl Pool {
             error: None,
         };
         let delay = options.initial_delay;
-        self.files.insert(key, file);
+        self.files.insert(key, Box::new(file));
         if delay.is_zero() {
             self.make_ready(key);
         } else {

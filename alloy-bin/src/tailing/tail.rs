@@ -66,11 +66,14 @@ pub struct Tail {
     reading: Reading,
     /// Where to go on when no file is open and none waits.
     begin: Begin,
-    open: Option<Open>,
+    /// Boxed: most files are idle and closed.
+    open: Option<Box<Open>>,
     /// Files to read after the open one, oldest first, with where to begin.
     waiting: VecDeque<(Opened, Begin)>,
     /// How the file looked when all of it was read.
     read_up: Option<Seen>,
+    /// An empty file at the path, when what was rotated before it was last looked for.
+    empty: Option<Seen>,
     quiet_since: Instant,
     put_off: Option<PutOff>,
     /// Batches that another may have sent already, to be given as they were: each from a position with its intent.
@@ -110,6 +113,7 @@ impl Tail {
             open: None,
             waiting: VecDeque::new(),
             read_up: None,
+            empty: None,
             quiet_since: now,
             put_off: None,
             repeats: VecDeque::new(),
@@ -207,7 +211,7 @@ impl Tail {
                 return Ok(Step::Batch(chunk));
             }
             self.say_trouble();
-            let is_superseded = self.is_superseded();
+            let is_superseded = self.is_superseded()?;
             // It was truncated: another one is opened.
             let Some(open) = self.open.as_mut() else { continue };
             let is_complete = open.content.is_complete();
@@ -303,6 +307,17 @@ impl Tail {
         ask: Option<(Instant, Ask<'_>)>,
     ) -> io::Result<Option<Chunk>> {
         let Some(seen) = self.compare()? else { return Ok(None) };
+        self.read_seen(seen, ending, now_ns, ask)
+    }
+
+    /// Reads what was seen. What is read of a file that was truncated and written again since is not given: the next look tells.
+    fn read_seen(
+        &mut self,
+        seen: Seen,
+        ending: Ending,
+        now_ns: i64,
+        ask: Option<(Instant, Ask<'_>)>,
+    ) -> io::Result<Option<Chunk>> {
         let Some(open) = self.open.as_mut() else { return Ok(None) };
         loop {
             let range = match ending {
@@ -311,6 +326,9 @@ impl Tail {
             };
             let Some(range) = range else { return Ok(None) };
             let bytes = open.content.read(range)?;
+            if open.content.look()? != seen && !open.follower.continues(&open.content.read_head()?) {
+                return Ok(None);
+            }
             let is_empty = bytes.is_empty();
             let is_repeated = open.follower.is_repeated();
             let chunk = open.follower.handle_read(&bytes, ending, now_ns);
@@ -398,11 +416,24 @@ impl Tail {
     }
 
     /// Whether there is something to read after the open file.
-    fn is_superseded(&self) -> bool {
-        let Some(open) = &self.open else { return false };
-        !self.waiting.is_empty()
-            || disk::look(&self.path)
-                .is_ok_and(|seen| seen.identity != open.follower.position().identity && seen.size > 0)
+    fn is_superseded(&mut self) -> io::Result<bool> {
+        let Some(open) = &self.open else { return Ok(false) };
+        if !self.waiting.is_empty() {
+            return Ok(true);
+        }
+        let position = open.follower.position();
+        let Ok(seen) = disk::look(&self.path) else { return Ok(false) };
+        if seen.identity == position.identity || seen.size > 0 || self.empty == Some(seen) {
+            return Ok(seen.identity != position.identity && seen.size > 0);
+        }
+        // The program may go on with the old file. Or there was another one between the two.
+        let newer = content::locate(&self.path, self.reading.format, &position)?.newer;
+        self.empty = Some(seen);
+        let has_lines = newer.iter().any(|opened| opened.seen.size > 0);
+        if has_lines {
+            self.wait_for(newer, position.last_ns);
+        }
+        Ok(has_lines)
     }
 
     /// The open file is read to its end and another is at its path.

@@ -24,7 +24,8 @@ const ASK_EVERY: Duration = Duration::from_millis(250);
 pub(super) struct Watches {
     /// Shared with the threads that set watches.
     inotify: Arc<OwnedFd>,
-    keys: BTreeMap<i32, BTreeSet<u64>>,
+    /// Hardly ever more than one file each.
+    keys: BTreeMap<i32, Vec<u64>>,
     /// Watches that told of a change before they were known here.
     early: BTreeSet<i32>,
     ask_at: Instant,
@@ -69,14 +70,17 @@ impl Watches {
         if self.early.contains(&watch) {
             return false;
         }
-        self.keys.entry(watch).or_default().insert(key);
+        let keys = self.keys.entry(watch).or_default();
+        keys.retain(|other| *other != key);
+        keys.reserve_exact(1);
+        keys.push(key);
         true
     }
 
     /// The file is not idle any more, or not followed.
     pub(super) fn remove(&mut self, watch: i32, key: u64) {
         if let Some(keys) = self.keys.get_mut(&watch) {
-            keys.remove(&key);
+            keys.retain(|other| *other != key);
             if keys.is_empty() {
                 self.keys.remove(&watch);
             }

@@ -61,6 +61,16 @@ impl Page {
         self.line(name, ("histogram", help), "_count", labels, cumulative as f64);
     }
 
+    /// The series of a gauge or counter: each one's labels as they are written, and its value.
+    pub fn series(&self, name: &str) -> Vec<(String, f64)> {
+        let lines = self.families.get(name).map_or("", |family| &family.lines).lines();
+        let series = lines.filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            Some((series.strip_prefix(name)?.to_owned(), value.parse().ok()?))
+        });
+        series.collect()
+    }
+
     /// One line of a family of any kind: `counter`, `gauge`, `untyped`, ... The suffix is that of a part of a histogram.
     pub fn sample(
         &mut self,

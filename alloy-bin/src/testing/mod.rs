@@ -14,7 +14,8 @@
 //! | `loki_push.rs` | what must hold for all bytes that are pushed |
 //! | `otlp.rs` | what must hold for any bytes that claim to be OTLP |
 //! | `stages.rs` | what must hold for every text that goes through stages |
-//! | `server.rs` | the HTTP server below both: goes down and comes back on the same port |
+//! | `scripted.rs` | a server that answers one request after the other as it was told |
+//! | `server.rs` | the HTTP server below these: goes down and comes back on the same port |
 //!
 //! Everything listens on loopback only. Invariant: no other folder of this crate uses this one, except in tests.
 
@@ -29,12 +30,14 @@ pub mod otlp;
 pub mod process;
 mod receiver;
 mod recorded;
+mod scripted;
 pub mod server;
 pub mod stages;
 mod targets;
 
 pub use receiver::{Answer, Newer, Receiver};
 pub use recorded::{Counts, LineArrival, Recorded, SampleArrival, SeriesRecord, StreamRecord};
+pub use scripted::{Line, Scripted};
 pub use targets::{Behaviour, Scrape, Targets};
 
 /// How long this thread has worked. Unlike the time on the wall it says the same on a busy machine.

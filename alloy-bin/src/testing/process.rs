@@ -182,7 +182,9 @@ fn spawn(start: &Start) -> anyhow::Result<Child> {
 
 /// The body of a GET over HTTP/1.0, for the agent's own small answers.
 pub fn get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
-    let patience = Duration::from_secs(2);
+    // A reload in a debug build, on a machine that others use too, syncs files and stops components: two seconds were not always
+    // enough. Who is dead refuses at once.
+    let patience = Duration::from_secs(10);
     let mut stream = TcpStream::connect_timeout(&address, patience)?;
     stream.set_read_timeout(Some(patience))?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())?;

@@ -37,7 +37,8 @@ pub struct Handover {
     pub(super) options: HandoverOptions,
     pub(super) sharder: Arc<dyn Sharder>,
     pub(super) view: Arc<View>,
-    pub(super) entries: BTreeMap<Key, Entry>,
+    /// Boxed: a map of large values is half empty, and there are tens of thousands.
+    pub(super) entries: BTreeMap<Key, Box<Entry>>,
     pub(super) outbox: Outbox,
     pub(super) replicas: Replicas,
     pub(super) events: VecDeque<Event>,
@@ -382,7 +383,7 @@ impl Handover {
     }
 
     pub(super) fn entry(&mut self, now: Instant, key: Key) -> &mut Entry {
-        self.entries.entry(key).or_insert_with(|| Entry::new(now))
+        self.entries.entry(key).or_insert_with(|| Box::new(Entry::new(now)))
     }
 
     pub(super) fn has_room_for(&self, key: Key) -> bool {

@@ -36,6 +36,10 @@
   {{- if or (not $known) (regexMatch `role\s*=\s*"node"|node\s*=\s*true` $text) -}}
     {{- $clusterRules = append $clusterRules (dict "apiGroups" (list "") "resources" (list "nodes") "verbs" $read) -}}
   {{- end -}}
+  {{- if or (not $known) (regexMatch `role\s*=\s*"node"` $text) -}}
+    {{- /* What is scraped at a node is its kubelet, which asks whether it may be read. */}}
+    {{- $clusterRules = append $clusterRules (dict "apiGroups" (list "") "resources" (list "nodes/metrics") "verbs" (list "get")) -}}
+  {{- end -}}
   {{- if or (not $known) (regexMatch `namespace\s*=\s*true` $text) }}{{ $core = append $core "namespaces" }}{{ end -}}
 {{- end -}}
 {{- if hasKey $used "loki.source.kubernetes" -}}{{- $core = append $core "pods" -}}{{- $gets = append $gets "pods/log" -}}{{- end -}}

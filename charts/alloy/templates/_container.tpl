@@ -34,6 +34,13 @@
   valueFrom:
     fieldRef:
       fieldPath: spec.nodeName
+{{- /* Each agent is its node's own: discovery.kubernetes leaves what is on others to them. */}}
+{{- if not .Values.alloy.clustering.enabled }}
+- name: ALLOY_DISCOVERY_NODE
+  valueFrom:
+    fieldRef:
+      fieldPath: spec.nodeName
+{{- end }}
 {{- end }}
 - name: POD_NAME
   valueFrom:

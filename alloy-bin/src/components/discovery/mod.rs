@@ -8,6 +8,8 @@
 pub mod dns;
 pub mod file;
 pub mod http;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 pub mod relabel;
 
 mod groups;

@@ -214,7 +214,7 @@ impl<D: Discover> Refreshed<D> {
 
 /// The values of these targets; of those that were there before, the same values, so that others need not look into them.
 /// Both are sorted.
-fn shared(targets: &[Target], before: &[Value]) -> Vec<Value> {
+pub(super) fn shared(targets: &[Target], before: &[Value]) -> Vec<Value> {
     let mut before = before.iter().peekable();
     let value = |target: &Target| {
         while before.next_if(|old| order(old, target).is_lt()).is_some() {}

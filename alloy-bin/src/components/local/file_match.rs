@@ -68,7 +68,6 @@ impl Component for FileMatch {
 
     async fn run(&self, stop: CancellationToken) {
         let mut arguments = self.arguments.subscribe();
-        let mut last = None;
         loop {
             let now = arguments.borrow_and_update().clone();
             let period = now.sync_period;
@@ -77,10 +76,8 @@ impl Component for FileMatch {
             else {
                 return;
             };
-            if last.as_ref() != Some(&found) {
-                self.exports.set("targets", value(&found));
-                last = Some(found);
-            }
+            self.exports.set("targets", value(&found));
+            drop(found);
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = arguments.changed() => {}

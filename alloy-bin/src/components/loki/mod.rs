@@ -1,4 +1,4 @@
-//! Components of the namespace `loki`.
+//! Components of the namespace `loki`. `saved.rs` keeps how far some of them have read.
 
 pub mod echo;
 pub mod process;
@@ -6,4 +6,11 @@ pub mod relabel;
 pub mod source_api;
 pub mod source_file;
 pub mod source_journal;
+#[cfg(feature = "kubernetes")]
+pub mod source_kubernetes;
+#[cfg(feature = "kubernetes")]
+pub mod source_kubernetes_events;
 pub mod write;
+
+#[cfg(feature = "kubernetes")]
+mod saved;

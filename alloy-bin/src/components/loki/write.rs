@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Body, ByteSize, Decode, Value};
-use crate::formats::{LOKI_PUSH_HEADERS, LokiPushEncoder, compress, join, split};
+use crate::formats::{LOKI_PUSH_HEADERS, LokiPushEncoder, compress, decompressed_len, join, split};
 use crate::graph::{Component, ConsumeError, Consumer, Context, ExportType, LogsReceiver, export};
 use crate::outbox::{
     self, Batching, EndpointBlock, Form, Group, OnTooManyRequests, Outbox, Piece, Rejection, Retry, WalBlock,
@@ -41,7 +41,8 @@ struct EndpointArguments {
 
 impl Decode for Arguments {
     fn decode(body: &mut Body<'_>) -> Self {
-        body.unsupported(&["max_streams"]);
+        let streams = "what came for other streams would be lost: leave it out, and limit streams in Loki";
+        outbox::only(body, "max_streams", 0, streams);
         let arguments = Arguments {
             external_labels: body.optional("external_labels", BTreeMap::new()),
             endpoints: body.blocks("endpoint"),
@@ -57,7 +58,9 @@ impl Decode for Arguments {
 
 impl Decode for EndpointArguments {
     fn decode(body: &mut Body<'_>) -> Self {
-        body.unsupported(&["queue_config"]);
+        if body.raw_block("queue_config").is_some() {
+            body.error("the queue is a log on disk: leave queue_config out, and limit the log by max_bytes in the block wal");
+        }
         let kept = "lines are tried again until the endpoint has them, as in Alloy with 0; leave it out";
         outbox::only(body, "max_backoff_retries", 0, kept);
         let arguments = EndpointArguments {
@@ -88,6 +91,11 @@ const LANES: usize = 4;
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 /// While an endpoint's log has no room, it is offered the batch again this often.
 const FULL_WAIT: Duration = Duration::from_millis(250);
+
+/// What a request is measured by, as Promtail and Alloy do it: Loki passes it on inside uncompressed, in messages of 4 MiB at most.
+fn plain_bytes(body: &Bytes) -> usize {
+    decompressed_len(body).unwrap_or(body.len())
+}
 
 /// The component.
 pub struct Write {
@@ -124,8 +132,9 @@ impl Write {
             lanes: LANES,
             max_items: usize::MAX,
             max_bytes: arguments.batch_size.0 as usize,
+            in_flight_bytes: (2 * LANES).saturating_mul(arguments.batch_size.0 as usize),
             deadline: arguments.batch_wait,
-            form: Form { splice: join, split, newer: None, weigh: Bytes::len },
+            form: Form { splice: join, split, newer: None, weigh: plain_bytes },
         };
         let options = outbox::Options {
             clearance: Some(Arc::new(context.ownership.tenures())),
@@ -286,6 +295,36 @@ mod tests {
     fn stream(tenant: &str, lines: &[&'static str]) -> LogStream {
         let entries = lines.iter().map(|line| LogEntry::new(5_000_000, *line)).collect();
         LogStream { labels: Labels::new([("a", "b"), (TENANT_LABEL, tenant)]), entries }
+    }
+
+    #[test]
+    fn what_has_no_meaning_here_is_an_error_that_says_what_to_do() {
+        use crate::config::{Scope, decode_block};
+        use crate::syntax::{Sources, ast::Statement, parse};
+        let said = |text: &str| {
+            let mut sources = Sources::default();
+            let id = sources.add("test.alloy", format!("loki.write \"a\" {{\n{text}\n}}\n"));
+            let (file, _) = parse(&sources, id);
+            let Statement::Block(block) = &file.statements[0] else { panic!("a block") };
+            let decoded = decode_block::<Arguments>(block, &Scope::default());
+            decoded.err().map(|errors| errors.render(&sources)).unwrap_or_default()
+        };
+        let url = "url = \"http://x/y\"";
+        let check = |endpoint: &str, more: &str, expected: &str| {
+            let said = said(&format!("endpoint {{\n{url}\n{endpoint}\n}}\n{more}"));
+            assert!(said.contains(expected) && said.is_empty() == expected.is_empty(), "{said}");
+        };
+        check("", "max_streams = 0", "");
+        check("", "max_streams = 5", "limit streams in Loki");
+        check("queue_config { }", "", "max_bytes in the block wal");
+        check("max_backoff_retries = 3", "", "tried again until");
+    }
+
+    #[test]
+    fn a_request_is_as_large_as_what_loki_makes_of_it() {
+        let body = Bytes::from(compress(&[b'x'; 100_000]));
+        assert!(body.len() < 10_000);
+        assert_eq!(plain_bytes(&body), 100_000);
     }
 
     #[test]

@@ -88,6 +88,7 @@ impl RemoteWrite {
             lanes: LANES.max(queue.min_shards).min(queue.max_shards),
             max_items: queue.max_samples_per_send,
             max_bytes: REQUEST_BYTES,
+            in_flight_bytes: 8 * REQUEST_BYTES,
             deadline: queue.batch_send_deadline,
             form: FORM,
         };

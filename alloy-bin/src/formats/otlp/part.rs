@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::schema::{self, Kind, Message};
 use super::walk;
 use crate::formats::protobuf::put_varint;
-use crate::formats::wire::{Field, Fields};
+use crate::formats::wire::{Field, Fields, WholeField};
 use crate::telemetry::OtlpBatch;
 
 /// Several batches of one signal as one: their messages one behind the other.
@@ -48,12 +48,8 @@ impl Window {
     /// Copies a message that was checked before, without the items that are not wanted.
     fn copy(&mut self, message: &'static Message, bytes: &[u8], out: &mut Vec<u8>) {
         let mut near = 0;
-        let mut fields = Fields::of(bytes);
-        let mut start = bytes;
         // An error can't be: the message was checked when it came in.
-        while let Some(Ok((number, value))) = fields.next() {
-            let whole = &start[..start.len() - fields.rest().len()];
-            start = fields.rest();
+        for WholeField { number, whole, value } in Fields::whole(bytes).flatten() {
             match (message.field(number, &mut near).map(|field| field.kind), value) {
                 (Some(Kind::Message(inner)), Field::Bytes(inside)) => {
                     let mut count = 0;

@@ -11,9 +11,9 @@
 //! ```
 
 use crate::formats::protobuf::{
-    Fields, delimited, fixed64, put_bytes, put_double, put_integer, put_message, put_varint, take_varint,
-    varint,
+    delimited, fixed64, put_bytes, put_double, put_integer, put_message, put_varint, varint,
 };
+use crate::formats::wire::Fields;
 use crate::telemetry::{CUSTOM_BUCKETS_SCHEMA, HistogramCounts, NativeHistogram, Span};
 
 /// 16 does not fit the one byte that the other tags take.
@@ -61,9 +61,8 @@ pub(in crate::formats) fn put(out: &mut Vec<u8>, histogram: &NativeHistogram, ti
 
 /// Whether an encoded histogram has its bounds listed.
 pub(in crate::formats) fn has_custom_buckets(encoded: &[u8]) -> bool {
-    let schema = Fields(encoded).flatten().find(|field| field.number == 4);
-    let schema = schema.and_then(|field| take_varint(&mut { field.content }));
-    schema == Some(zigzag(CUSTOM_BUCKETS_SCHEMA.into()))
+    let schema = Fields::of(encoded).flatten().find(|(number, _)| *number == 4);
+    schema.and_then(|(_, field)| field.integer().ok()) == Some(zigzag(CUSTOM_BUCKETS_SCHEMA.into()))
 }
 
 fn put_spans(out: &mut Vec<u8>, tag: u8, spans: &[Span]) {

@@ -7,11 +7,10 @@ use super::{
     EXEMPLAR_LABELS, METADATA_HELP, METADATA_UNIT, REQUEST_TIMESERIES, SERIES_EXEMPLARS, SERIES_LABELS,
     SERIES_METADATA,
 };
-use crate::formats::protobuf::{
-    Fields, delimited, put_bytes, put_integer, put_message, put_varint, take_varint,
-};
+use crate::formats::protobuf::{delimited, put_bytes, put_integer, put_message, put_varint};
 use crate::formats::remote_write::{self, histogram};
 use crate::formats::snappy::{compress, decompress, first_byte};
+use crate::formats::wire::{Fields, varint};
 use crate::formats::{Part, SpliceError};
 
 const TIMESERIES: u64 = (REQUEST_TIMESERIES >> 3) as u64;
@@ -54,13 +53,13 @@ struct Joined {
 impl Joined {
     fn add(&mut self, plain: &[u8]) -> Option<()> {
         self.table.clear();
-        for field in Fields(plain) {
+        for field in Fields::whole(plain) {
             let field = field?;
             match field.number {
-                REQUEST_SYMBOLS => self.table.push(self.symbols.reference(field.content)),
+                REQUEST_SYMBOLS => self.table.push(self.symbols.reference(field.content()?)),
                 TIMESERIES => {
                     self.message.clear();
-                    put_series(&mut self.message, field.content, &self.table)?;
+                    put_series(&mut self.message, field.content()?, &self.table)?;
                     put_bytes(&mut self.series, REQUEST_TIMESERIES, &self.message);
                 }
                 _ => return None,
@@ -71,16 +70,16 @@ impl Joined {
 }
 
 fn put_series(out: &mut Vec<u8>, series: &[u8], table: &[u32]) -> Option<()> {
-    for field in Fields(series) {
+    for field in Fields::whole(series) {
         let field = field?;
         match field.number {
-            LABELS => put_references(out, SERIES_LABELS, field.content, table)?,
+            LABELS => put_references(out, SERIES_LABELS, field.content()?, table)?,
             EXEMPLARS => {
                 let mut exemplar = Vec::new();
-                for field in Fields(field.content) {
+                for field in Fields::whole(field.content()?) {
                     let field = field?;
                     match field.number {
-                        LABELS => put_references(&mut exemplar, EXEMPLAR_LABELS, field.content, table)?,
+                        LABELS => put_references(&mut exemplar, EXEMPLAR_LABELS, field.content()?, table)?,
                         _ => exemplar.extend_from_slice(field.whole),
                     }
                 }
@@ -88,12 +87,12 @@ fn put_series(out: &mut Vec<u8>, series: &[u8], table: &[u32]) -> Option<()> {
             }
             METADATA => {
                 let mut metadata = Vec::new();
-                for field in Fields(field.content) {
+                for field in Fields::whole(field.content()?) {
                     let field = field?;
                     let tag = field.whole[0];
                     match tag {
                         METADATA_HELP | METADATA_UNIT => {
-                            let reference = translate(&mut { field.content }, table)?;
+                            let reference = *table.get(usize::try_from(field.value.integer().ok()?).ok()?)?;
                             put_integer(&mut metadata, tag, reference.into());
                         }
                         _ => metadata.extend_from_slice(field.whole),
@@ -121,7 +120,7 @@ fn put_references(out: &mut Vec<u8>, tag: u8, mut packed: &[u8], table: &[u32]) 
 }
 
 fn translate(packed: &mut &[u8], table: &[u32]) -> Option<u32> {
-    table.get(usize::try_from(take_varint(packed)?).ok()?).copied()
+    table.get(usize::try_from(varint(packed).ok()?).ok()?).copied()
 }
 
 /// A compressed request of 2.0 as one of 1.0, with the number of its samples. What 1.0 has no room for is left out: histograms with
@@ -134,13 +133,13 @@ pub fn older_remote_write(block: &[u8]) -> Option<Part> {
     let mut symbols = Vec::new();
     let mut items = 0;
     let (mut older, mut message) = (Vec::new(), Vec::new());
-    for field in Fields(&plain) {
+    for field in Fields::whole(&plain) {
         let field = field?;
         match field.number {
-            REQUEST_SYMBOLS => symbols.push(field.content),
+            REQUEST_SYMBOLS => symbols.push(field.content()?),
             TIMESERIES => {
                 message.clear();
-                let kept = put_older_series(&mut message, field.content, &symbols)?;
+                let kept = put_older_series(&mut message, field.content()?, &symbols)?;
                 items += kept;
                 if kept > 0 {
                     put_bytes(&mut older, remote_write::REQUEST_TIMESERIES, &message);
@@ -155,24 +154,24 @@ pub fn older_remote_write(block: &[u8]) -> Option<Part> {
 /// Returns how many samples it has.
 fn put_older_series(out: &mut Vec<u8>, series: &[u8], symbols: &[&[u8]]) -> Option<u32> {
     let mut items = 0;
-    for field in Fields(series) {
+    for field in Fields::whole(series) {
         let field = field?;
         match field.number {
-            LABELS => put_labels(out, field.content, symbols)?,
+            LABELS => put_labels(out, field.content()?, symbols)?,
             SAMPLES => {
                 items += 1;
                 out.extend_from_slice(field.whole);
             }
-            HISTOGRAMS if !histogram::has_custom_buckets(field.content) => {
+            HISTOGRAMS if !histogram::has_custom_buckets(field.content()?) => {
                 items += 1;
-                put_bytes(out, remote_write::SERIES_HISTOGRAMS, field.content);
+                put_bytes(out, remote_write::SERIES_HISTOGRAMS, field.content()?);
             }
             EXEMPLARS => {
                 let mut exemplar = Vec::new();
-                for field in Fields(field.content) {
+                for field in Fields::whole(field.content()?) {
                     let field = field?;
                     match field.number {
-                        LABELS => put_labels(&mut exemplar, field.content, symbols)?,
+                        LABELS => put_labels(&mut exemplar, field.content()?, symbols)?,
                         _ => exemplar.extend_from_slice(field.whole),
                     }
                 }
@@ -186,7 +185,7 @@ fn put_older_series(out: &mut Vec<u8>, series: &[u8], symbols: &[&[u8]]) -> Opti
 
 fn put_labels(out: &mut Vec<u8>, mut packed: &[u8], symbols: &[&[u8]]) -> Option<()> {
     while !packed.is_empty() {
-        let mut text = || symbols.get(usize::try_from(take_varint(&mut packed)?).ok()?).copied();
+        let mut text = || symbols.get(usize::try_from(varint(&mut packed).ok()?).ok()?).copied();
         remote_write::put_label(out, text()?, text()?);
     }
     Some(())

@@ -80,7 +80,7 @@ impl Symbols {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::formats::protobuf::Fields;
+    use crate::formats::wire::Fields;
 
     #[test]
     fn each_text_is_there_once_and_keeps_its_reference() {
@@ -91,7 +91,9 @@ mod tests {
         let again: Vec<u32> = texts.iter().map(|text| symbols.reference(text.as_bytes())).collect();
         assert_eq!((first, symbols.reference(b"")), (again, 0));
         let encoded = symbols.into_encoded();
-        let written: Vec<&[u8]> = Fields(&encoded).map(|field| field.expect("a field").content).collect();
+        let written: Vec<&[u8]> = Fields::of(&encoded)
+            .map(|field| field.and_then(|(_, text)| text.bytes()).expect("a text"))
+            .collect();
         assert_eq!(written.len(), 5_001);
         assert!(written[0].is_empty() && written[1..].iter().copied().eq(texts.iter().map(String::as_bytes)));
     }

@@ -1,6 +1,7 @@
 //! What an endpoint refuses for a part of it is taken apart, down to the series.
 
 use super::*;
+use crate::formats::decompress;
 use crate::testing::messages::WriteRequest;
 
 /// One scrape of the lane: so many series, of which some have no metric name, which the receiver refuses.
@@ -120,7 +121,7 @@ async fn a_crash_between_the_parts_of_a_record_loses_none() {
 
 #[test]
 fn the_halves_of_a_request_are_the_whole_in_order() {
-    use crate::formats::{LokiPushEncoder, Part, decompress};
+    use crate::formats::{LokiPushEncoder, Part};
     use crate::telemetry::{LogBatch, LogEntry, LogStream};
     use prost::Message as _;
 
@@ -134,9 +135,9 @@ fn the_halves_of_a_request_are_the_whole_in_order() {
     assert_eq!(split(b"no block"), None);
     assert_eq!(split(&compress(b"\x0a\x7f")), None);
 
-    let stream = |label: &str, lines: usize| LogStream {
+    let stream = |label: &str, lines: i64| LogStream {
         labels: Labels::new([("a", label)]),
-        entries: vec![LogEntry::new(1, "x"); lines],
+        entries: (0..lines).map(|number| LogEntry::new(number, "x")).collect(),
     };
     let batch =
         LogBatch { streams: vec![stream("1", 4), stream("2", 1), stream("3", 2)], ..LogBatch::default() };
@@ -145,4 +146,23 @@ fn the_halves_of_a_request_are_the_whole_in_order() {
     let [Part { items: left, .. }, Part { items: right, .. }] =
         split(&compress(&push)).expect("three streams");
     assert_eq!((left, right), (4, 3), "lines are counted, not streams");
+    only_stream(&compress(&push));
+}
+
+/// Down to one line, whose stream has its labels.
+fn only_stream(streams: &[u8]) {
+    use crate::formats::{Part, read_loki_push};
+    let read = |body: &[u8]| read_loki_push(&decompress(body).unwrap().into(), 100).unwrap();
+    let [Part { body: first, .. }, _] = split(streams).unwrap();
+    let [whole] = read(&first).try_into().unwrap();
+    let [left, right] = split(&first).expect("four lines");
+    let mut entries = Vec::new();
+    for half in [left, right] {
+        let [stream] = read(&half.body).try_into().unwrap();
+        assert_eq!((half.items, stream.entries.len(), &stream.labels), (2, 2, &whole.labels));
+        let [one, _] = split(&half.body).expect("two lines");
+        assert_eq!(split(&one.body), None);
+        entries.extend(stream.entries);
+    }
+    assert_eq!(entries, whole.entries);
 }

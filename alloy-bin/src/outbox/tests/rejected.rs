@@ -39,6 +39,22 @@ async fn what_prometheus_will_never_take_does_not_stand_in_the_way() {
     assert_eq!((by_reason(&outbox, Rejection::OutOfOrder), count(&outbox.figures().retried_items)), (1, 0));
 }
 
+/// Loki has taken the other streams then, and would say it for ever, whether 429 is tried again or not.
+#[tokio::test]
+async fn a_stream_too_many_does_not_stand_in_the_way() {
+    let world = World::new().await;
+    let limit =
+        Answer::RefuseSaying(429, "Maximum active stream limit exceeded when trying to create stream");
+    // Halves of ten, five, two: until it is the one.
+    world.receiver.answer_next(vec![limit; 4]);
+    let outbox = world.open().await;
+    accept(&outbox, 0..20).await;
+    let sending = send(&outbox);
+    world.counts(|counts| counts.samples == 19).await;
+    sending.stop().await;
+    assert_eq!((by_reason(&outbox, Rejection::StreamLimit), count(&outbox.figures().retried_items)), (1, 0));
+}
+
 #[tokio::test]
 async fn a_request_without_the_right_to_send_is_not_taken_apart() {
     let world = World::new().await;

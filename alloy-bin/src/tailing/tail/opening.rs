@@ -37,6 +37,10 @@ impl Tail {
                 break;
             }
         }
+        if self.waiting.is_empty() {
+            // Of thousands of files hardly one has others in line.
+            self.waiting = VecDeque::new();
+        }
         Ok(())
     }
 
@@ -45,10 +49,15 @@ impl Tail {
             let beginning = Position::beginning(opened.seen.identity, last_ns);
             self.waiting.push_back((opened, Begin::At(beginning)));
         }
+        // What is new and empty does not end what is before it: the program may not have opened it yet.
+        let is_first = self.open.is_none() && self.waiting.len() == 1;
+        if !is_first && self.waiting.back().is_some_and(|(last, _)| last.seen.size == 0) {
+            self.waiting.pop_back();
+        }
     }
 
     /// Begins a file; `None`: another tail reads it.
-    fn start(&self, opened: Opened, begin: Begin) -> io::Result<Option<Open>> {
+    fn start(&self, opened: Opened, begin: Begin) -> io::Result<Option<Box<Open>>> {
         let Opened { content, seen, head, .. } = opened;
         let reading = self.reading;
         let at = |offset: u64| {
@@ -82,6 +91,6 @@ impl Tail {
         let mut follower = Follower::new(reading.limits, reading.encoding, position);
         // As it was when it was put in line: it may have been truncated since.
         follower.handle_head(&head);
-        Ok(Some(Open { content, follower, head, compared: Some(seen) }))
+        Ok(Some(Box::new(Open { content, follower, head, compared: Some(seen) })))
     }
 }

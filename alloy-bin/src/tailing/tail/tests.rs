@@ -90,10 +90,14 @@ impl World {
     /// Files as they are some time after they were written.
     fn age(&self) {
         for entry in fs::read_dir(self.folder.path()).unwrap() {
-            let path = entry.unwrap().path();
-            let time = std::time::SystemTime::now() - Duration::from_secs(60);
-            fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
+            self.date(entry.unwrap().file_name().to_str().unwrap(), 60);
         }
+    }
+
+    /// As if it had been written so many seconds before the test.
+    fn date(&self, name: &str, ago_s: u64) {
+        let time = fs::metadata(&self.folder).unwrap().created().unwrap() - Duration::from_secs(ago_s);
+        fs::File::options().append(true).open(self.path(name)).unwrap().set_modified(time).unwrap();
     }
 
     /// Everything that can be read without letting time pass.
@@ -156,18 +160,8 @@ fn several_rotations_between_two_looks_lose_nothing() {
     world.append("app.log.1", "3\n");
     world.append("app.log", "4\n");
     world.append("app.log.3", "older, from before\n");
+    world.date("app.log.3", 60);
     assert_eq!(world.lines(), ["2", "3", "4"]);
-}
-
-#[test]
-fn truncated_and_rewritten_files_are_read_from_their_beginning() {
-    let mut world = World::with("1\n2\n");
-    assert_eq!(world.lines(), ["1", "2"]);
-    fs::write(world.path("app.log"), "3\n").unwrap();
-    assert_eq!(world.lines(), ["3"], "shorter");
-    fs::write(world.path("app.log"), "4\n5\n6\n").unwrap();
-    assert_eq!(world.lines(), ["4", "5", "6"], "longer");
-    assert_eq!(world.metrics.truncations.load(Relaxed), 2);
 }
 
 #[test]
@@ -224,6 +218,21 @@ fn what_was_rotated_while_nobody_looked_is_found() {
             world.append("app.log-20260102", "4\n");
             world.append("app.log-20260103", "5\n");
             world.append("app.log-20251231", "older\n");
+            world.append("app.log", "6\n");
+        },
+        &["3", "4", "5", "6"],
+    );
+    check(
+        "renamed three times, with numbers that go up",
+        |world| {
+            world.append("app.log", "3\n");
+            world.rename("app.log", "app.log.8");
+            for (name, line, ago_s) in [("7", "older", 90), ("9", "4", 60), ("10", "5", 50)] {
+                world.append(&format!("app.log.{name}"), &format!("{line}\n"));
+                world.date(&format!("app.log.{name}"), ago_s);
+            }
+            world.date("app.log.8", 70);
+            world.compress("app.log.8", "app.log.8.gz");
             world.append("app.log", "6\n");
         },
         &["3", "4", "5", "6"],

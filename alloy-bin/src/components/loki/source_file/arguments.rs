@@ -4,16 +4,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::{Body, ConversionError, Decode, FromValue, Value};
-use crate::graph::LogsReceiver;
+use crate::graph::{LogsReceiver, SharedTarget};
 use crate::ownership::Sharing;
 use crate::tailing::{Encoding, Format, Limits, PoolOptions, Reading};
-use crate::telemetry::Target;
 
 /// The decoded block.
 #[derive(Clone)]
 pub struct Arguments {
     /// The files: each target's label `__path__` names one.
-    pub targets: Vec<Target>,
+    pub targets: Vec<SharedTarget>,
     /// Who gets the lines.
     pub forward_to: Vec<LogsReceiver>,
     /// Begin files that have no position at their end.

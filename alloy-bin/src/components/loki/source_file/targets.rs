@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Arguments, Base, finished};
+use crate::graph::SharedTarget;
 use crate::tailing::{Glob, LegacyPositions, Source, find, legacy_positions};
 use crate::telemetry::{Labels, Target};
 
@@ -33,9 +34,12 @@ pub(super) async fn look_again(arguments: &Arguments) {
 
 /// The targets, or what they match.
 async fn targets(base: &Base, arguments: &Arc<Arguments>) -> Vec<Target> {
-    let Some(file_match) = arguments.file_match else { return arguments.targets.clone() };
+    let Some(file_match) = arguments.file_match else {
+        return arguments.targets.iter().map(SharedTarget::target).collect();
+    };
     let mut globs = Vec::new();
     for target in &arguments.targets {
+        let target = target.target();
         match Glob::new(target.clone()) {
             Ok(glob) => globs.push(glob),
             Err(error) => {

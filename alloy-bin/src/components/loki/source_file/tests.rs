@@ -241,7 +241,7 @@ impl World {
         let receiver = Arc::new(Receiver::default());
         let base = base(&folder, "one");
         let arguments = watch::Sender::new(Arc::new(Arguments {
-            targets: files.iter().map(|name| target(&folder, name)).collect(),
+            targets: files.iter().map(|name| target(&folder, name).into()).collect(),
             forward_to: vec![receiver.clone()],
             tail_from_end: false,
             on_positions_file_error: OnPositionsFileError::default(),
@@ -424,7 +424,9 @@ async fn new_labels_do_not_read_a_file_again() {
     world.receiver.wait_for(1).await;
     first.stop().await;
     world.change(|arguments| {
-        arguments.targets[0].0.insert("job".to_owned(), "another".to_owned());
+        let mut target = arguments.targets[0].target();
+        target.0.insert("job".to_owned(), "another".to_owned());
+        arguments.targets[0] = target.into();
     });
     world.append("app.log", "2\n");
     let second = world.run();

@@ -1,4 +1,4 @@
-//! Files that are copied, truncated, compressed, or written in another way.
+//! Files that are copied, truncated, compressed, written in another way, or rotated between two looks.
 
 use super::*;
 
@@ -186,4 +186,47 @@ fn a_file_in_another_encoding_is_followed_in_its_own_bytes() {
     write("");
     assert_eq!(world.lines(), ["1\u{e4}"]);
     assert_eq!(world.tail().position().unwrap().offset, 10);
+}
+
+/// The program has nothing more to say: the next line would be too late, if there is none.
+#[test]
+fn what_was_rotated_between_two_looks_is_read_although_the_new_file_is_empty() {
+    let mut world = World::with("1\n");
+    assert_eq!(world.lines(), ["1"]);
+    world.append("app.log", "2\n");
+    world.rename("app.log", "app.log.2");
+    world.append("app.log.1", "3\n");
+    world.append("app.log", "");
+    assert_eq!(world.lines(), ["2", "3"]);
+    world.append("app.log.1", "4\n");
+    assert_eq!(world.lines(), ["4"]);
+    world.rename("app.log", "app.log.0");
+    world.append("app.log.0", "5\n");
+    world.append("app.log", "6\n");
+    assert_eq!(world.lines(), ["5", "6"]);
+}
+
+#[test]
+fn truncated_and_rewritten_files_are_read_from_their_beginning() {
+    let mut world = World::with("1\n2\n");
+    assert_eq!(world.lines(), ["1", "2"]);
+    fs::write(world.path("app.log"), "3\n").unwrap();
+    assert_eq!(world.lines(), ["3"], "shorter");
+    fs::write(world.path("app.log"), "4\n5\n6\n").unwrap();
+    assert_eq!(world.lines(), ["4", "5", "6"], "longer");
+    assert_eq!(world.metrics.truncations.load(Relaxed), 2);
+}
+
+/// The program is fast: it has written more than was read before.
+#[test]
+fn what_is_truncated_between_a_look_and_the_read_is_not_mixed_up() {
+    let mut world = World::with("one\n");
+    assert_eq!(world.lines(), ["one"]);
+    world.append("app.log", "two\n");
+    let seen = world.tail().compare().unwrap().expect("it has grown");
+    fs::copy(world.path("app.log"), world.path("app.log.1")).unwrap();
+    fs::write(world.path("app.log"), "three\nfour\n").unwrap();
+    let read = world.tail().read_seen(seen, Ending::Open, 1_000, None).unwrap();
+    assert_eq!(read, None, "the end of a line of another file");
+    assert_eq!(world.lines(), ["two", "three", "four"]);
 }

@@ -20,7 +20,7 @@ fn decode(body: &str) -> Result<Arguments, String> {
 #[test]
 fn arguments_have_the_defaults_of_the_page() {
     let arguments = decode("targets = [{\"__path__\" = \"/a\"}]\nforward_to = [sink]").unwrap();
-    assert_eq!(arguments.targets[0].get("__path__"), Some("/a"));
+    assert_eq!(arguments.targets[0].target().get("__path__"), Some("/a"));
     assert_eq!(arguments.forward_to.len(), 1);
     assert!(!arguments.tail_from_end);
     assert_eq!(arguments.on_positions_file_error, OnPositionsFileError::RestartFromBeginning);

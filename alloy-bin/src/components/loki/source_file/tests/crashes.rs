@@ -104,7 +104,7 @@ async fn files_that_are_left_are_forgotten_by_the_journal_and_not_by_the_bookmar
     for day in 0..5 {
         let name = format!("{day}.log");
         world.append(&name, "x\n");
-        world.change(|arguments| arguments.targets.push(target(&world.folder, &name)));
+        world.change(|arguments| arguments.targets.push(target(&world.folder, &name).into()));
         world.receiver.wait_for(day + 2).await;
         world.change(|arguments| arguments.targets.truncate(1));
         running.table.wait_for_stopped(target(&world.folder, &name).key()).await;
@@ -112,7 +112,7 @@ async fn files_that_are_left_are_forgotten_by_the_journal_and_not_by_the_bookmar
     }
     running.kill().await;
     assert_eq!(size(), 3 * 256, "the header, one slot for the first, and one for the others in turn");
-    world.change(|arguments| arguments.targets.push(target(&world.folder, "3.log")));
+    world.change(|arguments| arguments.targets.push(target(&world.folder, "3.log").into()));
     let again = world.run();
     tokio::time::sleep(SAVED).await;
     again.stop().await;

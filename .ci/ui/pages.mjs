@@ -1,0 +1,185 @@
+// The agent's pages in a real browser: three agents share 20,000 targets, one is killed, and the pages are looked at on a
+// phone and on a desk. Exit code 1 if something is not as a person would want it.
+//
+//     node pages.mjs ALLOY [FOLDER FOR SCREENSHOTS]
+//
+// playwright-core and axe-core are found from the folder in which it is run; the browser is CHROMIUM or /usr/bin/chromium.
+
+import { spawn } from "node:child_process";
+import { mkdtempSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import net from "node:net";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+
+const require = createRequire(join(process.cwd(), "package.json"));
+const { chromium } = require("playwright-core");
+const axe = require.resolve("axe-core/axe.min.js");
+
+const [program, shots] = process.argv.slice(2);
+const TARGETS = 20_000;
+const SIZES = { phone: { width: 390, height: 844 }, desk: { width: 1440, height: 900 } };
+const PAGES = ["/", "/ownership", "/components", "/component/prometheus.scrape.many", "/logs"];
+
+const began = Date.now();
+const say = (text) => console.log(`${((Date.now() - began) / 1000).toFixed(1).padStart(7)} s  ${text}`);
+const failures = [];
+function expect(what, holds, more = "") {
+  if (holds) return;
+  failures.push(what);
+  say(`FAILED: ${what} ${more}`);
+}
+
+async function freePort() {
+  const server = net.createServer().listen(0, "127.0.0.1");
+  await new Promise((done) => server.once("listening", done));
+  const { port } = server.address();
+  await new Promise((done) => server.close(done));
+  return port;
+}
+
+const folder = mkdtempSync(join(tmpdir(), "alloy-ui-"));
+const agents = [];
+
+async function startAgents() {
+  const dead = await freePort();
+  const groups = Array.from({ length: TARGETS }, (_, index) => ({
+    targets: [`127.0.0.1:${dead}`],
+    labels: { __metrics_path__: `/node-${index}`, node: `node-${index}` },
+  }));
+  writeFileSync(join(folder, "targets.json"), JSON.stringify(groups));
+  writeFileSync(join(folder, "config.alloy"), `
+discovery.file "many" {
+  files = ["${folder}/targets.json"]
+}
+prometheus.scrape "many" {
+  targets         = discovery.file.many.targets
+  forward_to      = [prometheus.remote_write.store.receiver]
+  scrape_interval = "1m"
+  clustering {
+    enabled = true
+  }
+}
+prometheus.remote_write "store" {
+  endpoint {
+    url = "http://127.0.0.1:${dead}/write"
+    basic_auth {
+      username = "me"
+      password = "never-shown"
+    }
+  }
+}
+`);
+  const ports = [await freePort(), await freePort(), await freePort()];
+  for (const [index, port] of ports.entries()) {
+    const name = ["anna", "bert", "carl"][index];
+    const child = spawn(program, [
+      "run", join(folder, "config.alloy"), `--storage.path=${join(folder, name)}`,
+      `--server.http.listen-addr=127.0.0.1:${port}`, "--cluster.enabled=true", `--cluster.node-name=${name}`,
+      `--cluster.join-addresses=${ports.map((other) => `127.0.0.1:${other}`).join(",")}`,
+    ], { stdio: ["ignore", "ignore", "ignore"] });
+    agents.push({ name, child, url: `http://127.0.0.1:${port}` });
+  }
+  for (const { url, name } of agents) {
+    const deadline = Date.now() + 60_000;
+    for (;;) {
+      const members = await fetch(`${url}/api/v0/cluster/members`).then((answer) => answer.json()).catch(() => null);
+      if (members?.members.filter((member) => member.phase === "active").length === 3) break;
+      if (Date.now() > deadline) throw new Error(`${name} does not see three active members`);
+      await new Promise((done) => setTimeout(done, 200));
+    }
+  }
+}
+
+async function look(browser, size, name) {
+  const page = await browser.newPage({ viewport: SIZES[size] });
+  const errors = [];
+  page.on("pageerror", (error) => errors.push(error.message));
+  page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
+  for (const colors of ["light", "dark"]) {
+    await page.emulateMedia({ colorScheme: colors });
+    for (const path of PAGES) {
+      await page.goto(agents[0].url + path, { waitUntil: "load" });
+      const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+      expect(`${path} fits on a ${size}`, wide <= 0, `(${wide} px too wide)`);
+      expect(`${path} has no secret`, !(await page.content()).includes("never-shown"));
+      // The page's own policy forbids scripts from elsewhere, and this one is: it is run beside the page's.
+      await page.evaluate(await (await import("node:fs/promises")).readFile(axe, "utf8"));
+      const { violations } = await page.evaluate(() => globalThis.axe.run());
+      for (const { id, impact, help, nodes } of violations) {
+        expect(`${path} (${size}, ${colors}) is accessible`, !["serious", "critical"].includes(impact), `${id}: ${help}: ${nodes[0]?.html}`);
+      }
+      if (shots) {
+        mkdirSync(shots, { recursive: true });
+        await page.screenshot({ path: join(shots, `${size}-${colors}-${name}${path.replaceAll("/", "_")}.png`), fullPage: path !== "/ownership" });
+      }
+    }
+  }
+  expect(`no errors in the browser (${size})`, errors.length === 0, errors.join("; "));
+  await page.close();
+}
+
+async function scroll(browser) {
+  const page = await browser.newPage({ viewport: SIZES.desk });
+  const from = Date.now();
+  await page.goto(`${agents[0].url}/ownership`);
+  const rows = () => page.locator("tbody tr").count();
+  say(`the first of ${TARGETS} rows after ${Date.now() - from} ms`);
+  const wanted = 1500;
+  const deadline = Date.now() + 30_000;
+  while ((await rows()) < wanted && Date.now() < deadline) {
+    await page.evaluate(() => scrollTo(0, document.body.scrollHeight));
+    await page.waitForTimeout(50);
+  }
+  expect("more rows come when the end is in sight", (await rows()) >= wanted, `(${await rows()})`);
+  say(`${await rows()} rows after ${Date.now() - from} ms`);
+  await page.fill("input[type=search]", "node-19999");
+  await page.click("button");
+  await page.waitForLoadState();
+  expect("the search finds one", (await rows()) === 1, `(${await rows()})`);
+  await page.click("tbody a");
+  await page.waitForSelector("text=Who follows");
+  expect("the page says why", (await page.textContent("main")).includes("is the first in rank of the 3 active members"));
+  await page.close();
+}
+
+async function death(browser) {
+  const page = await browser.newPage({ viewport: SIZES.desk });
+  await page.goto(agents[0].url);
+  await page.evaluate(() => { globalThis.isSamePage = true; });
+  const keys = async (name) => Number(await page.locator("tbody tr", { hasText: name }).first().locator("td.number a").textContent());
+  expect("bert has a third", Math.abs((await keys("bert")) - TARGETS / 3) < 500, String(await keys("bert")));
+  const from = Date.now();
+  process.kill(agents[1].child.pid, "SIGKILL");
+  await page.waitForFunction(() => document.querySelector("main").textContent.includes("a member is down"), null, { timeout: 15_000 })
+    .catch(() => expect("the page shows the death", false));
+  say(`the page showed a death ${Date.now() - from} ms after it`);
+  await page.waitForFunction(() => document.querySelector(".tiles b").textContent === "2 of 2", null, { timeout: 15_000 })
+    .catch(() => expect("two members are left", false));
+  expect("anna has a half", Math.abs((await keys("anna")) - TARGETS / 2) < 500, String(await keys("anna")));
+  expect("without being loaded anew", await page.evaluate(() => globalThis.isSamePage === true));
+  await page.close();
+}
+
+let browser;
+try {
+  await startAgents();
+  say(`three agents share ${TARGETS} targets`);
+  browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+  });
+  for (const size of Object.keys(SIZES)) await look(browser, size, "three");
+  say("all pages were looked at, light and dark, on a phone and on a desk");
+  await scroll(browser);
+  await death(browser);
+} catch (error) {
+  failures.push(String(error));
+  console.error(error);
+} finally {
+  await browser?.close();
+  for (const { child } of agents) child.kill("SIGKILL");
+  rmSync(folder, { recursive: true, force: true });
+}
+console.log(failures.length === 0 ? "OK: the pages show what is there, and change with it." : `${failures.length} failures`);
+process.exit(failures.length === 0 ? 0 : 1);

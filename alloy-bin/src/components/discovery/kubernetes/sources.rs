@@ -1,0 +1,185 @@
+//! The objects that a role is made of: which are watched, and how they are found.
+
+use std::sync::Arc;
+
+use super::arguments::{Arguments, Role};
+use super::objects::{EndpointSlice, Endpoints, Ingress, Namespace, Node, Pod, Service};
+use crate::kubernetes::{Api, Object, Selection, Store, Tally};
+
+/// Names the node that the agent is on, where each node has its own agent: what is on other nodes is others' to find then.
+const NODE: &str = "ALLOY_DISCOVERY_NODE";
+
+/// What one set of arguments needs.
+pub(super) struct Sources {
+    pub(super) api: Arc<Api>,
+    pub(super) arguments: Arc<Arguments>,
+    pub(super) pods: Stores<Pod>,
+    pub(super) nodes: Stores<Node>,
+    pub(super) namespaces: Stores<Namespace>,
+    pub(super) services: Stores<Service>,
+    pub(super) endpoints: Stores<Endpoints>,
+    pub(super) slices: Stores<EndpointSlice>,
+    pub(super) ingresses: Stores<Ingress>,
+}
+
+/// The stores of a kind, one for each namespace.
+pub(super) struct Stores<T>(Vec<Arc<Store<T>>>);
+
+impl Sources {
+    pub(super) fn new(arguments: &Arc<Arguments>, id: &str) -> anyhow::Result<Self> {
+        let api = Api::shared(&arguments.access)?;
+        let node = std::env::var(NODE).ok().filter(|node| !node.is_empty() && !arguments.all_nodes);
+        let plan = Plan { node: plan_node(node, arguments, id), api: &api, arguments };
+        let role = arguments.role;
+        let (is_endpoints, is_slices) = (role == Role::Endpoints, role == Role::EndpointSlice);
+        let attach = arguments.attach;
+        let has_node = matches!(role, Role::Pod | Role::Endpoints | Role::EndpointSlice);
+        Ok(Sources {
+            pods: plan.stores(Role::Pod, role == Role::Pod || is_endpoints || is_slices),
+            services: plan.stores(Role::Service, role == Role::Service || is_endpoints || is_slices),
+            endpoints: plan.stores(Role::Endpoints, is_endpoints),
+            slices: plan.stores(Role::EndpointSlice, is_slices),
+            ingresses: plan.stores(Role::Ingress, role == Role::Ingress),
+            nodes: plan.of_cluster(Role::Node, role == Role::Node || attach.node && has_node),
+            namespaces: match attach.namespace && role != Role::Node {
+                true => Stores(vec![api.store(Selection::default())]),
+                false => Stores(Vec::new()),
+            },
+            api: api.clone(),
+            arguments: arguments.clone(),
+        })
+    }
+
+    /// Whether all objects are known.
+    pub(super) fn are_complete(&self) -> bool {
+        self.pods.are_complete()
+            && self.nodes.are_complete()
+            && self.namespaces.are_complete()
+            && self.services.are_complete()
+            && self.endpoints.are_complete()
+            && self.slices.are_complete()
+            && self.ingresses.are_complete()
+    }
+
+    pub(super) fn troubles(&self) -> Vec<String> {
+        let mut troubles = Vec::new();
+        self.pods.troubles(&mut troubles);
+        self.nodes.troubles(&mut troubles);
+        self.namespaces.troubles(&mut troubles);
+        self.services.troubles(&mut troubles);
+        self.endpoints.troubles(&mut troubles);
+        self.slices.troubles(&mut troubles);
+        self.ingresses.troubles(&mut troubles);
+        troubles.dedup();
+        troubles
+    }
+
+    /// Another number whenever targets may be others though their own objects are not.
+    pub(super) fn others(&self) -> u64 {
+        let mut others = self.namespaces.generation();
+        match self.arguments.role {
+            Role::Endpoints | Role::EndpointSlice => {
+                others += self.pods.generation() + self.services.generation() + self.nodes.generation();
+            }
+            Role::Pod => others += self.nodes.generation(),
+            Role::Node | Role::Service | Role::Ingress => {}
+        }
+        others
+    }
+
+    /// What has happened to objects, by role.
+    pub(super) fn tallies(&self) -> Vec<(&'static str, &Tally)> {
+        fn all<T: Object>(role: Role, stores: &Stores<T>) -> impl Iterator<Item = (&'static str, &Tally)> {
+            stores.0.iter().take(1).map(move |store| (role.name(), store.tally()))
+        }
+        let tallies = all(Role::Pod, &self.pods).chain(all(Role::Node, &self.nodes));
+        let tallies =
+            tallies.chain(all(Role::Service, &self.services)).chain(all(Role::Endpoints, &self.endpoints));
+        let tallies = tallies.chain(all(Role::EndpointSlice, &self.slices));
+        tallies.chain(all(Role::Ingress, &self.ingresses)).collect()
+    }
+}
+
+/// The node to which discovery is confined; said once in the log.
+fn plan_node(node: Option<String>, arguments: &Arguments, id: &str) -> Option<String> {
+    let role = arguments.role;
+    let has_own = arguments.selectors.iter().any(|own| own.role == role && !own.field.is_empty());
+    let node = node.filter(|_| matches!(role, Role::Pod | Role::Node) && !has_own)?;
+    tracing::info!(
+        component = id,
+        node,
+        role = role.name(),
+        "only what is on this node is discovered (ALLOY_DISCOVERY_NODE); all_nodes = true discovers the rest"
+    );
+    Some(node)
+}
+
+struct Plan<'a> {
+    api: &'a Arc<Api>,
+    arguments: &'a Arguments,
+    node: Option<String>,
+}
+
+impl Plan<'_> {
+    fn stores<T: Object>(&self, role: Role, is_needed: bool) -> Stores<T> {
+        if !is_needed {
+            return Stores(Vec::new());
+        }
+        let Arguments { namespaces, .. } = self.arguments;
+        let own = namespaces.own.then(|| self.api.namespace()).flatten();
+        let mut names: Vec<String> = namespaces.names.iter().cloned().chain(own.map(str::to_owned)).collect();
+        names.sort_unstable();
+        names.dedup();
+        if names.is_empty() {
+            names.push(String::new());
+        }
+        Stores(names.into_iter().map(|name| self.api.store(self.selection(role, name))).collect())
+    }
+
+    fn of_cluster<T: Object>(&self, role: Role, is_needed: bool) -> Stores<T> {
+        let store = || self.api.store(self.selection(role, String::new()));
+        Stores(is_needed.then(store).into_iter().collect())
+    }
+
+    fn selection(&self, role: Role, namespace: String) -> Selection {
+        let selector = self.arguments.selectors.iter().find(|selector| selector.role == role);
+        let (labels, mut fields) =
+            selector.map(|selector| (selector.label.clone(), selector.field.clone())).unwrap_or_default();
+        if let Some(node) = &self.node {
+            match role {
+                Role::Pod => fields = format!("spec.nodeName={node}"),
+                Role::Node => fields = format!("metadata.name={node}"),
+                _ => {}
+            }
+        }
+        Selection { namespace, labels, fields }
+    }
+}
+
+impl<T: Object> Stores<T> {
+    pub(super) fn all(&self) -> Vec<(Box<str>, Arc<T>)> {
+        self.0.iter().flat_map(|store| store.all()).collect()
+    }
+
+    /// The object of that name; of the whole cluster, if there is no namespace.
+    pub(super) fn get(&self, namespace: &str, name: &str) -> Option<Arc<T>> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let key = if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") };
+        self.0.iter().find_map(|store| store.get(&key))
+    }
+
+    fn are_complete(&self) -> bool {
+        self.0.iter().all(|store| store.is_complete())
+    }
+
+    fn troubles(&self, troubles: &mut Vec<String>) {
+        troubles
+            .extend(self.0.iter().filter_map(|store| Some(format!("{}: {}", T::PLURAL, store.trouble()?))));
+    }
+
+    fn generation(&self) -> u64 {
+        self.0.iter().map(|store| store.generation()).sum()
+    }
+}

@@ -1,0 +1,73 @@
+//! `/api/v0/events`: server-sent events (HTML Living Standard, section 9.2) that say when there is something new to see.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State as Extract;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use hyper::body::Frame;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::routes::State;
+
+/// How often is looked.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// Looks without news after which something is sent all the same, so that proxies keep the connection.
+const QUIET_MAX: u32 = 30;
+
+/// Each event has the view's epoch and digest, and how many components are unhealthy.
+pub(super) async fn events(Extract(state): Extract<Arc<State>>) -> Response {
+    let (send, lines) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let mut before = None;
+        let mut quiet = 0;
+        loop {
+            let (epoch, digest) = state.ownership.view();
+            let changes = state.ownership.changes().last().map(|change| change.time.clone());
+            let now = (epoch, digest, state.components.unhealthy().len(), changes);
+            quiet += 1;
+            let line = if before.as_ref() != Some(&now) {
+                let data = json!({ "epoch": epoch, "digest": format!("{digest:016x}"), "unhealthy": now.2 });
+                format!("event: change\ndata: {data}\n\n")
+            } else if quiet == QUIET_MAX {
+                ": still here\n\n".to_owned()
+            } else {
+                String::new()
+            };
+            if !line.is_empty() {
+                quiet = 0;
+                if send.send(Bytes::from(line)).await.is_err() {
+                    return;
+                }
+            }
+            before = Some(now);
+            tokio::select! {
+                () = send.closed() => return,
+                () = tokio::time::sleep(INTERVAL) => {}
+            }
+        }
+    });
+    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
+    (headers, Body::new(Lines(lines))).into_response()
+}
+
+/// What is sent as it comes.
+struct Lines(mpsc::Receiver<Bytes>);
+
+impl hyper::body::Body for Lines {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.0.poll_recv(context).map(|line| line.map(|line| Ok(Frame::data(line))))
+    }
+}
