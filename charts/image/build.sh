@@ -35,7 +35,10 @@ for arch in "${arches[@]}"; do
         arm64) target=aarch64-unknown-linux-musl page=16 ;;
         *) echo "no such architecture: $arch (amd64, arm64)" >&2 && exit 2 ;;
     esac
-    rustup target list --installed | grep -qx "$target" || rustup target add "$target"
+    if ! rustup target list --installed | grep -qx "$target" && ! rustup target add "$target"; then
+        echo "no standard library for $target: install it with rustup where the network allows, or name another architecture" >&2
+        exit 1
+    fi
     JEMALLOC_SYS_WITH_LG_PAGE=$page cargo zigbuild --locked --release -p alloy-bin --target "$target"
     cargo metadata --locked --format-version 1 --filter-platform "$target" >"$cache/$target.json"
     python3 charts/image/sbom.py "$cache/$target.json" Cargo.lock >"$cache/$target.spdx.json"
