@@ -53,6 +53,7 @@ impl Shard {
     /// All before that position is in custody; the last line had that time. `offered`: number and time of the batch that is being
     /// offered now.
     pub fn note_custody(&self, key: u64, position: Bytes, last_ns: i64, offered: Option<(u64, i64)>) {
+        self.keeper().note(key, jiff::Timestamp::now().as_millisecond(), None);
         if self.core.sharing == Sharing::Alone {
             return self.update_state(key, position);
         }
