@@ -2,7 +2,8 @@
 """What OTLP costs: CPU seconds of an agent for a million items that are received, kept and forwarded.
 
 The agent's exporter posts to a sink that throws everything away. Requests are made before the clock starts; clients and sink are other processes. With
-`--vmagent` a vmagent gets the same metrics over HTTP and writes them to the same sink; it keeps nothing durable.
+`--vmagent` a vmagent gets the same metrics over HTTP and writes them to the same sink; it keeps nothing durable. With `--collector`
+an OpenTelemetry Collector with the OTLP receiver, the otlphttp exporter and the extension file_storage does the same work, its queue on disk.
 
     benches/otlp.py --alloy target/release/alloy [--vmagent PROGRAM] [--items 1000000] [--rate 0] [--compression gzip,zstd]
     benches/otlp.py --alloy target/release/alloy --limit 60
@@ -185,12 +186,55 @@ def answers(url):
         return ""
 
 
+def listens(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=2).close()
+        return True
+    except OSError:
+        return False
+
+
+def is_idle(pid):
+    """Nothing is under way any more: a second passes in which the program does next to nothing."""
+    before = cpu_seconds(pid)
+    time.sleep(1)
+    return cpu_seconds(pid) - before < 0.03
+
+
+# The queue is on disk, as it has to be for a comparison; its file is not synced, which is the extension's default.
+COLLECTOR = """
+extensions:
+  file_storage: { directory: FOLDER }
+receivers:
+  otlp:
+    protocols:
+      http: { endpoint: "127.0.0.1:HTTP" }
+      grpc: { endpoint: "127.0.0.1:GRPC" }
+exporters:
+  otlphttp:
+    endpoint: "http://127.0.0.1:SINK"
+    compression: COMPRESSION
+    sending_queue: { storage: file_storage, queue_size: 100000, num_consumers: 4 }
+service:
+  extensions: [file_storage]
+  telemetry: { metrics: { level: none } }
+  pipelines:
+    SIGNAL: { receivers: [otlp], exporters: [otlphttp] }
+"""
+
+
 def run(given, program, transport, signal, batch, compression):
     folder = pathlib.Path(tempfile.mkdtemp(prefix="otlp-bench-"))
     at = {name: free_port() for name in ("sink", "own", "grpc", "http")}
     drain = multiprocessing.Process(target=sink, args=(at["sink"],), daemon=True)
     drain.start()
-    if program != "vmagent":
+    if program == "collector":
+        (folder / "config.yaml").write_text(COLLECTOR.replace("HTTP", str(at["http"])).replace("GRPC", str(at["grpc"])).replace("SINK", str(at["sink"])).replace("FOLDER", str(folder)).replace("SIGNAL", signal).replace("COMPRESSION", compression))
+        command = [given.collector, f"--config=file:{folder}/config.yaml"]
+        ready, port, path = None, at[transport], f"/v1/{signal}"
+        if transport == "grpc":
+            path = f"/opentelemetry.proto.collector.{PATHS[signal]}/Export"
+    elif program != "vmagent":
         (folder / "config.alloy").write_text(f'''
 otelcol.receiver.otlp "in" {{
   grpc {{ endpoint = "127.0.0.1:{at["grpc"]}" }}
@@ -209,7 +253,7 @@ otelcol.receiver.otlp "in" {{
         ready, port, path = f"http://127.0.0.1:{at['own']}/health", at["own"], "/opentelemetry/v1/metrics"
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=open(folder / "log", "w"), stderr=subprocess.STDOUT)
     try:
-        wait_until(lambda: answers(ready), "the agent is ready")
+        wait_until(lambda: answers(ready) if ready else listens(port), "the agent is ready")
         bodies = [request(signal, batch, seed) for seed in range(max(2, min(200, 40000 // batch)))]
         results = multiprocessing.Queue()
         clients = given.clients
@@ -230,18 +274,21 @@ otelcol.receiver.otlp "in" {{
             return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
         warm = load(max(1, count // 10), 0)[0] * batch
-        if program != "vmagent":
+        is_ours = program not in ("vmagent", "collector")
+        if is_ours:
             wait_until(lambda: sent() >= warm, "the first items are delivered")
+        else:
+            wait_until(lambda: is_idle(process.pid), "the first items are delivered")
         before, start = cpu_seconds(process.pid), time.time()
         taken, refused = load(count, given.rate)
         sending = time.time() - start
-        if program != "vmagent":
+        if is_ours:
             wait_until(lambda: sent() >= warm + taken * batch, "all items are delivered")
         else:
-            time.sleep(3)
+            wait_until(lambda: is_idle(process.pid), "all items are delivered")
         cpu = cpu_seconds(process.pid) - before
         items = taken * batch
-        print(json.dumps({"agent": "vmagent" if program == "vmagent" else "alloy", "to": program, "transport": transport, "signal": signal, "batch": batch, "compression": compression, "items": items, "refused_requests": refused,
+        print(json.dumps({"agent": "alloy" if is_ours else program, "to": program, "transport": transport, "signal": signal, "batch": batch, "compression": compression, "items": items, "refused_requests": refused,
                           "items_per_s": round(items / sending), "cpu_s_per_million": round(cpu / items * 1e6, 3), "memory_mib_max": memory_mib(process.pid), "load": os.getloadavg()[0]}), flush=True)
     finally:
         process.kill()
@@ -324,6 +371,7 @@ def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--alloy", required=True)
     arguments.add_argument("--vmagent")
+    arguments.add_argument("--collector")
     arguments.add_argument("--items", type=int, default=1_000_000)
     arguments.add_argument("--rate", type=float, default=0)
     arguments.add_argument("--clients", type=int, default=4)
@@ -340,6 +388,9 @@ def main():
     for batch in map(int, given.batches.split(",")):
         if given.vmagent:
             run(given, "vmagent", "http", "metrics", batch, "its own")
+        for signal in given.signals.split(",") if given.collector else ():
+            for transport in ("http", "grpc") if grpc else ("http",):
+                run(given, "collector", transport, signal, batch, "gzip")
         for signal in given.signals.split(","):
             for transport in ("http", "grpc") if grpc else ("http",):
                 for compression in given.compression.split(","):

@@ -67,7 +67,12 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
     let graph = Arc::new(checked.build(host, settings).await.map_err(anyhow::Error::msg)?);
     let state = Arc::new(server::State {
         ready: AtomicBool::new(false),
-        collectors: vec![graph.clone(), Arc::new(ownership.clone()), Arc::new(BuildInfo)],
+        collectors: vec![
+            graph.clone(),
+            Arc::new(ownership.clone()),
+            Arc::new(BuildInfo),
+            Arc::new(server::ProcessFigures),
+        ],
         components: graph.clone(),
         ownership: ownership.clone(),
         reload: graph.clone(),

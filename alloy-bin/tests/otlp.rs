@@ -244,6 +244,8 @@ fn what_was_acknowledged_under_load_arrives_although_the_agent_is_killed() {
         acknowledged.iter().filter(|line| !lines.contains(*line)).count()
     };
     until("every acknowledged line", &|| is_missing() == 0);
+    // Before that it has no say in how it ends.
+    until("it is ready", &|| agent.is_ready());
     let ended = agent.terminate(PATIENCE).expect("it ends");
     assert!(ended.success(), "{ended}: {}", agent.last_words(20));
 }
@@ -301,6 +303,11 @@ async fn lines_that_were_acknowledged_arrive_at_loki_although_the_agent_is_kille
     let deadline = Instant::now() + PATIENCE;
     while missing() > 0 {
         assert!(Instant::now() < deadline, "{} of {} lines are missing", missing(), acknowledged.len());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Before that it has no say in how it ends.
+    while !agent.is_ready() {
+        assert!(Instant::now() < deadline, "not ready: {}", agent.last_words(20));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let ended = agent.terminate(PATIENCE).expect("it ends");

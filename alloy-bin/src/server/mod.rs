@@ -6,6 +6,7 @@
 //! | `routes.rs` | `/-/ready`, `/-/healthy`, `/-/reload`, `/metrics` |
 //! | `cluster.rs` | `/api/v0/cluster/...`: who is there, who owns what and why |
 //! | `components.rs` | `/api/v0/web/components`: what runs, how it is, what it was given |
+//! | `process.rs` | `process_*`: what the agent takes of its machine |
 //! | `events.rs` | `/api/v0/events`: says when there is something new to see |
 //! | `ui/` | the pages for people |
 //! | `settings.rs` | the `http` block |
@@ -17,6 +18,7 @@ mod components;
 mod events;
 mod front;
 mod listener;
+mod process;
 mod routes;
 mod settings;
 mod tls;
@@ -26,6 +28,7 @@ mod ui;
 pub use components::{Component, Components, Details};
 pub use front::{Front, Protection};
 pub use listener::{Divert, Limits, Listener};
+pub use process::ProcessFigures;
 pub use routes::{Reload, State, router};
 pub use settings::{HttpBlock, TlsBlock};
 pub use tls::Tls;

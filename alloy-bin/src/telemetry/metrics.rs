@@ -41,6 +41,11 @@ impl Page {
         self.line(name, ("counter", help), "", labels, value as f64);
     }
 
+    /// A counter of seconds.
+    pub fn seconds(&mut self, name: &str, help: &'static str, value: f64) {
+        self.line(name, ("counter", help), "", &[], value);
+    }
+
     /// A gauge.
     pub fn gauge(&mut self, name: &str, help: &'static str, labels: &[(&str, &str)], value: f64) {
         self.line(name, ("gauge", help), "", labels, value);
