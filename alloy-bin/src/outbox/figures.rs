@@ -57,8 +57,7 @@ impl Default for Figures {
 }
 
 impl Figures {
-    /// The endpoint has refused so many items for good.
-    /// Items that will never be delivered.
+    /// The endpoint has refused so many items for good: they will never be delivered.
     pub fn rejected(&self, items: u64, reason: Rejection) {
         add(&self.rejected_items, items);
         add(&self.rejected_by_reason[reason as usize], items);

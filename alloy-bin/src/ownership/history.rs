@@ -5,7 +5,6 @@ use std::sync::{Mutex, MutexGuard};
 
 use alloy_cluster::ClusterEvent;
 use serde::Serialize;
-use tokio::sync::watch;
 
 /// How many changes are kept.
 const KEPT: usize = 256;
@@ -25,12 +24,16 @@ pub struct Change {
     pub detail: String,
 }
 
-/// The newest changes, oldest first.
+/// What there has been.
 #[derive(Default)]
-pub(super) struct History {
-    changes: Mutex<VecDeque<Change>>,
+pub(super) struct History(Mutex<Changes>);
+
+#[derive(Default)]
+struct Changes {
+    /// The newest, oldest first.
+    newest: VecDeque<Change>,
     /// How many there have been.
-    count: watch::Sender<u64>,
+    count: u64,
 }
 
 impl History {
@@ -44,20 +47,23 @@ impl History {
             _ => tracing::info!(member, detail, "{what}"),
         }
         let mut changes = self.lock();
-        if changes.len() == KEPT {
-            changes.pop_front();
+        if changes.newest.len() == KEPT {
+            changes.newest.pop_front();
         }
-        changes.push_back(change);
-        drop(changes);
-        self.count.send_modify(|count| *count += 1);
+        changes.newest.push_back(change);
+        changes.count += 1;
     }
 
     pub(super) fn newest(&self) -> Vec<Change> {
-        self.lock().iter().cloned().collect()
+        self.lock().newest.iter().cloned().collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Change>> {
-        self.changes.lock().expect("no code panics while holding it")
+    pub(super) fn count(&self) -> u64 {
+        self.lock().count
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Changes> {
+        self.0.lock().expect("no code panics while holding it")
     }
 }
 

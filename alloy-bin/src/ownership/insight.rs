@@ -135,6 +135,11 @@ impl Ownership {
         self.history().newest()
     }
 
+    /// How many changes there have been.
+    pub fn change_count(&self) -> u64 {
+        self.history().count()
+    }
+
     /// The components that have keys.
     pub fn components(&self) -> Vec<String> {
         self.shards().keys().map(ToString::to_string).collect()

@@ -29,8 +29,7 @@ pub(super) async fn events(Extract(state): Extract<Arc<State>>) -> Response {
         let mut quiet = 0;
         loop {
             let (epoch, digest) = state.ownership.view();
-            let changes = state.ownership.changes().last().map(|change| change.time.clone());
-            let now = (epoch, digest, state.components.unhealthy().len(), changes);
+            let now = (epoch, digest, state.components.unhealthy().len(), state.ownership.change_count());
             quiet += 1;
             let line = if before.as_ref() != Some(&now) {
                 let data = json!({ "epoch": epoch, "digest": format!("{digest:016x}"), "unhealthy": now.2 });
