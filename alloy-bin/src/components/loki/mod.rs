@@ -1,4 +1,4 @@
-//! Components of the namespace `loki`. `saved.rs` keeps how far some of them have read.
+//! Components of the namespace `loki`. `saved.rs` keeps how far some of them have read, `reach.rs` finds the API of those that read one.
 
 pub mod echo;
 pub mod process;
@@ -12,5 +12,7 @@ pub mod source_kubernetes;
 pub mod source_kubernetes_events;
 pub mod write;
 
+#[cfg(feature = "kubernetes")]
+mod reach;
 #[cfg(feature = "kubernetes")]
 mod saved;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use self::follow::Follower;
 use self::position::Position;
 use self::targets::{Container, containers};
+use super::reach::reach;
 use super::saved::Saved;
 use crate::config::{Body, Decode};
 use crate::graph::{Component, Context, ExportType, Fanout, LogsReceiver};
@@ -93,16 +94,9 @@ impl Component for SourceKubernetes {
         let mut arguments = self.arguments.subscribe();
         while !stop.is_cancelled() {
             let now = arguments.borrow_and_update().clone();
-            match Api::shared(&now.access) {
+            if let Some(api) = reach(&now.access, &self.context.health, &mut arguments, &stop).await {
                 // Ends early when containers are to be read or shared in another way.
-                Ok(api) => Driver::new(self, now, api).run(&mut arguments, &stop).await,
-                Err(error) => {
-                    self.context.health.unhealthy(format!("{error:#}"));
-                    tokio::select! {
-                        () = stop.cancelled() => {}
-                        _ = arguments.changed() => {}
-                    }
-                }
+                Driver::new(self, now, api).run(&mut arguments, &stop).await;
             }
         }
     }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::lines::{Event, Shape};
+use super::reach::reach;
 use super::saved::Saved;
 use crate::config::{Body, ConversionError, Decode, FromValue, Value};
 use crate::graph::{Component, Context, ExportType, Fanout, LogsReceiver};
@@ -91,15 +92,8 @@ impl Component for SourceKubernetesEvents {
         let mut arguments = self.arguments.subscribe();
         while !stop.is_cancelled() {
             let now = arguments.borrow_and_update().clone();
-            match Api::shared(&now.access) {
-                Ok(api) => Driver::new(self, now, api).run(&mut arguments, &stop).await,
-                Err(error) => {
-                    self.context.health.unhealthy(format!("{error:#}"));
-                    tokio::select! {
-                        () = stop.cancelled() => {}
-                        _ = arguments.changed() => {}
-                    }
-                }
+            if let Some(api) = reach(&now.access, &self.context.health, &mut arguments, &stop).await {
+                Driver::new(self, now, api).run(&mut arguments, &stop).await;
             }
         }
     }
