@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use alloy_bin::testing::logs::LogWriter;
+use alloy_bin::testing::logs::{LogWriter, tail_to_loki};
 use alloy_bin::testing::process::{Flags, Process, Start, free_addresses};
 use alloy_bin::testing::{Answer, Receiver};
 
@@ -228,32 +228,11 @@ struct Verdict {
 }
 
 fn configuration(receiver: &Receiver, logs: &Path) -> String {
-    format!(
-        r#"local.file_match "all" {{
-  path_targets = [{{ "__path__" = {logs:?} }}]
-}}
-
-loki.source.file "all" {{
-  targets    = local.file_match.all.targets
-  forward_to = [loki.write.all.receiver]
-
-  clustering {{
-    enabled = true
-  }}
-}}
-
-loki.write "all" {{
-  endpoint {{
-    url                = {push:?}
-    batch_wait         = "200ms"
+    let clustering = "clustering {\n    enabled = true\n  }";
+    let endpoint = r#"batch_wait = "200ms"
     min_backoff_period = "50ms"
-    max_backoff_period = "200ms"
-  }}
-}}
-"#,
-        push = receiver.push_url(),
-        logs = logs.join("app-*.log"),
-    )
+    max_backoff_period = "200ms""#;
+    tail_to_loki(&logs.join("app-*.log"), &receiver.push_url(), [clustering, endpoint, ""])
 }
 
 fn number(variable: &str) -> Option<u64> {

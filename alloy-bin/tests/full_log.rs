@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use alloy_bin::testing::Receiver;
+use alloy_bin::testing::logs::tail_to_loki;
 use alloy_bin::testing::process::{Flags, Process, Start, free_addresses};
 
 const FILES: u64 = 3;
@@ -82,31 +83,12 @@ fn line(file: u64, number: u64) -> String {
 }
 
 fn configuration(receiver: &Receiver, logs: &Path) -> String {
-    format!(
-        r#"local.file_match "all" {{
-  path_targets = [{{ "__path__" = {logs:?} }}]
-}}
-
-loki.source.file "all" {{
-  targets    = local.file_match.all.targets
-  forward_to = [loki.write.all.receiver]
-}}
-
-loki.write "all" {{
-  endpoint {{
-    url                = {push:?}
-    batch_wait         = "10ms"
+    let endpoint = r#"batch_wait = "10ms"
     min_backoff_period = "50ms"
-    max_backoff_period = "200ms"
-  }}
-
-  wal {{
+    max_backoff_period = "200ms""#;
+    let wal = r#"wal {
     max_bytes     = "5MiB"
     segment_bytes = "1MiB"
-  }}
-}}
-"#,
-        push = receiver.push_url(),
-        logs = logs.join("app-*.log"),
-    )
+  }"#;
+    tail_to_loki(&logs.join("app-*.log"), &receiver.push_url(), ["", endpoint, wal])
 }

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use alloy_bin::testing::logs::LogWriter;
+use alloy_bin::testing::logs::{LogWriter, tail_to_loki};
 use alloy_bin::testing::process::{Flags, Process, Start, free_addresses};
 use alloy_bin::testing::{Answer, Receiver, Targets};
 
@@ -233,6 +233,7 @@ impl Verdict {
 }
 
 fn configuration(receiver: &Receiver, targets: &Targets, logs: &Path) -> String {
+    let endpoint = "min_backoff_period = \"50ms\"\n    max_backoff_period = \"200ms\"";
     format!(
         r#"prometheus.scrape "all" {{
   targets         = {targets}
@@ -251,27 +252,10 @@ prometheus.remote_write "all" {{
   }}
 }}
 
-local.file_match "all" {{
-  path_targets = [{{ "__path__" = {logs:?} }}]
-}}
-
-loki.source.file "all" {{
-  targets    = local.file_match.all.targets
-  forward_to = [loki.write.all.receiver]
-}}
-
-loki.write "all" {{
-  endpoint {{
-    url                = {push:?}
-    min_backoff_period = "50ms"
-    max_backoff_period = "200ms"
-  }}
-}}
-"#,
+{logs}"#,
         targets = targets.to_configuration(),
         write = receiver.write_url(),
-        push = receiver.push_url(),
-        logs = logs.join("app-*.log"),
+        logs = tail_to_loki(&logs.join("app-*.log"), &receiver.push_url(), ["", endpoint, ""]),
     )
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use alloy_bin::testing::Receiver;
-use alloy_bin::testing::logs::LogWriter;
+use alloy_bin::testing::logs::{LogWriter, tail_to_loki};
 use alloy_bin::testing::process::{Flags, Process, Start, free_addresses};
 
 const FILES: u64 = 4;
@@ -51,25 +51,7 @@ async fn a_kill_under_load_costs_no_more_than_what_was_in_flight() {
 }
 
 fn configuration(receiver: &Receiver, logs: &Path) -> String {
-    format!(
-        r#"local.file_match "all" {{
-  path_targets = [{{ "__path__" = {logs:?} }}]
-}}
-
-loki.source.file "all" {{
-  targets    = local.file_match.all.targets
-  forward_to = [loki.write.all.receiver]
-}}
-
-loki.write "all" {{
-  endpoint {{
-    url        = {push:?}
-    batch_size = "64KiB"
-    batch_wait = "10ms"
-  }}
-}}
-"#,
-        push = receiver.push_url(),
-        logs = logs.join("app-*.log"),
-    )
+    let endpoint = r#"batch_size = "64KiB"
+    batch_wait = "10ms""#;
+    tail_to_loki(&logs.join("app-*.log"), &receiver.push_url(), ["", endpoint, ""])
 }

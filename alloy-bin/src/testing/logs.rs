@@ -5,6 +5,31 @@ use std::io::{self, Write as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+/// A configuration that tails the files of a glob to a Loki receiver. What is behind the rest is put into `loki.source.file`, into the
+/// `endpoint` and into `loki.write` as it is.
+pub fn tail_to_loki(glob: &Path, push_url: &str, [source, endpoint, write]: [&str; 3]) -> String {
+    format!(
+        r#"local.file_match "all" {{
+  path_targets = [{{ "__path__" = {glob:?} }}]
+}}
+
+loki.source.file "all" {{
+  targets    = local.file_match.all.targets
+  forward_to = [loki.write.all.receiver]
+  {source}
+}}
+
+loki.write "all" {{
+  endpoint {{
+    url = {push_url:?}
+    {endpoint}
+  }}
+  {write}
+}}
+"#
+    )
+}
+
 /// One growing log file. The lines are numbered through all its rotations: `file=app.log seq=17`.
 #[derive(Debug)]
 pub struct LogWriter {
