@@ -47,34 +47,40 @@ def main():
     arguments.add_argument("--alloy", default=f"{target}/debug/alloy", help="the agent's binary")
     arguments.add_argument("--keep", action="store_true", help="keep the logs of a good run, too")
     options = arguments.parse_args()
+    return supervise("end-to-end", LIMIT_S, options, lambda folder: World(folder, options.alloy), "OK: every target's series is complete.")
 
-    signal.signal(signal.SIGALRM, lambda *_: fail(f"not done after {LIMIT_S} s"))
+
+def supervise(name, limit_s, options, make_world, all_is_well):
+    """Makes a world in a folder of its own, runs it for so long at most and ends it, whatever happens; gives the exit code."""
+    signal.signal(signal.SIGALRM, lambda *_: fail(f"not done after {limit_s} s"))
     signal.signal(signal.SIGTERM, lambda *_: fail("told to stop"))
-    signal.alarm(LIMIT_S)
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="alloy-end-to-end-"))
+    signal.alarm(limit_s)
+    folder = pathlib.Path(tempfile.mkdtemp(prefix=f"alloy-{name}-"))
     world = None
     try:
-        world = World(folder, options.alloy)
+        world = make_world(folder)
         world.run()
     except (Failure, KeyboardInterrupt) as failure:
         signal.alarm(0)
         print(f"\nFAILED: {failure or 'interrupted'}")
         if world:
             world.end()
-        for log in [folder / f"{name}.log" for name in (*AGENTS, "prometheus")]:
-            if not log.exists():
-                continue
+        for log in sorted(folder.glob("*.log")):
             print(f"\n--- the end of {log}")
             print("\n".join(log.read_text(errors="replace").splitlines()[-15:]))
         print(f"\nThe logs are in {folder}")
         return 1
+    except Exception:
+        if world:
+            world.end()
+        raise
     signal.alarm(0)
     world.end()
     if options.keep:
         print(f"The logs are in {folder}")
     else:
         shutil.rmtree(folder)
-    print("OK: every target's series is complete.")
+    print(all_is_well)
     return 0
 
 

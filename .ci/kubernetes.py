@@ -10,16 +10,12 @@ Needs `etcd` and `prometheus` of Debian, and a kube-apiserver (see kubernetes.sh
 import argparse
 import concurrent.futures
 import json
-import os
-import pathlib
-import shutil
 import signal
 import sys
-import tempfile
 import time
 import urllib.parse
 
-from end_to_end import Failure, Program, fail, free_ports, need, wait_until
+from end_to_end import Program, fail, free_ports, need, supervise, wait_until
 from kubernetes_logs import logs
 from kubernetes_world import TOKEN, Cluster, Usage, address, node, pod
 
@@ -36,30 +32,7 @@ def main():
     arguments.add_argument("--only-logs", action="store_true", help="leave out what is before the logs")
     arguments.add_argument("--keep", action="store_true", help="keep the logs of a good run, too")
     options = arguments.parse_args()
-    signal.signal(signal.SIGALRM, lambda *_: fail(f"not done after {LIMIT_S} s"))
-    signal.signal(signal.SIGTERM, lambda *_: fail("told to stop"))
-    signal.alarm(LIMIT_S)
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="alloy-kubernetes-"))
-    world = World(folder, options)
-    try:
-        world.run()
-    except (Failure, KeyboardInterrupt) as failure:
-        signal.alarm(0)
-        print(f"\nFAILED: {failure or 'interrupted'}")
-        world.end()
-        print(f"The logs are in {folder}")
-        return 1
-    except Exception:
-        world.end()
-        raise
-    signal.alarm(0)
-    world.end()
-    if options.keep:
-        print(f"The logs are in {folder}")
-    else:
-        shutil.rmtree(folder)
-    print("OK: the same targets as Prometheus, through all of it.")
-    return 0
+    return supervise("kubernetes", LIMIT_S, options, lambda folder: World(folder, options), "OK: the same targets as Prometheus, through all of it.")
 
 
 class World:

@@ -1,7 +1,6 @@
 """Containers' logs and events through the API server: a kubelet that is none, agents that come and go, every line accounted for."""
 
 import http.server
-import json
 import random
 import signal
 import ssl

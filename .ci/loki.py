@@ -14,19 +14,17 @@ import argparse
 import bz2
 import gzip
 import json
-import pathlib
 import random
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 
-from end_to_end import Failure, Program, fail, free_ports, wait_until
+from end_to_end import Failure, Program, fail, free_ports, supervise, wait_until
 
 LIMIT_S = 240
 PATIENCE_S = 60
@@ -45,32 +43,8 @@ def main():
     arguments.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000, help="repeats a run, as far as the machine does")
     arguments.add_argument("--keep", action="store_true", help="keep the logs of a good run, too")
     options = arguments.parse_args()
-    signal.signal(signal.SIGALRM, lambda *_: fail(f"not done after {LIMIT_S} s"))
-    signal.signal(signal.SIGTERM, lambda *_: fail("told to stop"))
-    signal.alarm(LIMIT_S)
     print(f"seed {options.seed}")
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="alloy-loki-"))
-    world = World(folder, options)
-    try:
-        world.run()
-    except (Failure, KeyboardInterrupt) as failure:
-        signal.alarm(0)
-        print(f"\nFAILED: {failure or 'interrupted'}")
-        world.end()
-        for program in world.programs:
-            if program.log.exists():
-                print(f"\n--- the end of {program.log}")
-                print("\n".join(program.log.read_text(errors="replace").splitlines()[-12:]))
-        print(f"\nThe logs are in {folder}")
-        return 1
-    signal.alarm(0)
-    world.end()
-    if options.keep:
-        print(f"The logs are in {folder}")
-    else:
-        shutil.rmtree(folder)
-    print("OK: a real Loki has every line once.")
-    return 0
+    return supervise("loki", LIMIT_S, options, lambda folder: World(folder, options), "OK: a real Loki has every line once.")
 
 
 class World:

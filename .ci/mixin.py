@@ -9,12 +9,11 @@ import json
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
+
+from end_to_end import Program, free_ports, wait_until
 
 MIXIN = pathlib.Path(__file__).resolve().parents[1] / "docs/mixin"
 OURS = re.compile(r"\b(?:alloy|cluster|prometheus_remote|prometheus_scrape|loki|otelcol)_[a-z0-9_]+")
@@ -88,32 +87,17 @@ def main():
 def metrics_of(alloy):
     """The names of all metrics that an agent shows."""
     with tempfile.TemporaryDirectory() as folder:
-        port, otlp = free_port(), free_port()
+        port, otlp = free_ports(2)
         config = pathlib.Path(folder, "config.alloy")
         config.write_text(CONFIG.replace("FOLDER", folder).replace("OTLP", str(otlp)))
-        agent = subprocess.Popen(
-            [alloy, "run", config, f"--storage.path={folder}/data", f"--server.http.listen-addr=127.0.0.1:{port}",
-             "--cluster.enabled=true"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        agent = Program("agent", pathlib.Path(folder), port, [
+            alloy, "run", config, f"--storage.path={folder}/data", f"--server.http.listen-addr=127.0.0.1:{port}", "--cluster.enabled=true"])
+        agent.start()
         try:
-            deadline = time.monotonic() + 30
-            while True:
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=5)
-                    page = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
-                    return set(re.findall(r"^# TYPE (\S+)", page, re.M))
-                except OSError:
-                    if time.monotonic() > deadline or agent.poll() is not None:
-                        sys.exit("the agent is not ready")
-                    time.sleep(0.1)
+            wait_until("the agent is ready", 30, lambda: agent.alive() and agent.answers("/-/ready"))
+            return set(re.findall(r"^# TYPE (\S+)", agent.get("/metrics").decode(), re.M))
         finally:
-            agent.send_signal(signal.SIGTERM)
-            agent.wait(timeout=60)
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+            agent.end(signal.SIGTERM, 60)
 
 
 if __name__ == "__main__":
