@@ -234,7 +234,7 @@ impl From<&Target> for Value {
 }
 
 fn fields(target: &Target) -> Object {
-    target.0.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect()
+    target.0.iter().map(|(name, value)| (name, value.as_str().into())).collect()
 }
 
 impl FromValue for Target {

@@ -227,8 +227,8 @@ pub(super) fn shared(targets: &[Target], before: &[Value]) -> Vec<Value> {
 fn order(value: &Value, target: &Target) -> Ordering {
     let Value::Object(fields) = value else { return Ordering::Less };
     let pairs = fields.iter().map(|(name, value)| match value {
-        Value::String(value) => (name.as_str(), &**value),
-        _ => (name.as_str(), ""),
+        Value::String(value) => (name, &**value),
+        _ => (name, ""),
     });
     pairs.cmp(target.0.iter().map(|(name, value)| (name.as_str(), value.as_str())))
 }
