@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::path::PathBuf;
 
 use tempfile::TempDir;
 
@@ -49,7 +50,7 @@ impl World {
 
     fn another(&self, name: &str, begin: Begin) -> Tail {
         let reading = Reading { limits: Limits::new(64, 64), ..Reading::default() };
-        let (path, metrics) = (self.path(name), self.metrics.clone());
+        let (path, metrics) = (Arc::from(self.path(name)), self.metrics.clone());
         let claims = Claims::new(self.ledger.clone(), &Labels::new([("filename", name)]), &path);
         Tail::new(path, begin, reading, self.now, claims, metrics)
     }
