@@ -176,20 +176,41 @@ impl Log {
     fn create(folder: &Path, index: usize) -> Log {
         let path = folder.join(format!("app-{index}.log"));
         let mut log = Log { file: open(&path), path, index, next: 1 };
-        log.file.write_all((log.line(0) + "\n").as_bytes()).expect("writable");
+        let first = log.text(0, "\n", &mut Chance(0));
+        log.file.write_all(first.as_bytes()).expect("writable");
         log
     }
 
-    /// Every other file has entries of two lines.
+    /// Two files have entries of two lines.
     fn line(&self, number: u64) -> String {
         let more = if self.index % 2 == 1 { "\n  and more of it" } else { "" };
         format!("file={} number={number}{more}", self.index)
     }
 
+    /// The entry as it is in the file: in some as a container runtime writes it, in up to three parts.
+    fn text(&self, number: u64, end: &str, chance: &mut Chance) -> String {
+        let line = self.line(number);
+        if !self.is_of_container() {
+            return line + end;
+        }
+        let (mut rest, mut text) = (line.as_str(), String::new());
+        for _ in 0..chance.below(3) {
+            let (part, behind) = rest.split_at(chance.below(rest.len() as u64) as usize);
+            rest = behind;
+            text += &format!("2026-01-01T00:00:00.{number:09}Z stdout P {part}{end}");
+        }
+        text + &format!("2026-01-01T00:00:00.{number:09}Z stdout F {rest}{end}")
+    }
+
+    fn is_of_container(&self) -> bool {
+        self.index % 2 == 0 && self.index > 0
+    }
+
     fn write(&mut self, chance: &mut Chance) {
         let count = chance.below(6);
         let end = if chance.below(2) == 0 { "\r\n" } else { "\n" };
-        let text: String = (self.next..self.next + count).map(|number| self.line(number) + end).collect();
+        let text: String =
+            (self.next..self.next + count).map(|number| self.text(number, end, chance)).collect();
         self.next += count;
         let (head, tail) = text.as_bytes().split_at(chance.below(text.len() as u64 + 1) as usize);
         self.file.write_all(head).expect("writable");
@@ -298,6 +319,12 @@ loki.source.file "all" {{
 
 loki.process "all" {{
   forward_to = [loki.write.all.receiver]
+
+  stage.match {{
+    selector = "{{filename=~\".*[24].log\"}}"
+
+    stage.cri {{ }}
+  }}
 
   stage.match {{
     selector = "{{filename=~\".*[13].log\"}}"
