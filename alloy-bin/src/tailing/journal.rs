@@ -105,8 +105,8 @@ struct Slot {
     index: u32,
     /// Which half is written next, 0 or 1.
     half: u8,
-    /// What the other half says of this file.
-    said: Option<Position>,
+    /// A hash of what the other half says of this file.
+    said: Option<u64>,
 }
 
 impl Journal {
@@ -190,7 +190,8 @@ impl Inner {
                 None => return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "all slots are taken")),
             },
         };
-        if slot.said == Some(noted.position) {
+        let said = Some(XxHash64::oneshot(0, &noted.position.encode()));
+        if slot.said == said {
             return Ok(());
         }
         let at = (u64::from(slot.index) + 1) * SLOT_BYTES as u64 + u64::from(slot.half) * HALF_BYTES as u64;
@@ -198,7 +199,7 @@ impl Inner {
         // Only now: a write that failed is repeated into the same half, and the other one stays.
         self.sequence += 1;
         slot.half = 1 - slot.half;
-        slot.said = Some(noted.position);
+        slot.said = said;
         Ok(())
     }
 }

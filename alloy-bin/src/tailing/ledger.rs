@@ -26,7 +26,8 @@ type Key = (u64, u64);
 struct Entry {
     reader: Arc<Path>,
     /// How far it was read when it was left; `None` while it is read.
-    left_at: Option<Position>,
+    /// Boxed: of thousands of files few are left.
+    left_at: Option<Box<Position>>,
 }
 
 /// What one tail asks and says.
@@ -64,13 +65,13 @@ impl Claims {
     /// Asks for a file. `is_still_there` says whether a path shows it: a file with two names is not a rotated one, and
     /// is read under both.
     pub(super) fn claim(&self, inode: u64, is_still_there: impl Fn(&Path) -> bool) -> Claim {
-        let other = self.lock().get(&(self.stream, inode)).map(|entry| (entry.reader.clone(), entry.left_at));
+        let other = self.lock().get(&(self.stream, inode)).map(|entry| (entry.reader.clone(), entry.left_at.clone()));
         let claim = match other {
             Some((reader, _)) if reader == self.path => Claim::Granted,
             // Asked without the lock: it looks at the disk.
             Some((reader, _)) if is_still_there(&reader) => return Claim::Granted,
             Some((_, None)) => return Claim::Held,
-            Some((_, Some(position))) => Claim::ReadTo(position),
+            Some((_, Some(position))) => Claim::ReadTo(*position),
             None => Claim::Granted,
         };
         let entry = Entry { reader: self.path.clone(), left_at: None };
@@ -83,7 +84,7 @@ impl Claims {
         let mut files = self.lock();
         let key = (self.stream, position.identity.inode);
         if let Some(entry) = files.get_mut(&key).filter(|entry| entry.reader == self.path) {
-            entry.left_at = Some(position);
+            entry.left_at = Some(Box::new(position));
         }
         if files.len() > LEFT_MAX && files.values().filter(|entry| entry.left_at.is_some()).count() > LEFT_MAX
         {
