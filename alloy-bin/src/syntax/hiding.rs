@@ -1,4 +1,6 @@
-//! What messages show of a source: its text, but for the values of attributes that sound like secrets.
+//! What messages show of a source: its text, but for the values of attributes that sound like secrets, and for passwords in URLs.
+
+use std::ops::Range;
 
 use super::lexer::{TokenKind, lex};
 use super::source::{SourceId, Sources};
@@ -42,10 +44,22 @@ pub(super) fn without_secrets(sources: &Sources, source: SourceId) -> String {
                 let content = content.start..content.end - usize::from(quoted);
                 shown[content].iter_mut().filter(|byte| **byte != b'\n').for_each(|byte| *byte = b'*');
             }
+            TokenKind::String | TokenKind::RawString => {
+                let password = password_in_url(&text[token.span.start..token.span.end]).unwrap_or_default();
+                shown[token.span.start..][password].fill(b'*');
+            }
             _ => {}
         }
     }
     String::from_utf8(shown).expect("whole characters became stars")
+}
+
+/// Where the password is in `"https://me:password@host/"`.
+fn password_in_url(text: &str) -> Option<Range<usize>> {
+    let host = text.find("://")? + 3;
+    let end = text[host..].find(['/', '?', '#']).map_or(text.len(), |length| host + length);
+    let at = host + text[host..end].rfind('@')?;
+    Some(host + text[host..at].find(':')? + 1..at)
 }
 
 fn sounds_secret(name: &str) -> bool {
@@ -80,5 +94,7 @@ mod tests {
         check("password = \"open\nb = \"c\"", "password = \"****\nb = \"c\"");
         check("password = \"", "password = \"");
         check("password = \"\"", "password = \"\"");
+        check("url = f(\"http://me:a:b@c@h/d:e@f\")", "url = f(\"http://me:*****@h/d:e@f\")");
+        check("url = \"http://me@h:1/\" // a:b@c", "url = \"http://me@h:1/\" // a:b@c");
     }
 }
