@@ -41,9 +41,9 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
     // 1. Everything that can be checked before anything is touched.
     let hostname = hostname();
     let checked = Checked::load(&flags.config, &registrations(), &hostname).map_err(anyhow::Error::msg)?;
-    let Settings { logging, http } = checked.settings().map_err(anyhow::Error::msg)?;
+    let Settings { logging, http, live_debugging } = checked.settings().map_err(anyhow::Error::msg)?;
     let logs = logging::start(logging)?;
-    let front = Arc::new(server::Front::new(http));
+    let (front, tail) = (Arc::new(server::Front::new(http)), Arc::new(server::Tail::new(live_debugging)));
 
     // 2. The port, the storage, the cluster. The node sees the others and owns nothing yet.
     let of = || format!("cannot listen on {} (--server.http.listen-addr)", flags.listen);
@@ -58,10 +58,11 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
     let (storage, cluster_name) = (flags.storage.clone(), flags.cluster.name.clone());
     let host = Host { storage, ownership: ownership.clone(), cluster_name };
     let settings = {
-        let front = front.clone();
+        let (front, tail) = (front.clone(), tail.clone());
         move |settings: Settings| {
             logs(settings.logging);
             front.set(settings.http);
+            tail.set(settings.live_debugging);
         }
     };
     let graph = Arc::new(checked.build(host, settings).await.map_err(anyhow::Error::msg)?);
@@ -75,6 +76,7 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
         ],
         components: graph.clone(),
         ownership: ownership.clone(),
+        tail,
         reload: graph.clone(),
         #[cfg(feature = "ui")]
         lag: server::LagHistory::default(),

@@ -8,6 +8,7 @@
 //! | `components.rs` | `/api/v0/web/components`: what runs, how it is, what it was given |
 //! | `process.rs` | `process_*`: what the agent takes of its machine |
 //! | `events.rs` | `/api/v0/events`: says when there is something new to see |
+//! | `tail.rs` | `/api/v0/web/debug/ID`: what comes into a component |
 //! | `ui/` | the pages for people |
 //! | `settings.rs` | the `http` block |
 //! | `front.rs` | TLS and passwords between the port and the routes |
@@ -21,6 +22,7 @@ mod listener;
 mod process;
 mod routes;
 mod settings;
+mod tail;
 mod tls;
 #[cfg(feature = "ui")]
 mod ui;
@@ -31,6 +33,7 @@ pub use listener::{Divert, Limits, Listener};
 pub use process::ProcessFigures;
 pub use routes::{Reload, State, router};
 pub use settings::{HttpBlock, TlsBlock};
+pub use tail::{Item, LiveDebugging, TEXT_MAX, Tail, Watcher};
 pub use tls::Tls;
 #[cfg(feature = "ui")]
 pub use ui::LagHistory;
