@@ -1,4 +1,4 @@
-//! What operators see of a running agent: what passes its components.
+//! What operators see of a running agent: what passes its components, what it says of itself.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -253,4 +253,44 @@ fn what_comes_into_components_is_seen_as_it_comes_where_that_is_allowed() {
         let over = stream.next(|name, _| name == "end");
         assert!(over["reason"].to_string().contains("live debugging is off"), "{over}");
     }
+}
+
+#[test]
+fn what_is_said_too_often_is_counted_and_what_is_printed_is_not() {
+    let loki = free_addresses(1).expect("a free port")[0];
+    let good = format!(
+        "logging {{\n level = \"info\"\n levels = {{ \"alloy_bin::graph\" = \"error\" }}\n}}\n\
+         loki.source.api \"in\" {{\n http {{\n listen_address = \"127.0.0.1\"\n listen_port = {}\n }}\n forward_to = [loki.echo.end.receiver]\n}}\n\
+         loki.echo \"end\" {{ }}\n",
+        loki.port()
+    );
+    let world = World::start(&good, &[]);
+    // So many that at least one of the intervals in which they fall has too many.
+    const WRONG: usize = 120;
+    for _ in 0..WRONG {
+        assert!(!world.reload("unknown.block \"a\" { }\n"));
+    }
+    assert!(world.reload(&good));
+    let lines: Vec<String> =
+        (0..100).map(|index| format!(r#"["17000000000000000{index:02}","line {index}"]"#)).collect();
+    let body = format!(r#"{{"streams":[{{"stream":{{"app":"a"}},"values":[{}]}}]}}"#, lines.join(","));
+    assert_eq!(post(loki, "/loki/api/v1/push", &body), "204");
+    let said =
+        |part: &str| world.agent.last_words(usize::MAX).lines().filter(|line| line.contains(part)).count();
+    world.until("all is printed", || said("received log entry") == 100);
+    let told = |line: &str| -> Option<usize> {
+        let (_, rest) = line.split_once("message=\"the same was said too often\" left_out=")?;
+        let (count, what) = rest.split_once(' ')?;
+        assert_eq!(what, "said=\"the configuration cannot be loaded; the old one goes on\"");
+        count.parse().ok()
+    };
+    let heard = || said("message=\"the configuration cannot be loaded");
+    let left_out = || world.agent.last_words(usize::MAX).lines().filter_map(told).sum::<usize>();
+    world.until("it is told", || heard() + left_out() == WRONG);
+    assert!(left_out() > 0, "{}", world.agent.last_words(20));
+    assert_eq!(said("the configuration is loaded"), 0, "this module is heard only when something is wrong");
+    // A reload changes it while the agent runs.
+    assert!(world.reload(&good.replace("\"error\"", "\"info\"")));
+    assert_eq!(said("the configuration is loaded"), 1);
+    assert!(!world.reload("logging {\n levels = { \"a b\" = \"info\" }\n}\n"));
 }
