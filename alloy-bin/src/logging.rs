@@ -2,8 +2,8 @@
 
 mod repeats;
 
-use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{LazyLock, Mutex};
 
 use anyhow::Context;
 use tracing_subscriber::filter::{FilterExt as _, LevelFilter, Targets};
@@ -12,6 +12,9 @@ use tracing_subscriber::{Layer, Registry, reload};
 
 use self::repeats::Repeats;
 use crate::config::{Body, ConversionError, Decode, FromValue, Value};
+
+/// What is kept of the log, for support bundles.
+const RECENT_BYTES: usize = 256 << 10;
 
 /// What the block says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -87,6 +90,7 @@ pub struct Logs {
 }
 
 static REPEATS: LazyLock<Repeats> = LazyLock::new(Repeats::default);
+static RECENT: Mutex<VecDeque<u8>> = Mutex::new(VecDeque::new());
 
 impl Logs {
     /// Starts writing.
@@ -94,11 +98,11 @@ impl Logs {
         // Both formats are always there, and one of them lets nothing through.
         let (logfmt, change_logfmt) = reload::Layer::new(filter(logging, Format::Logfmt));
         let (json, change_json) = reload::Layer::new(filter(logging, Format::Json));
-        let logfmt_layer = tracing_logfmt::builder().with_target(false).layer().with_writer(std::io::stderr);
+        let logfmt_layer = tracing_logfmt::builder().with_target(false).layer().with_writer(|| Writer);
         let json_layer = tracing_subscriber::fmt::layer().json().flatten_event(true).with_target(false);
         let subscriber = Registry::default()
             .with(logfmt_layer.with_filter(logfmt.and(&*REPEATS)))
-            .with(json_layer.with_writer(std::io::stderr).with_filter(json.and(&*REPEATS)));
+            .with(json_layer.with_writer(|| Writer).with_filter(json.and(&*REPEATS)));
         tracing::subscriber::set_global_default(subscriber).context("the log is started already")?;
         let change = move |logging: &Logging| {
             // An error would mean that the subscriber is gone, and it is there for good.
@@ -117,6 +121,16 @@ impl Logs {
     pub fn tell_repeats(&self) {
         REPEATS.tell();
     }
+
+    /// What was written last, in whole lines.
+    pub fn recent() -> String {
+        let recent = RECENT.lock().expect("no code panics while holding it");
+        let bytes: Vec<u8> = recent.iter().copied().collect();
+        let is_cut = bytes.len() >= RECENT_BYTES;
+        let begin =
+            if is_cut { bytes.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1) } else { 0 };
+        String::from_utf8_lossy(&bytes[begin..]).into_owned()
+    }
 }
 
 /// What is written in this format.
@@ -130,4 +144,24 @@ fn filter(logging: &Logging, format: Format) -> Targets {
     targets.with_targets(
         logging.levels.iter().map(|(module, level)| (module.as_str(), LevelFilter::from(*level))),
     )
+}
+
+/// Standard error, and what is kept of it.
+struct Writer;
+
+impl std::io::Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        {
+            let mut recent = RECENT.lock().expect("no code panics while holding it");
+            recent.extend(bytes);
+            let excess = recent.len().saturating_sub(RECENT_BYTES);
+            recent.drain(..excess);
+        }
+        std::io::stderr().write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
 }

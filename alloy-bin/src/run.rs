@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -69,6 +69,10 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
         }
     };
     let graph = Arc::new(checked.build(host, settings).await.map_err(anyhow::Error::msg)?);
+    let support = (!flags.disable_support_bundle).then(|| {
+        let recent_log = Box::new(Logs::recent);
+        Arc::new(server::Support { flags: flags.shown, recent_log, started: Instant::now() })
+    });
     let state = Arc::new(server::State {
         ready: AtomicBool::new(false),
         collectors: vec![
@@ -80,6 +84,7 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
         components: graph.clone(),
         ownership: ownership.clone(),
         tail,
+        support,
         reload: graph.clone(),
         #[cfg(feature = "ui")]
         lag: server::LagHistory::default(),

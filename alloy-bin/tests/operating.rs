@@ -1,7 +1,8 @@
-//! What operators see of a running agent: what passes its components, what it says of itself.
+//! What operators see of a running agent: what passes its components, the support bundle, what it says of itself.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use alloy_bin::testing::process::{Flags, Process, Start, free_addresses};
@@ -253,6 +254,182 @@ fn what_comes_into_components_is_seen_as_it_comes_where_that_is_allowed() {
         let over = stream.next(|name, _| name == "end");
         assert!(over["reason"].to_string().contains("live debugging is off"), "{over}");
     }
+}
+
+/// Secrets wherever one may stand.
+const SECRETIVE: &str = r#"
+// The password is hunter2.
+http {
+	auth {
+		basic {
+			username = "me"
+			password = "hunter2"
+		}
+
+		filter {
+			paths                       = ["/"]
+			authenticate_matching_paths = false
+		}
+	}
+}
+
+import.string "library" {
+	content = `declare "store" {
+	argument "password" { }
+	prometheus.remote_write "inner" {
+		endpoint {
+			url = "http://127.0.0.1:1/inner"
+			basic_auth {
+				username = "me"
+				password = argument.password.value
+			}
+			headers = {"X-Api-Key" = "hunter2"}
+		}
+	}
+	export "receiver" { value = prometheus.remote_write.inner.receiver }
+}`
+}
+
+library.store "one" {
+	password = "hunter2"
+}
+
+prometheus.remote_write "plain" {
+	endpoint {
+		url     = "http://127.0.0.1:1/write"
+		headers = {"Cookie" = "hunter2", "X-Scope-OrgID" = "hunter2"}
+	}
+}
+
+prometheus.exporter.self "own" { }
+
+prometheus.scrape "own" {
+	targets         = prometheus.exporter.self.own.targets
+	forward_to      = [prometheus.remote_write.plain.receiver, library.store.one.receiver]
+	scrape_interval = "200ms"
+	scrape_timeout  = "200ms"
+	bearer_token    = sys.env("HUNTER")
+	http_headers    = {"X-Key" = ["hunter2"]}
+}
+
+loki.write "lines" {
+	endpoint {
+		url = "http://127.0.0.1:1/loki"
+		authorization {
+			type        = "Token"
+			credentials = sys.env("HUNTER")
+		}
+	}
+}
+
+discovery.http "world" {
+	url = "http://127.0.0.1:1/targets"
+	oauth2 {
+		client_id     = "me"
+		client_secret = "hunter2"
+		token_url     = "http://127.0.0.1:1/token"
+		endpoint_params = {"password" = "hunter2"}
+	}
+}
+
+otelcol.auth.headers "key" {
+	header {
+		key   = "X-Key"
+		value = "hunter2"
+	}
+}
+
+otelcol.exporter.otlphttp "out" {
+	client {
+		endpoint = "http://127.0.0.1:1"
+		headers  = {"X-Other" = "hunter2"}
+		auth     = otelcol.auth.headers.key.handler
+	}
+}
+"#;
+
+/// Reads an archive with Python: what another program makes of it is what counts.
+const READ_ARCHIVE: &str = "
+import json, sys, zipfile
+archive = zipfile.ZipFile(sys.argv[1])
+assert archive.testzip() is None
+print(json.dumps({name: archive.read(name).decode() for name in archive.namelist()}))
+";
+
+#[test]
+fn a_support_bundle_has_what_is_needed_and_no_secret() {
+    let world = World::start(SECRETIVE, &[]);
+    world.until("an endpoint has failed", || world.agent.last_words(100).contains("127.0.0.1:1"));
+    // A password in a URL is refused, and the answer and the log say so without it.
+    let refused =
+        format!("{SECRETIVE}\ndiscovery.http \"bad\" {{\n\turl = \"http://me:hunter2@127.0.0.1:1/\"\n}}\n");
+    assert!(!world.reload(&refused));
+    let ask = |address, path: &str| {
+        let mut stream = connect(address);
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: a\r\n\r\n").expect("it reads");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("it answers");
+        answer
+    };
+    for duration in ["0", "301", "x"] {
+        let answer = ask(world.address, &format!("/-/support?duration={duration}"));
+        assert!(answer.starts_with(b"HTTP/1.0 400 "), "{duration}: {}", String::from_utf8_lossy(&answer));
+    }
+    let answer = ask(world.address, "/-/support?duration=1");
+    let body = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
+    let head = String::from_utf8_lossy(&answer[..body]).to_lowercase();
+    assert!(head.starts_with("http/1.0 200") && head.contains("content-type: application/zip"), "{head}");
+    let path = world.folder.path().join("bundle.zip");
+    std::fs::write(&path, &answer[body..]).expect("writable");
+    let read =
+        Command::new("python3").args(["-c", READ_ARCHIVE]).arg(&path).output().expect("python3 is here");
+    assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+    let files: serde_json::Map<String, Value> = serde_json::from_slice(&read.stdout).expect("JSON");
+
+    let file = |name: &str| {
+        let found = files.get(&format!("alloy-support-bundle/{name}"));
+        found.and_then(Value::as_str).unwrap_or_else(|| panic!("{name} is not among {:?}", files.keys()))
+    };
+    for (name, part) in [
+        ("alloy-metadata.yaml", "build_version: \""),
+        ("alloy-components.json", "\"localID\":\"prometheus.scrape.own\""),
+        ("alloy-peers.json", "\"isSelf\":true"),
+        ("alloy-cluster.json", "\"changes\":"),
+        ("alloy-ownership.json", "\"total\":"),
+        ("alloy-health.txt", "omponents"),
+        ("alloy-metrics-sample-start.txt", "alloy_build_info{"),
+        ("alloy-metrics-sample-end.txt", "alloy_wal_lag_bytes{"),
+        ("alloy-runtime-flags.txt", "server.http.disable-support-bundle=false"),
+        ("alloy-runtime-flags.txt", "storage.path=/"),
+        ("alloy-environment.txt", "HTTP_PROXY=http://me:(secret)@127.0.0.1:1"),
+        ("alloy-logs.txt", "the agent is running"),
+        ("alloy-logs.txt", "http://me:*******@127.0.0.1:1/"),
+        ("components/library.store.one/prometheus.remote_write.inner.json", "(secret)"),
+        ("components/prometheus.remote_write.plain.json", "http://127.0.0.1:1/write"),
+        ("sources/0-main.alloy", "library.store \"one\" {\n\tpassword = \"...\"\n}"),
+    ] {
+        assert!(file(name).contains(part), "{name} has no {part}: {}", file(name));
+    }
+    for (name, content) in &files {
+        let content = content.as_str().expect("text");
+        let line = content.lines().find(|line| line.contains("hunter2"));
+        assert_eq!(line, None, "{name}");
+    }
+    let components: Value = serde_json::from_str(file("alloy-components.json")).expect("JSON");
+    assert_eq!(components.as_array().map(Vec::len), Some(8));
+    // What pages and the API show beside it.
+    for path in [
+        "/components",
+        "/component/discovery.http.world",
+        "/metrics",
+        "/api/v0/web/components/discovery.http.world",
+    ] {
+        assert!(!world.agent.get(path).expect("a page").contains("hunter2"), "{path}");
+    }
+    assert!(!world.agent.last_words(usize::MAX).contains("hunter2"));
+
+    let world = World::start("", &["--server.http.disable-support-bundle"]);
+    assert!(ask(world.address, "/-/support").starts_with(b"HTTP/1.0 403 "));
 }
 
 #[test]

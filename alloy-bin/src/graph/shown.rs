@@ -37,6 +37,10 @@ impl server::Components for Graph {
         Some(server::Details { component, arguments, exports: shown_exports(&live.context.exports.value()) })
     }
 
+    fn sources(&self) -> Vec<(String, String)> {
+        self.look(|state| state.sources.outlines())
+    }
+
     fn watch(&self, id: &str, watcher: server::Watcher) -> Option<bool> {
         let live = self.lives().into_iter().find(|live| **live.id() == *id)?;
         Some(values::watch(&live.context.exports.value(), watcher))

@@ -13,6 +13,7 @@ use axum::routing::get;
 use super::cluster;
 use super::components::{self, Components};
 use super::events;
+use super::support::{Support, with_support};
 use super::tail::{self, Tail};
 #[cfg(feature = "ui")]
 use super::ui::{self, LagHistory};
@@ -34,6 +35,8 @@ pub struct State {
     pub ownership: Ownership,
     /// Who may watch what passes.
     pub tail: Arc<Tail>,
+    /// What a support bundle needs; `None`: there is none.
+    pub support: Option<Arc<Support>>,
     /// Loads the configuration anew.
     pub reload: Arc<dyn Reload>,
     /// How the logs' lag was.
@@ -80,7 +83,7 @@ pub fn router(state: Arc<State>) -> Router {
         .route("/api/v0/events", get(events::events));
     #[cfg(feature = "ui")]
     let router = router.merge(ui::routes());
-    router.with_state(state)
+    with_support(router.with_state(state.clone()), &state)
 }
 
 async fn ready(Extract(state): Extract<Arc<State>>) -> Response {
