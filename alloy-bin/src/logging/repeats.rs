@@ -1,4 +1,4 @@
-//! What is said again and again from one place of the code is left out, and counted.
+//! Complaints that come again and again from one place of the code are left out, and counted.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -12,12 +12,6 @@ use tracing_subscriber::layer::{Context, Filter};
 
 /// What one place may say from one call of [`Repeats::tell`] to the next: enough to see of which components or targets it speaks.
 const BURST: u32 = 30;
-/// Components whose purpose is to write what they get.
-const PRINTERS: [&str; 3] = [
-    "alloy_bin::components::loki::echo",
-    "alloy_bin::components::prometheus::echo",
-    "alloy_bin::components::otelcol::exporter_debug",
-];
 
 /// Counts for each place how often it was heard.
 #[derive(Default)]
@@ -29,10 +23,10 @@ struct Said {
 }
 
 impl Repeats {
-    /// Whether this is to be heard. Debugging is asked for, and has no limit.
+    /// Whether this is to be heard. What is said at `info` is a change of state or was asked for, and has no limit.
     fn allows(&self, event: &Event<'_>) -> bool {
         let metadata = event.metadata();
-        if *metadata.level() > Level::INFO || PRINTERS.contains(&metadata.target()) {
+        if *metadata.level() > Level::WARN {
             return true;
         }
         let mut said = self.0.lock().expect("no code panics while holding it");
