@@ -6,7 +6,7 @@
 // playwright-core and axe-core are found from the folder in which it is run; the browser is CHROMIUM or /usr/bin/chromium.
 
 import { spawn } from "node:child_process";
-import { mkdtempSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import net from "node:net";
 import { tmpdir } from "node:os";
@@ -104,6 +104,15 @@ prometheus.remote_write "store" {
   }
 }
 
+async function accessible(page, what) {
+  // The page's own policy forbids scripts from elsewhere, and this one is: it is run beside the page's.
+  await page.evaluate(readFileSync(axe, "utf8"));
+  const { violations } = await page.evaluate(() => globalThis.axe.run());
+  for (const { id, impact, help, nodes } of violations) {
+    expect(`${what} is accessible`, !["serious", "critical"].includes(impact), `${id}: ${help}: ${nodes[0]?.html}`);
+  }
+}
+
 async function look(browser, size, name) {
   const page = await browser.newPage({ viewport: SIZES[size] });
   const errors = [];
@@ -116,12 +125,7 @@ async function look(browser, size, name) {
       const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
       expect(`${path} fits on a ${size}`, wide <= 0, `(${wide} px too wide)`);
       expect(`${path} has no secret`, !(await page.content()).includes("never-shown"));
-      // The page's own policy forbids scripts from elsewhere, and this one is: it is run beside the page's.
-      await page.evaluate(await (await import("node:fs/promises")).readFile(axe, "utf8"));
-      const { violations } = await page.evaluate(() => globalThis.axe.run());
-      for (const { id, impact, help, nodes } of violations) {
-        expect(`${path} (${size}, ${colors}) is accessible`, !["serious", "critical"].includes(impact), `${id}: ${help}: ${nodes[0]?.html}`);
-      }
+      await accessible(page, `${path} (${size}, ${colors})`);
       if (shots) {
         mkdirSync(shots, { recursive: true });
         await page.screenshot({ path: join(shots, `${size}-${colors}-${name}${path.replaceAll("/", "_")}.png`), fullPage: path !== "/ownership" });
@@ -198,20 +202,21 @@ async function tail(browser) {
   await wait("it is cleared", 0);
   await page.selectOption("select[name=share]", "0.001");
   await page.waitForSelector("text=0 came in");
-  if (shots) {
-    await page.selectOption("select[name=share]", "1");
-    await page.waitForTimeout(500);
-    await push(agents[0], Array.from({ length: 40 }, (_, index) => `level=info msg="order taken" order=${index} items=3 note="${"a longer text ".repeat(index % 9)}"`));
-    await wait("forty come", 40);
-    for (const size of Object.keys(SIZES)) {
-      await page.setViewportSize(SIZES[size]);
-      for (const colorScheme of ["light", "dark"]) {
-        await page.emulateMedia({ colorScheme });
-        await page.screenshot({ path: join(shots, `${size}-${colorScheme}-tail.png`) });
-      }
-      const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-      expect(`a tail fits on a ${size}`, wide <= 0, `(${wide} px too wide)`);
+  const opened = page.waitForResponse((answer) => answer.url().endsWith("sampleProb=1"));
+  await page.selectOption("select[name=share]", "1");
+  await opened;
+  await push(agents[0], Array.from({ length: 40 }, (_, index) => `level=info msg="order taken" order=${index} items=3 note="${"a longer text ".repeat(index % 9)}"`));
+  await wait("forty come", 40);
+  await page.waitForSelector("text=40 came in");
+  for (const size of Object.keys(SIZES)) {
+    await page.setViewportSize(SIZES[size]);
+    for (const colorScheme of ["light", "dark"]) {
+      await page.emulateMedia({ colorScheme });
+      await accessible(page, `a tail (${size}, ${colorScheme})`);
+      if (shots) await page.screenshot({ path: join(shots, `${size}-${colorScheme}-tail.png`) });
     }
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    expect(`a tail fits on a ${size}`, wide <= 0, `(${wide} px too wide)`);
   }
   await page.close();
 }
