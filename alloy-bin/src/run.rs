@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -15,13 +15,16 @@ use crate::cli::RunFlags;
 use crate::components::registrations;
 use crate::graph::{Checked, Hints, Host, LOOK_EVERY, Settings, watch};
 use crate::http_client;
-use crate::logging;
+use crate::logging::Logs;
 use crate::ownership::{self, Joined, Links};
 use crate::server::{self, Divert, Listener};
 use crate::telemetry::{Collect, Page};
 
 /// How long a leaving agent waits for the others to claim its keys, before it stops all the same.
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often it is said what was left out because it was said too often.
+const REPEATS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Runs the agent until it is told to stop.
 pub fn run(flags: RunFlags) -> anyhow::Result<ExitCode> {
@@ -41,9 +44,9 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
     // 1. Everything that can be checked before anything is touched.
     let hostname = hostname();
     let checked = Checked::load(&flags.config, &registrations(), &hostname).map_err(anyhow::Error::msg)?;
-    let Settings { logging, http } = checked.settings().map_err(anyhow::Error::msg)?;
-    let logs = logging::start(logging)?;
-    let front = Arc::new(server::Front::new(http));
+    let Settings { logging, http, live_debugging } = checked.settings().map_err(anyhow::Error::msg)?;
+    let logs = Arc::new(Logs::start(&logging)?);
+    let (front, tail) = (Arc::new(server::Front::new(http)), Arc::new(server::Tail::new(live_debugging)));
 
     // 2. The port, the storage, the cluster. The node sees the others and owns nothing yet.
     let of = || format!("cannot listen on {} (--server.http.listen-addr)", flags.listen);
@@ -58,13 +61,18 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
     let (storage, cluster_name) = (flags.storage.clone(), flags.cluster.name.clone());
     let host = Host { storage, ownership: ownership.clone(), cluster_name };
     let settings = {
-        let front = front.clone();
+        let (logs, front, tail) = (logs.clone(), front.clone(), tail.clone());
         move |settings: Settings| {
-            logs(settings.logging);
+            logs.change(&settings.logging);
             front.set(settings.http);
+            tail.set(settings.live_debugging);
         }
     };
     let graph = Arc::new(checked.build(host, settings).await.map_err(anyhow::Error::msg)?);
+    let support = (!flags.disable_support_bundle).then(|| {
+        let recent_log = Box::new(Logs::recent);
+        Arc::new(server::Support { flags: flags.shown, recent_log, started: Instant::now() })
+    });
     let state = Arc::new(server::State {
         ready: AtomicBool::new(false),
         collectors: vec![
@@ -75,6 +83,8 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
         ],
         components: graph.clone(),
         ownership: ownership.clone(),
+        tail,
+        support,
         reload: graph.clone(),
         #[cfg(feature = "ui")]
         lag: server::LagHistory::default(),
@@ -101,6 +111,15 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
         async move { watch(&graph, LOOK_EVERY, Hints::Kernel).await }
     });
 
+    let telling = tokio::spawn({
+        let logs = logs.clone();
+        async move {
+            loop {
+                tokio::time::sleep(REPEATS_INTERVAL).await;
+                logs.tell_repeats();
+            }
+        }
+    });
     #[cfg(feature = "ui")]
     let lag = tokio::spawn({
         let state = state.clone();
@@ -140,6 +159,8 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
     stop_member.cancel();
     stop_server.cancel();
     let _ = (member.await, serving.await);
+    telling.abort();
+    logs.tell_repeats();
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }

@@ -205,14 +205,14 @@ Error: main.alloy:2:2: unrecognized attribute name "target"
 fn what_only_the_original_can_do_is_said_to_be_known() {
     check(
         r#"
-tracing {
+remotecfg {
 }
 "#,
         r#"
-Error: main.alloy:1:1: block "tracing" is known to Alloy but not supported here
+Error: main.alloy:1:1: block "remotecfg" is known to Alloy but not supported here
 
-1 | tracing {
-  | ^^^^^^^
+1 | remotecfg {
+  | ^^^^^^^^^
 2 | }
 "#,
     );

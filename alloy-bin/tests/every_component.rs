@@ -15,7 +15,7 @@ async fn every_component_is_made_of_what_alloys_documentation_shows() {
         let path = folder.join(format!("{name}.alloy"));
         let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(
-            text.lines().any(|line| line.starts_with(&format!("{name} \""))),
+            text.lines().any(|line| line.starts_with(&format!("{name} \"")) || line == format!("{name} {{")),
             "{name} is not in its file"
         );
 

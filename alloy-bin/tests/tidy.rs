@@ -29,7 +29,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("logging", &["config"]),
     ("syntax", &[]),
     ("config", &["syntax"]),
-    ("graph", &["config", "http_client", "logging", "ownership", "server", "syntax", "telemetry"]),
+    ("graph", &["config", "formats", "http_client", "logging", "ownership", "server", "syntax", "telemetry"]),
     (
         "components",
         &[

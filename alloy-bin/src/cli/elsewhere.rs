@@ -43,7 +43,6 @@ const FLAGS: &[(&str, bool, Fate)] = &[
         Only(NEVER, "how long components may take to stop cannot be set here"),
     ),
     ("feature.prometheus.direct-fanout.enabled", true, Passed("components always hand over directly")),
-    ("server.http.disable-support-bundle", true, Passed("there is no support bundle")),
     ("server.http.enable-graphql", true, Only(FALSE, "there is no GraphQL; see /api/v0")),
     ("server.http.enable-graphql-playground", true, Only(FALSE, "there is no GraphQL; see /api/v0")),
     ("server.http.enable-pprof", true, Passed("there is no pprof; profile with perf")),

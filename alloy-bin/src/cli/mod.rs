@@ -79,7 +79,12 @@ pub fn main_from(arguments: impl IntoIterator<Item: Into<OsString> + Clone>) -> 
     let arguments = arguments.into_iter().map(Into::into).collect();
     let parsed = elsewhere::sift(arguments, &command()).and_then(|arguments| {
         let matches = command().try_get_matches_from(arguments)?;
-        Cli::from_arg_matches(&matches)
+        let shown = flags_shown(&matches);
+        let mut cli = Cli::from_arg_matches(&matches)?;
+        if let Command::Run(flags) = &mut cli.command {
+            flags.shown = shown;
+        }
+        Ok(cli)
     });
     let cli = match parsed {
         Ok(cli) => cli,
@@ -105,6 +110,22 @@ pub fn main_from(arguments: impl IntoIterator<Item: Into<OsString> + Clone>) -> 
             ExitCode::FAILURE
         }
     }
+}
+
+/// The flags with their values, wherever those come from: `storage.path=data`.
+fn flags_shown(matches: &clap::ArgMatches) -> Vec<String> {
+    let Some((name, matches)) = matches.subcommand() else { return Vec::new() };
+    let line = |flag: &clap::Arg| {
+        let values = matches.try_get_raw(flag.get_id().as_str()).ok()??;
+        let values: Vec<_> = values.map(|value| value.to_string_lossy()).collect();
+        Some(format!("{}={}", flag.get_long()?, values.join(",")))
+    };
+    command()
+        .find_subcommand(name)
+        .into_iter()
+        .flat_map(clap::Command::get_arguments)
+        .filter_map(line)
+        .collect()
 }
 
 /// The commands, each flag with its variable.

@@ -40,9 +40,15 @@ pub struct RunFlags {
     /// Where the HTTP server listens.
     #[arg(long = "server.http.listen-addr", value_name = "HOST:PORT", default_value = "127.0.0.1:12345")]
     pub listen: String,
+    /// Do not answer on /-/support.
+    #[arg(long = "server.http.disable-support-bundle", alias = "disable-support-bundle")]
+    pub disable_support_bundle: bool,
     /// The cluster.
     #[command(flatten)]
     pub cluster: ClusterFlags,
+    /// Each flag with its value, for people.
+    #[arg(skip)]
+    pub shown: Vec<String>,
 }
 
 impl RunFlags {

@@ -7,6 +7,8 @@ pub mod loki;
 #[cfg(feature = "otelcol")]
 pub mod otelcol;
 pub mod prometheus;
+#[cfg(feature = "otelcol")]
+pub mod tracing;
 
 use self::discovery::Refreshed;
 #[cfg(feature = "otelcol")]
@@ -63,5 +65,7 @@ pub fn registrations() -> Vec<Registration> {
         Registration::of::<prometheus::relabel::Relabel>(),
         Registration::of::<prometheus::remote_write::RemoteWrite>(),
         Registration::of::<prometheus::scrape::Scrape>(),
+        #[cfg(feature = "otelcol")]
+        Registration::of::<tracing::Tracing>(),
     ]
 }

@@ -77,7 +77,7 @@ mod stdlib;
 pub use stdlib::stdlib;
 
 mod shown;
-pub use shown::{Argument, Content, shown_exports};
+pub use shown::{Argument, Content, shown_exports, without_password};
 
 mod body;
 pub use body::{Body, Decode, decode_block, decode_statements, shown_arguments};

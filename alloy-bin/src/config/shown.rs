@@ -73,8 +73,8 @@ fn shown(value: &Value) -> Json {
     json!({ "type": kind, "value": value })
 }
 
-/// A URL may hold a password: `https://me:(secret)@host/`.
-fn without_password(text: &str) -> String {
+/// The text; a URL may hold a password: `https://me:(secret)@host/`.
+pub fn without_password(text: &str) -> String {
     let host = |rest: &str| rest.split(['/', '?', '#']).next().unwrap_or_default().to_owned();
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     match host(rest).rsplit_once('@').map(|(user, _)| user.to_owned()) {

@@ -62,8 +62,8 @@ pub use loki_request::{LokiRequestError, PushedStream, read_loki_push};
 pub use otlp::{
     Additions, Deltas, OtlpError, OtlpJsonError, PackedRequest, Packing, PrometheusOptions, Resource,
     Translated, check_otlp, export_response, first_resource, join_otlp, join_packed, otlp_from_json,
-    otlp_part, otlp_to_loki, packed_plain_bytes, print_otlp, rejected_by_response, retry_delay, split_packed,
-    status,
+    otlp_part, otlp_to_loki, packed_plain_bytes, print_otlp, print_start_of_otlp, rejected_by_response,
+    retry_delay, split_packed, status,
 };
 pub use page_item::{Item, LabelPair, Series, Statement};
 pub use remote_write::{REMOTE_WRITE_HEADERS, RemoteWriteEncoder, Sends};

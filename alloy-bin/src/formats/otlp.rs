@@ -23,7 +23,7 @@ pub use json::{OtlpJsonError, otlp_from_json};
 pub use loki::otlp_to_loki;
 pub use packing::{PackedRequest, Packing, join_packed, packed_plain_bytes, split_packed};
 pub use part::{first_resource, join_otlp, otlp_part};
-pub use print::print_otlp;
+pub use print::{print_otlp, print_start_of_otlp};
 pub use prometheus::{Additions, Deltas, PrometheusOptions, Resource, Translated};
 pub use reply::{export_response, rejected_by_response, retry_delay, status};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::config::{Decode, Scope, Value, decode_block, references, stdlib};
 use crate::logging::Logging;
-use crate::server::{HttpBlock, Protection};
+use crate::server::{HttpBlock, LiveDebugging, Protection};
 use crate::syntax::ast::Statement;
 use crate::syntax::{Diagnostic, Diagnostics, Sources, Span};
 
@@ -14,7 +14,7 @@ use super::definitions::Definitions;
 use super::expand::Expansion;
 use super::imports::Contents;
 use super::load::{self, Texts};
-use super::modules::{LiveDebugging, folder_of};
+use super::modules::folder_of;
 
 /// What a check has found.
 pub struct Checkup {
@@ -142,7 +142,8 @@ impl Parsed {
         let logging = self.settings("logging", stdlib).map_err(text)?;
         let http = self.settings("http", stdlib).map_err(text)?;
         let http = Protection::new(http).map_err(|error| format!("{error:#}"))?;
-        Ok(Settings { logging, http })
+        let live_debugging = self.settings("livedebugging", stdlib).map_err(text)?;
+        Ok(Settings { logging, http, live_debugging })
     }
 }
 
@@ -152,4 +153,6 @@ pub struct Settings {
     pub logging: Logging,
     /// The `http` block.
     pub http: Protection,
+    /// The `livedebugging` block.
+    pub live_debugging: LiveDebugging,
 }

@@ -17,6 +17,7 @@
 //! | `shown.rs` | components for people: health, arguments, who refers to whom |
 //! | `component.rs` | the trait `Component`, its `Context` and `Registration` |
 //! | `consumer.rs` | the trait `Consumer`: how a batch passes from one component to the next |
+//! | `tap.rs` | where what passes a receiver is watched |
 //! | `values.rs` | receivers as configurations pass them on |
 //! | `targets.rs` | targets, the same |
 //! | `changes.rs` | what has happened to components |
@@ -39,6 +40,7 @@ mod running;
 mod shown;
 mod status;
 mod stop;
+mod tap;
 mod targets;
 mod unfold;
 mod values;

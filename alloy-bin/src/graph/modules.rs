@@ -33,18 +33,6 @@ impl Decode for Export {
     }
 }
 
-/// A `livedebugging` block: accepted, and without an effect.
-#[derive(Default)]
-pub(super) struct LiveDebugging;
-
-impl Decode for LiveDebugging {
-    fn decode(body: &mut Body<'_>) -> Self {
-        let _: bool = body.optional("enabled", false);
-        let _: u64 = body.optional("buffer_size", 0);
-        LiveDebugging
-    }
-}
-
 /// A `foreach` block; its template is the graph's business.
 pub(super) struct Foreach {
     /// `Value::Unknown` if it is not known yet.

@@ -53,6 +53,10 @@ const BLOCKS: &[(&str, Kind, &[Place])] = &[
     ("logging", Kind::Settings, &[Place::Root]),
 ];
 
+/// A component that there is one of: it has no label, and stands at the top. Without its feature it is one of the next.
+const SINGLE: &str = "tracing";
+const ROOT: &[Place] = &[Place::Root];
+
 /// Blocks that Alloy has and this agent has not.
 const UNSUPPORTED_BLOCKS: &[&str] = &["import.git", "remotecfg", "tracing"];
 
@@ -128,7 +132,9 @@ fn kind(
             at_header(format!("{what} \"{name}\" must have a label"), Some(format!("{name} \"default\" {{")))
         }
     };
-    if let Some((_, kind, places)) = BLOCKS.iter().find(|(known, ..)| *known == name) {
+    let known = BLOCKS.iter().find(|(known, ..)| *known == name).map(|(_, kind, places)| (*kind, *places));
+    let single = || registrations.iter().find(|found| name == SINGLE && found.name == name);
+    if let Some((kind, places)) = known.or_else(|| Some((Kind::Component(*single()?), ROOT))) {
         if !places.contains(&place) {
             let place = match place {
                 Place::Root => "only in a declare block",
@@ -142,11 +148,11 @@ fn kind(
             );
         }
         return match (kind, &block.label) {
-            (Kind::Settings, None) => Ok(*kind),
-            (Kind::Settings, Some(label)) => {
+            (Kind::Settings | Kind::Component(_), None) => Ok(kind),
+            (Kind::Settings | Kind::Component(_), Some(label)) => {
                 Err(Diagnostic::error(label.span, format!("block {name:?} has no label")))
             }
-            _ => with_label(*kind, "block"),
+            _ => with_label(kind, "block"),
         };
     }
     if UNSUPPORTED_BLOCKS.contains(&name.as_str()) {

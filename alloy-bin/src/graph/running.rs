@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Scope, Value, stdlib};
 use crate::syntax::Sources;
+use crate::telemetry::Work;
 
 use super::changes::{Changes, News};
 use super::check::{Parsed, Settings};
@@ -197,10 +198,13 @@ impl Inner {
     /// The transaction, from reading to the end of what is gone.
     async fn reload(self: &Arc<Self>) -> Result<(), String> {
         let _evaluating = self.status.evaluating();
+        let mut work = Work::begin("reload");
         let result = self.try_reload().await;
+        work.set("alloy.config.sha256", self.status.hash());
         match &result {
             Ok(()) => tracing::info!(sha256 = self.status.hash(), "the configuration is loaded"),
             Err(error) => {
+                work.failed(error);
                 self.status.failed();
                 tracing::error!(error, "the configuration cannot be loaded; the old one goes on");
             }

@@ -36,6 +36,15 @@ impl server::Components for Graph {
         let arguments = live.arguments().iter().map(Argument::to_json).collect();
         Some(server::Details { component, arguments, exports: shown_exports(&live.context.exports.value()) })
     }
+
+    fn sources(&self) -> Vec<(String, String)> {
+        self.look(|state| state.sources.outlines())
+    }
+
+    fn watch(&self, id: &str, watcher: server::Watcher) -> Option<bool> {
+        let live = self.lives().into_iter().find(|live| **live.id() == *id)?;
+        Some(values::watch(&live.context.exports.value(), watcher))
+    }
 }
 
 fn component(state: &State, references: &[BTreeSet<usize>], index: usize, live: &Live) -> server::Component {

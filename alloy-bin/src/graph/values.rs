@@ -7,8 +7,10 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use super::tap::{Shown, Tap};
 use super::{ConsumeError, Consumer, LogsReceiver, MetricsReceiver, OtelConsumer, Unfinished};
 use crate::config::{Capsule, CapsuleType, ConversionError, FromValue, Value};
+use crate::server::Watcher;
 use crate::telemetry::{LogBatch, OtlpBatch, SampleBatch};
 
 /// How long a batch waits for a component that is being made anew. It has the log's last requests to send and a file to
@@ -20,11 +22,13 @@ const CHANGING_PATIENCE: Duration = Duration::from_secs(15);
 struct Gate<B: 'static> {
     /// `None` while the component is being made anew.
     inside: watch::Sender<Option<Arc<dyn Consumer<B>>>>,
+    tap: Tap,
 }
 
 #[async_trait]
-impl<B: Sync + 'static> Consumer<B> for Gate<B> {
+impl<B: Shown + Sync + 'static> Consumer<B> for Gate<B> {
     async fn consume(&self, batch: &B) -> Result<(), ConsumeError> {
+        self.tap.pass(batch);
         let mut inside = self.inside.subscribe();
         let deadline = Instant::now() + CHANGING_PATIENCE;
         loop {
@@ -100,15 +104,25 @@ impl CapsuleType for Gate<OtlpBatch> {
 
 /// Whether somebody may send to a component with these exports.
 pub(super) fn has_receiver(exports: &Value) -> bool {
-    let Value::Object(fields) = exports else { return false };
-    fields.values().any(|value| as_gate(value).is_some())
+    receiver(exports).is_some()
+}
+
+/// Shows a watcher what is sent to a component with these exports. False: nothing is.
+pub(super) fn watch(exports: &Value, watcher: Watcher) -> bool {
+    receiver(exports).map(|gate| gate.watch(watcher)).is_some()
+}
+
+/// No component has two.
+fn receiver(exports: &Value) -> Option<Arc<dyn AnyGate>> {
+    let Value::Object(fields) = exports else { return None };
+    fields.values().find_map(as_gate)
 }
 
 fn gate<B: Sync>(receiver: Arc<dyn Consumer<B>>) -> Value
 where
     Gate<B>: CapsuleType,
 {
-    Capsule::new(Arc::new(Gate { inside: watch::Sender::new(Some(receiver)) })).into()
+    Capsule::new(Arc::new(Gate { inside: watch::Sender::new(Some(receiver)), tap: Tap::default() })).into()
 }
 
 impl From<LogsReceiver> for Value {
@@ -151,6 +165,7 @@ impl FromValue for OtelConsumer {
 trait AnyGate {
     fn close(&self) -> Box<dyn Fn() -> bool + Send>;
     fn adopt(&self, new: &Capsule) -> bool;
+    fn watch(&self, watcher: Watcher);
 }
 
 impl<B: Sync + 'static> AnyGate for Gate<B>
@@ -166,6 +181,10 @@ where
         let Some(new) = new.downcast::<Gate<B>>() else { return false };
         self.inside.send_replace(new.inside.borrow().clone());
         true
+    }
+
+    fn watch(&self, watcher: Watcher) {
+        self.tap.add(watcher);
     }
 }
 

@@ -307,6 +307,7 @@ impl Exporter {
                 http: http.clone(),
                 timeout: destination.timeout,
                 dialect: destination.dialect,
+                takes_spans: signal == Signal::Traces,
             };
             let retry = Retry {
                 min_backoff: common.retry.initial,

@@ -158,6 +158,7 @@ impl EndpointBlock {
                 http: self.http.clone(),
                 timeout: self.timeout,
                 dialect: Dialect::Push,
+                takes_spans: false,
             },
             retry,
             batching,

@@ -9,6 +9,7 @@ use http_body_util::{BodyExt, Limited};
 use super::Rejection;
 use super::options::{Dialect, Endpoint, NewerForm, OnTooManyRequests};
 use crate::http_client::HttpClient;
+use crate::telemetry::Work;
 
 /// Whose the data is.
 const TENANT: HeaderName = HeaderName::from_static("x-scope-orgid");
@@ -49,6 +50,18 @@ pub(super) enum Outcome {
     },
 }
 
+impl Outcome {
+    /// Why the endpoint does not have it.
+    fn trouble(&self) -> Option<&str> {
+        match self {
+            Outcome::Taken { .. } => None,
+            Outcome::Later { why, .. } | Outcome::Never { why, .. } | Outcome::NotUnderstood { why } => {
+                Some(why)
+            }
+        }
+    }
+}
+
 /// A client for one endpoint, with its kept connections.
 pub(super) struct Client {
     http: HttpClient,
@@ -75,13 +88,22 @@ impl Client {
         if let Some(tenant) = tenant.and_then(|tenant| HeaderValue::from_str(tenant).ok()) {
             request.headers_mut().insert(TENANT, tenant);
         }
-        match tokio::time::timeout(self.endpoint.timeout, self.exchange(request, newer)).await {
+        let mut work = (!self.endpoint.takes_spans).then(|| Work::begin("deliver"));
+        if let Some(work) = &mut work {
+            work.set("url.full", &self.endpoint.url);
+            work.set("http.request.body.size", request.body().len());
+        }
+        let outcome = match tokio::time::timeout(self.endpoint.timeout, self.exchange(request, newer)).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => Outcome::Later { why: describe(&error), after: None },
             Err(_) => {
                 Outcome::Later { why: format!("no answer within {:?}", self.endpoint.timeout), after: None }
             }
+        };
+        if let (Some(work), Some(why)) = (&mut work, outcome.trouble()) {
+            work.failed(why);
         }
+        outcome
     }
 
     async fn exchange(&self, request: Request<Bytes>, newer: Option<&NewerForm>) -> anyhow::Result<Outcome> {

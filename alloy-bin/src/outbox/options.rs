@@ -45,6 +45,8 @@ pub struct Endpoint {
     pub timeout: Duration,
     /// What requests and answers are like.
     pub dialect: Dialect,
+    /// Whether spans go there: requests make none then, or each would make the next.
+    pub takes_spans: bool,
 }
 
 /// What requests and answers are like.

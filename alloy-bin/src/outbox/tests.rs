@@ -64,6 +64,7 @@ fn options(folder: &Path, receiver: &Receiver) -> Options {
             http: Default::default(),
             timeout: Duration::from_secs(10),
             dialect: Dialect::Push,
+            takes_spans: false,
         },
         retry: Retry {
             min_backoff: Duration::from_millis(1),

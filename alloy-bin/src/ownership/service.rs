@@ -17,6 +17,7 @@ use super::history::History;
 use super::intents::IntentStats;
 use super::shard::{Core, Shard};
 use crate::config::{Body, Decode};
+use crate::telemetry::Work;
 
 /// Whether a component's keys are shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -189,13 +190,18 @@ impl Ownership {
         if !view.members().iter().any(|member| member.node.name != *me && member.phase == Phase::Active) {
             return true;
         }
+        let mut work = Work::begin("hand over");
         self.inner.membership.set_phase(Phase::Leaving).await;
         let drained = async {
             while !self.is_drained() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(patience, drained).await.is_ok()
+        let is_drained = tokio::time::timeout(patience, drained).await.is_ok();
+        if !is_drained {
+            work.failed("not all keys were claimed in time");
+        }
+        is_drained
     }
 
     /// Tells the cluster that this node goes.

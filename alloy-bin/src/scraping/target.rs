@@ -16,7 +16,7 @@ use super::staleness::Staleness;
 use crate::formats::{Format, Protocol, TextFormat};
 use crate::graph::Fanout;
 use crate::http_client::{HttpClientOptions, escape};
-use crate::telemetry::{STALE_NAN, SampleBatch, Target};
+use crate::telemetry::{STALE_NAN, SampleBatch, Target, Work};
 
 /// How long a scrape that is under way may go on when its target has to stop. What it would have brought is caught up
 /// by the next owner, so it is short against the hand-over's deadline.
@@ -321,6 +321,8 @@ impl Life {
     /// One slot: whatever happens, `up` and its like are written. Says why there was no page, if so.
     async fn scrape(&mut self, slot_ms: i64) -> Option<String> {
         let started = Instant::now();
+        let mut work = Work::begin("scrape");
+        work.set("url.full", &self.spec.url);
         let scraped = self.page(slot_ms).await;
         let seconds = started.elapsed().as_secs_f64();
         self.note(scraped.as_ref().err());
@@ -334,6 +336,10 @@ impl Life {
             }
         };
         let samples = batch.len();
+        work.set("alloy.samples", samples);
+        if let Some(wrong) = &wrong {
+            work.failed(wrong);
+        }
         let before = self.read_before.take();
         let added = self.follow(&mut batch, page, slot_ms, before.as_ref());
         let own = [seconds, samples as f64, samples as f64, added as f64, up];

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::routes::State;
+use super::tail::Watcher;
 
 /// Who knows the components.
 pub trait Components: Send + Sync {
@@ -22,6 +23,12 @@ pub trait Components: Send + Sync {
 
     /// One by its id; `None`: there is no such component.
     fn details(&self, id: &str) -> Option<Details>;
+
+    /// The configuration's texts without what may be secret in them, each with the name of its file.
+    fn sources(&self) -> Vec<(String, String)>;
+
+    /// Shows what comes into one; `None`: there is no such component; false: nothing ever does.
+    fn watch(&self, id: &str, watcher: Watcher) -> Option<bool>;
 }
 
 /// A component.

@@ -52,6 +52,11 @@ pub(super) async fn events(Extract(state): Extract<Arc<State>>) -> Response {
             }
         }
     });
+    stream(lines)
+}
+
+/// An answer that goes on as long as there is more.
+pub(super) fn stream(lines: mpsc::Receiver<Bytes>) -> Response {
     let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
     (headers, Body::new(Lines(lines))).into_response()
 }

@@ -8,6 +8,8 @@
 //! | `components.rs` | `/api/v0/web/components`: what runs, how it is, what it was given |
 //! | `process.rs` | `process_*`: what the agent takes of its machine |
 //! | `events.rs` | `/api/v0/events`: says when there is something new to see |
+//! | `support.rs`, `zip.rs` | `/-/support`: what a maintainer asks for first, in one archive |
+//! | `tail.rs` | `/api/v0/web/debug/ID`: what comes into a component |
 //! | `ui/` | the pages for people |
 //! | `settings.rs` | the `http` block |
 //! | `front.rs` | TLS and passwords between the port and the routes |
@@ -21,9 +23,12 @@ mod listener;
 mod process;
 mod routes;
 mod settings;
+mod support;
+mod tail;
 mod tls;
 #[cfg(feature = "ui")]
 mod ui;
+mod zip;
 
 pub use components::{Component, Components, Details};
 pub use front::{Front, Protection};
@@ -31,6 +36,8 @@ pub use listener::{Divert, Limits, Listener};
 pub use process::ProcessFigures;
 pub use routes::{Reload, State, router};
 pub use settings::{HttpBlock, TlsBlock};
+pub use support::Support;
+pub use tail::{Item, LiveDebugging, TEXT_MAX, Tail, Watcher};
 pub use tls::Tls;
 #[cfg(feature = "ui")]
 pub use ui::LagHistory;

@@ -13,6 +13,8 @@ use axum::routing::get;
 use super::cluster;
 use super::components::{self, Components};
 use super::events;
+use super::support::{Support, with_support};
+use super::tail::{self, Tail};
 #[cfg(feature = "ui")]
 use super::ui::{self, LagHistory};
 use crate::ownership::Ownership;
@@ -31,6 +33,10 @@ pub struct State {
     pub components: Arc<dyn Components>,
     /// The cluster.
     pub ownership: Ownership,
+    /// Who may watch what passes.
+    pub tail: Arc<Tail>,
+    /// What a support bundle needs; `None`: there is none.
+    pub support: Option<Arc<Support>>,
     /// Loads the configuration anew.
     pub reload: Arc<dyn Reload>,
     /// How the logs' lag was.
@@ -73,10 +79,11 @@ pub fn router(state: Arc<State>) -> Router {
         .route("/api/v0/component/{*path}", get(exported))
         .merge(cluster::routes())
         .merge(components::routes())
+        .route("/api/v0/web/debug/{*id}", get(tail::debug))
         .route("/api/v0/events", get(events::events));
     #[cfg(feature = "ui")]
     let router = router.merge(ui::routes());
-    router.with_state(state)
+    with_support(router.with_state(state.clone()), &state)
 }
 
 async fn ready(Extract(state): Extract<Arc<State>>) -> Response {

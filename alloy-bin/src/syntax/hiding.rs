@@ -1,4 +1,7 @@
-//! What messages show of a source: its text, but for the values of attributes that sound like secrets.
+//! What is shown of a source. In messages, its text but for the values of attributes that sound like secrets, and passwords in
+//! URLs; in support bundles, its shape alone.
+
+use std::ops::Range;
 
 use super::lexer::{TokenKind, lex};
 use super::source::{SourceId, Sources};
@@ -42,10 +45,60 @@ pub(super) fn without_secrets(sources: &Sources, source: SourceId) -> String {
                 let content = content.start..content.end - usize::from(quoted);
                 shown[content].iter_mut().filter(|byte| **byte != b'\n').for_each(|byte| *byte = b'*');
             }
+            TokenKind::String | TokenKind::RawString => {
+                let password = password_in_url(&text[token.span.start..token.span.end]).unwrap_or_default();
+                shown[token.span.start..][password].fill(b'*');
+            }
             _ => {}
         }
     }
     String::from_utf8(shown).expect("whole characters became stars")
+}
+
+/// The text without comments, and with dots for the content of string literals: they may be anything. Labels of blocks stay.
+fn outline(sources: &Sources, source: SourceId) -> String {
+    let text = sources.text(source);
+    let lexed = lex(sources, source);
+    let is_label = |index: usize| {
+        let kind = |index: Option<usize>| Some(lexed.tokens.get(index?)?.kind);
+        kind(index.checked_sub(1)) == Some(TokenKind::Ident)
+            && kind(Some(index + 1)) == Some(TokenKind::OpenBrace)
+    };
+    let tokens = lexed.tokens.iter().enumerate();
+    // What is no token of the language may be the rest of a text.
+    let hidden = [TokenKind::String, TokenKind::RawString, TokenKind::Illegal];
+    let texts = tokens.filter(|(index, token)| hidden.contains(&token.kind) && !is_label(*index));
+    let mut cuts: Vec<_> = texts.map(|(_, token)| (token.span, "\"...\"")).collect();
+    cuts.extend(lexed.comments.iter().map(|comment| (comment.span, "")));
+    cuts.sort_by_key(|(span, _)| span.start);
+    let (mut shown, mut end) = (String::new(), 0);
+    for (span, instead) in cuts {
+        shown.push_str(&text[end..span.start]);
+        shown.push_str(instead);
+        end = span.end;
+    }
+    shown + &text[end..]
+}
+
+impl Sources {
+    /// The texts without comments and without what stands in their string literals, each with the name of its file.
+    pub fn outlines(&self) -> Vec<(String, String)> {
+        let outline = |(index, (name, id)): (usize, (&str, SourceId))| {
+            // Who imports it may have a password in the address; the folders are nobody's business.
+            let name =
+                name.split(['?', '#']).next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+            (format!("{index}-{name}"), outline(self, id))
+        };
+        self.all().enumerate().map(outline).collect()
+    }
+}
+
+/// Where the password is in `"https://me:password@host/"`.
+fn password_in_url(text: &str) -> Option<Range<usize>> {
+    let host = text.find("://")? + 3;
+    let end = text[host..].find(['/', '?', '#']).map_or(text.len(), |length| host + length);
+    let at = host + text[host..end].rfind('@')?;
+    Some(host + text[host..at].find(':')? + 1..at)
 }
 
 fn sounds_secret(name: &str) -> bool {
@@ -61,6 +114,15 @@ mod tests {
         let mut sources = Sources::default();
         let id = sources.add("test.alloy", text);
         assert_eq!(without_secrets(&sources, id), expected, "{text}");
+    }
+
+    #[test]
+    fn an_outline_has_no_text_but_labels() {
+        let mut sources = Sources::default();
+        let text = "// never\na.b \"label\" {\n\tc = [\"never\", `ne\nver`, 1] /* never */\n\td = f({\"never\" = \"never\"}[\"never\"])\n}\ne = 'never'\nf = \"never\n";
+        sources.add("https://me:never@host/a/b.alloy?never", text);
+        let expected = "\na.b \"label\" {\n\tc = [\"...\", \"...\", 1] \n\td = f({\"...\" = \"...\"}[\"...\"])\n}\ne = \"...\"\nf = \"...\"\n";
+        assert_eq!(sources.outlines(), [("0-b.alloy".to_owned(), expected.to_owned())]);
     }
 
     #[test]
@@ -80,5 +142,7 @@ mod tests {
         check("password = \"open\nb = \"c\"", "password = \"****\nb = \"c\"");
         check("password = \"", "password = \"");
         check("password = \"\"", "password = \"\"");
+        check("url = f(\"http://me:a:b@c@h/d:e@f\")", "url = f(\"http://me:*****@h/d:e@f\")");
+        check("url = \"http://me@h:1/\" // a:b@c", "url = \"http://me@h:1/\" // a:b@c");
     }
 }

@@ -94,6 +94,11 @@ impl Sources {
         Some((start, source.text[start..end].trim_end_matches(['\n', '\r'])))
     }
 
+    /// All, with their names.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, SourceId)> {
+        (0..).zip(&self.sources).map(|(index, source)| (source.name.as_str(), SourceId(index)))
+    }
+
     fn source(&self, id: SourceId) -> &Source {
         &self.sources[id.0 as usize]
     }

@@ -9,6 +9,7 @@
 //! | `metadata.rs` | type, help and unit of a family of metrics |
 //! | `logs.rs` | a batch of log lines, grouped by stream |
 //! | `otlp.rs` | a message of OTLP as it came |
+//! | `work.rs` | pieces of the agent's own work, for traces |
 //! | `metrics.rs` | the agent's own figures, collected when asked for |
 //!
 //! Invariant: knows no wire format, no file, no async runtime.
@@ -21,6 +22,7 @@ mod native_histogram;
 mod otlp;
 mod samples;
 mod target;
+mod work;
 
 pub use labels::{LabelName, Labels, LabelsRef};
 pub use logs::{LogBatch, LogEntry, LogStream, Origin, TENANT_LABEL};
@@ -30,3 +32,4 @@ pub use native_histogram::{CUSTOM_BUCKETS_SCHEMA, HistogramCounts, NativeHistogr
 pub use otlp::{Dropped, OtlpBatch, Signal};
 pub use samples::{Exemplar, Extras, STALE_NAN, Sample, SampleBatch};
 pub use target::Target;
+pub use work::{Work, WorkDone, note_work, random, take_work};

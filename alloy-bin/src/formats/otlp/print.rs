@@ -8,21 +8,29 @@ use crate::telemetry::OtlpBatch;
 
 /// Every field of a batch. Ids are hexadecimal, enums by name.
 pub fn print_otlp(batch: &OtlpBatch) -> String {
+    print_start_of_otlp(batch, usize::MAX)
+}
+
+/// The same until so many bytes are written.
+pub fn print_start_of_otlp(batch: &OtlpBatch, enough: usize) -> String {
     let mut out = String::new();
-    print(schema::request(batch.signal), &batch.body, 0, &mut out);
+    print(schema::request(batch.signal), &batch.body, 0, enough, &mut out);
     out
 }
 
-fn print(message: &'static Message, bytes: &[u8], depth: usize, out: &mut String) {
+fn print(message: &'static Message, bytes: &[u8], depth: usize, enough: usize, out: &mut String) {
     let mut near = 0;
     // An error can't be: the message was checked when it came in.
     for (number, value) in Fields::of(bytes).flatten() {
         let Some(field) = message.field(number, &mut near) else { continue };
+        if out.len() >= enough {
+            return;
+        }
         let _ = write!(out, "{:1$}{2}:", "", depth * 2, field.name);
         match (field.kind, value) {
             (Kind::Message(inner), Field::Bytes(inside)) => {
                 out.push('\n');
-                print(inner, inside, depth + 1, out);
+                print(inner, inside, depth + 1, enough, out);
                 continue;
             }
             (Kind::Text, Field::Bytes(text)) => {

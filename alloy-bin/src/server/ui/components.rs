@@ -51,6 +51,7 @@ pub(super) async fn details(Extract(state): Extract<Arc<State>>, Path(id): Path<
             dt { "Refers to" } dd { @for id in &component.references_to { (link(id)) " " } }
             dt { "Referred to by" } dd { @for id in &component.referenced_by { (link(id)) " " } }
         }
+        @if component.takes_data { p { a href={ "/debug/" (path_of(&id)) } { "What comes in, live" } } }
         h2 { "Arguments" }
         (listing(&details.arguments))
         h2 { "Exports" }

@@ -6,6 +6,7 @@
 //! | `cluster.rs` | `/`: members, balance, what happened lately |
 //! | `ownership.rs` | `/ownership`: who owns what, how it fares, why it is there |
 //! | `components.rs` | `/components`: what runs, and what it was given |
+//! | `tail.rs` | `/debug/ID`: what comes into a component, live |
 //! | `drawing.rs` | pictures: bars, the graph, lines over time |
 //! | `logs.rs` | `/logs`: what is on disk for each endpoint |
 //! | `lag.rs` | how the logs' lag was in the last hour |
@@ -20,6 +21,7 @@ mod lag;
 mod logs;
 mod ownership;
 mod page;
+mod tail;
 
 pub use lag::LagHistory;
 pub(super) use page::routes;

@@ -9,7 +9,7 @@ use axum::routing::get;
 use maud::{DOCTYPE, Markup, html};
 
 use super::super::routes::State;
-use super::{cluster, components, logs, ownership};
+use super::{cluster, components, logs, ownership, tail};
 
 /// Everything comes from here, and nobody else may frame it.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
@@ -25,6 +25,7 @@ pub(in crate::server) fn routes() -> Router<Arc<State>> {
         .route("/ownership/{key}", get(ownership::explained))
         .route("/components", get(components::page))
         .route("/component/{*id}", get(components::details))
+        .route("/debug/{*id}", get(tail::page))
         .route("/logs", get(logs::page))
         .route("/ui/style.css", get(async || asset("text/css; charset=utf-8", include_str!("style.css"))))
         .route(

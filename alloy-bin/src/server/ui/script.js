@@ -48,4 +48,49 @@
     }, { rootMargin: "600px" }).observe(more);
   }
   follow();
+
+  // What comes into a component, the newest first.
+  const form = document.getElementById("tail");
+  if (form) tail(form.elements, form.dataset.source, document.getElementById("seen"), document.getElementById("items"));
+  function tail({ share, part, pause, clear }, source, seen, items) {
+    const shownMax = 500;
+    document.querySelector("main").dataset.grown = "yes";
+    form.addEventListener("submit", (event) => event.preventDefault());
+    let stream, count, leftOut, paused = false;
+    const tell = (more = "") => { seen.textContent = `${count} came in${leftOut ? `, ${leftOut} were too fast to be shown` : ""}${paused ? ", paused" : ""}${more}`; };
+    const matches = (row) => row.textContent.includes(part.value);
+    function open() {
+      stream?.close();
+      count = leftOut = 0;
+      tell();
+      stream = new EventSource(`${source}?sampleProb=${share.value}`);
+      stream.addEventListener("item", ({ data }) => {
+        count += 1;
+        if (paused) return;
+        const { time_ms, labels, text } = JSON.parse(data);
+        const row = document.createElement("li");
+        const head = document.createElement("span");
+        head.className = "faint";
+        head.textContent = `${time_ms === undefined ? "" : `${new Date(time_ms).toISOString()}  `}${labels}\n`;
+        row.append(head, text);
+        row.hidden = !matches(row);
+        items.prepend(row);
+        if (items.children.length > shownMax) items.lastChild.remove();
+      });
+      stream.addEventListener("left_out", ({ data }) => { leftOut = JSON.parse(data).items; });
+      stream.addEventListener("end", ({ data }) => { stream.close(); tell(`; it is over: ${JSON.parse(data).reason}`); });
+      stream.addEventListener("error", async () => {
+        if (stream.readyState !== EventSource.CLOSED) return;
+        // Refused: the answer says why.
+        const answer = await fetch(source, { signal: AbortSignal.timeout(2000) }).catch(() => null);
+        tell(answer && !answer.ok ? `; it is over: ${await answer.text()}` : "; it is over; load the page again");
+      });
+    }
+    setInterval(() => { if (stream.readyState === EventSource.OPEN) tell(); }, 500);
+    share.addEventListener("change", open);
+    part.addEventListener("input", () => { for (const row of items.children) row.hidden = !matches(row); });
+    clear.addEventListener("click", () => items.replaceChildren());
+    pause.addEventListener("click", () => { paused = !paused; pause.textContent = paused ? "Go on" : "Pause"; tell(); });
+    open();
+  }
 })();
