@@ -23,6 +23,8 @@ DOCUMENT = pathlib.Path(__file__).resolve().parents[1] / "docs/openapi.yaml"
 TOOL = "schemathesis==4.32.5"
 CACHE = pathlib.Path(os.environ.get("ALLOY_CI_CACHE", pathlib.Path.home() / ".cache/alloy-ci")) / "api"
 LIMIT_S = 600
+# As in alloy-bin/src/server/events.rs.
+STREAMS_MAX = 64
 PAGES = ["/", "/ownership", "/components", "/logs", "/api/v0/component/prometheus.exporter.self.a/metrics"]
 # Everything that the API can show: targets and files, names that have to be escaped, a module, a component that is not well.
 CONFIG = """
@@ -139,6 +141,7 @@ class World:
             wait_until("ten keys", 60, lambda: len(agent.json("/api/v0/cluster/ownership")["keys"]) == 10)
             self.check(agent)
             changes_nothing(agent)
+            leaves_room(agent)
         for agent in self.agents:
             agent.alive()
             if "panicked" in agent.log.read_text():
@@ -186,6 +189,31 @@ def changes_nothing(agent):
             wanted = 200 if (method, path) == ("POST", "/-/reload") else 405
             if status != wanted:
                 fail(f"{agent.name} answers {method} {path} with {status}, not {wanted}")
+
+
+def leaves_room(agent):
+    """Whoever follows events and does not go is refused before others are."""
+    def follow():
+        connection = http.client.HTTPConnection("127.0.0.1", agent.port, timeout=30)
+        connection.request("GET", "/api/v0/events")
+        return connection, connection.getresponse()
+
+    following = [follow() for _ in range(STREAMS_MAX + 1)]
+    statuses = [answer.status for _, answer in following]
+    if statuses != [200] * STREAMS_MAX + [503]:
+        fail(f"{agent.name} answers {STREAMS_MAX + 1} that follow events with {sorted(set(statuses))}, not the last alone with 503")
+    agent.answers("/-/ready")
+    for connection, answer in following:
+        answer.close()
+        connection.close()
+
+    def again():
+        connection, answer = follow()
+        answer.close()
+        connection.close()
+        return answer.status == 200
+
+    wait_until("there is room again", 30, again)
 
 
 if __name__ == "__main__":
