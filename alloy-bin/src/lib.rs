@@ -3,6 +3,7 @@
 //! | module | what |
 //! | --- | --- |
 //! | [`cli`], [`run`] | the command line, and the wiring of `alloy run` |
+//! | [`service_manager`] | telling systemd that it is ready |
 //! | [`tools`] | `alloy tools`: looking at what is on disk |
 //! | [`logging`] | what the agent says of itself |
 //! | [`syntax`], [`config`] | text -> tree -> typed values |
@@ -23,6 +24,7 @@
 
 pub mod cli;
 pub mod run;
+pub mod service_manager;
 
 pub mod tools;
 

@@ -18,6 +18,7 @@ use crate::http_client;
 use crate::logging::Logs;
 use crate::ownership::{self, Joined, Links};
 use crate::server::{self, Divert, Listener};
+use crate::service_manager::ServiceManager;
 use crate::telemetry::{Collect, Page};
 
 /// How long a leaving agent waits for the others to claim its keys, before it stops all the same.
@@ -129,20 +130,23 @@ async fn serve(flags: RunFlags) -> anyhow::Result<ExitCode> {
     // 4. Ready: the node takes its share.
     ownership.activate().await;
     state.ready.store(true, Ordering::Relaxed);
+    let manager = Arc::new(ServiceManager::from_environment());
+    manager.tell("READY=1");
+    tokio::spawn(manager.clone().watchdog());
     tracing::info!(%address, node = ownership.me(), config = %flags.config.display(), "the agent is running");
 
     // 5. Stop: give the keys away, let sources end before what they send to, say goodbye.
     let signal = loop {
         match signals.next().await {
             Asked::Stop(signal) => break signal,
-            // The graph says how it went.
-            Asked::Reload => drop(graph.reload().await),
+            Asked::Reload => manager.reloading(graph.reload()).await,
         }
     };
     watching.abort();
     #[cfg(feature = "ui")]
     lag.abort();
     tracing::info!(signal, "stopping");
+    manager.tell("STOPPING=1");
     state.ready.store(false, Ordering::Relaxed);
     let handing_over = async {
         if !ownership.hand_over(HAND_OVER_PATIENCE).await {

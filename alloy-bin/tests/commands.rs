@@ -99,6 +99,7 @@ fn validate_says_of_each_configuration_whether_it_would_run() {
         "{err}"
     );
     let (code, out, err) = world.run("validate --format=json wrong.alloy a.alloy");
+    assert_eq!(world.run("validate --json wrong.alloy a.alloy"), (code, out.clone(), err.clone()));
     assert_eq!((code, err.as_str()), (1, ""));
     let report: serde_json::Value = serde_json::from_str(&out).expect("JSON");
     let (bad, good) = (&report["configurations"][0], &report["configurations"][1]);
@@ -136,6 +137,32 @@ fn configurations_like_those_of_alloys_documentation_are_valid() {
     let (code, out, err) = told(output);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
     assert_eq!(out.lines().count(), names.len());
+}
+
+/// What a command shows on a terminal, standard output and error together.
+fn on_a_terminal(world: &World, line: &str, no_color: Option<&str>) -> String {
+    let mut command = Command::new("script");
+    command.args(["-qec", &format!("{} {line}", env!("CARGO_BIN_EXE_alloy")), "/dev/null"]);
+    command.current_dir(world.0.path()).stdin(Stdio::null()).env("TERM", "xterm").env_remove("NO_COLOR");
+    told(command.envs(no_color.map(|value| ("NO_COLOR", value))).output().expect("util-linux is there")).1
+}
+
+#[test]
+fn people_at_a_terminal_see_colours_and_progress_and_programs_neither() {
+    let log = Path::new(env!("CARGO_MANIFEST_DIR")).join("../alloy-wal/tests/fixtures/v1");
+    let verify = format!("tools wal verify {}", log.display());
+    let world = World::new(&[("bad.alloy", "a = 1")]);
+    let (_, table, progress) = world.run(&verify);
+    assert!(!table.contains('\u{1b}') && progress.is_empty(), "{table}{progress}");
+    let seen = on_a_terminal(&world, &verify, None);
+    let (progress, shown) = seen.split_once("\r\u{1b}[K").expect("progress, and its end");
+    assert!(progress.contains("  0 % of ") && shown.contains("\u{1b}[1m"), "{seen:?}");
+    let seen = on_a_terminal(&world, &verify, Some("1"));
+    assert!(seen.contains(" % of ") && !seen.contains("\u{1b}[1m"), "{seen:?}");
+    let (_, _, error) = world.run("validate bad.alloy");
+    assert!(error.starts_with("Error: bad.alloy:1:1: "), "{error}");
+    assert!(on_a_terminal(&world, "validate bad.alloy", None).contains("Error:\u{1b}[0m bad.alloy:1:1: "));
+    assert!(on_a_terminal(&world, "validate bad.alloy", Some("1")).starts_with(&error[..24]));
 }
 
 #[test]

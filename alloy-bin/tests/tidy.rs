@@ -24,7 +24,21 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "cli",
         &["components", "config", "graph", "http_client", "outbox", "ownership", "run", "syntax", "tools"],
     ),
-    ("run", &["cli", "components", "graph", "http_client", "logging", "ownership", "server", "telemetry"]),
+    (
+        "run",
+        &[
+            "cli",
+            "components",
+            "graph",
+            "http_client",
+            "logging",
+            "ownership",
+            "server",
+            "service_manager",
+            "telemetry",
+        ],
+    ),
+    ("service_manager", &[]),
     ("tools", &["http_client"]),
     ("logging", &["config"]),
     ("syntax", &[]),
@@ -149,6 +163,45 @@ fn crates_without_unsafe_code_say_so() {
             if file.path.starts_with("alloy-wal/") { "(unsafe_code)" } else { "#![forbid(unsafe_code)]" };
         if is_root && !file.text.contains(wanted) {
             findings.push(file.finding(1, &format!("the crate's root lacks {wanted}")));
+        }
+    }
+    report(&findings);
+}
+
+#[test]
+fn the_libraries_readmes_name_every_feature_with_its_default() {
+    let mut findings = Vec::new();
+    for name in &CRATES[..2] {
+        let read = |file: &str| {
+            File::new(
+                &format!("{name}/{file}"),
+                &std::fs::read_to_string(root().join(name).join(file)).expect("readable"),
+            )
+        };
+        let (manifest, page) = (read("Cargo.toml"), read("README.md"));
+        let features = manifest
+            .text
+            .split("[features]\n")
+            .nth(1)
+            .and_then(|rest| rest.split("\n[").next())
+            .expect("a table");
+        let (mut defaults, mut count) = ("", 0);
+        for line in features.lines() {
+            let Some((feature, needs)) = line.split_once(" = ") else { continue };
+            if feature == "default" {
+                defaults = needs;
+                continue;
+            }
+            count += 1;
+            let on = if defaults.contains(&format!("\"{feature}\"")) { "yes" } else { "no" };
+            let row = format!("| `{feature}` | {on} |");
+            if !page.text.contains(&row) {
+                findings.push(page.finding(1, &format!("has no row `{row}`")));
+            }
+        }
+        let rows = page.text.matches(" | yes | ").count() + page.text.matches(" | no | ").count();
+        if rows != count {
+            findings.push(page.finding(1, &format!("has {rows} rows of features, there are {count}")));
         }
     }
     report(&findings);

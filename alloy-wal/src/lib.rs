@@ -1,33 +1,6 @@
 //! A segmented write-ahead log with durable consumers: accept, survive, deliver.
 //!
-//! Records are staged in memory, written to the end of a segment file, synced together, read by position, and freed when every
-//! consumer has acknowledged them. The crate starts no thread, reads no clock and knows no async runtime: whoever waits for
-//! the disk does the work, for everybody who waits with him.
-//!
-//! ```
-//! use alloy_wal::{Item, Log, Options, Read, Start, Wal};
-//!
-//! # fn main() -> alloy_wal::Result<()> {
-//! # let directory = tempfile::tempdir().expect("a temporary directory");
-//! let log = Log::open(directory.path(), Options::default())?;
-//! let sender = log.consumer("sender", Start::Oldest)?;
-//!
-//! log.append(&[b"one", b"two"], 1_700_000_000_000)?; // staged: lost with the process
-//! log.write()?; // written: survives `kill -9`
-//! log.sync()?; // durable: survives power loss
-//!
-//! let mut next = log.next_unacknowledged(sender, 0)?;
-//! for item in log.read(next, Read::default())? {
-//!     if let Item::Record(record) = &item {
-//!         assert!(["one", "two"].contains(&std::str::from_utf8(&record.payload).expect("text")));
-//!     }
-//!     log.acknowledge(sender, next..item.next())?; // a gap is acknowledged like a record
-//!     next = item.next();
-//! }
-//! log.release(1_700_000_000_000)?; // saves the cursors, frees what nobody needs
-//! # Ok(())
-//! # }
-//! ```
+#![doc = include_str!("../README.md")]
 //!
 //! # What survives what
 //!

@@ -1,12 +1,18 @@
 #!/usr/bin/env bash
-# Builds the image for amd64 and arm64 without Docker: static binaries, then an OCI image layout as one tar.
+# Builds the image for amd64 and arm64 without Docker: static binaries, then an OCI image layout as one tar; if asked also tarballs for
+# machines with systemd.
 #
-#   charts/image/build.sh [OUT.tar] [ARCH...]
+#   charts/image/build.sh [--tarballs FOLDER] [OUT.tar] [ARCH...]
 #
 # Needs rustup's toolchain, Python 3.9 or newer with venv, and ca-certificates. The C parts are compiled for both by zig, which comes
 # with cargo-zigbuild from PyPI. The same commit with the same toolchain gives the same bytes, wherever it is built.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+tarballs=
+if [ "${1:-}" = --tarballs ]; then
+    tarballs=${2:?a folder}
+    shift 2
+fi
 out=${1:-target/alloy-image.tar}
 shift || true
 arches=("$@")
@@ -28,6 +34,7 @@ export CARGO_INCREMENTAL=0
 export CFLAGS_x86_64_unknown_linux_musl="-mevex512"
 
 images=()
+runs=
 for arch in "${arches[@]}"; do
     case $arch in
         amd64) target=x86_64-unknown-linux-musl page=12 ;;
@@ -42,6 +49,11 @@ for arch in "${arches[@]}"; do
     JEMALLOC_SYS_WITH_LG_PAGE=$page cargo zigbuild --locked --release -p alloy-bin --target "$target"
     cargo metadata --locked --format-version 1 --filter-platform "$target" >"$cache/$target.json"
     python3 charts/image/sbom.py "$cache/$target.json" Cargo.lock >"$cache/$target.spdx.json"
+    case "$(uname -m)/$arch" in x86_64/amd64 | aarch64/arm64) runs="${CARGO_TARGET_DIR:-target}/$target/release/alloy" ;; esac
     images+=("$arch=${CARGO_TARGET_DIR:-target}/$target/release/alloy,$cache/$target.spdx.json")
 done
 python3 charts/image/oci.py "$out" "${images[@]}"
+if [ -n "$tarballs" ]; then
+    : "${runs:?the tarballs need a binary that runs here, which makes their manual pages}"
+    python3 charts/image/tarball.py "$tarballs" "$runs" "${images[@]}"
+fi

@@ -115,7 +115,7 @@ pub(super) fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     let parsed: Value =
         serde_json::from_slice(&answer).context("the answer is no JSON; is this an agent?")?;
     let shown = show(&parsed)?;
-    let mut out = std::io::stdout().lock();
+    let mut out = anstream::stdout().lock();
     let written = match flags.json {
         true => out.write_all(&answer).and_then(|()| out.write_all(b"\n")),
         false => out.write_all(shown.as_bytes()),

@@ -44,7 +44,7 @@ pub(super) fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
             Ok(false) => code = ExitCode::FAILURE,
             // The others are formatted all the same.
             Err(error) => {
-                eprintln!("{}", format!("{error:#}").trim_end());
+                super::complain(&format!("{error:#}"));
                 code = ExitCode::FAILURE;
             }
         }

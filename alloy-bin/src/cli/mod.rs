@@ -23,6 +23,7 @@ pub use run::RunFlags;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use anstyle::{AnsiColor, Style};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// A clustered telemetry agent: Alloy configuration in, telemetry out.
@@ -106,7 +107,7 @@ pub fn main_from(arguments: impl IntoIterator<Item: Into<OsString> + Clone>) -> 
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("{}", format!("{error:#}").trim_end());
+            complain(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -126,6 +127,23 @@ fn flags_shown(matches: &clap::ArgMatches) -> Vec<String> {
         .flat_map(clap::Command::get_arguments)
         .filter_map(line)
         .collect()
+}
+
+/// Says on standard error what is wrong; how bad it is has a colour on a terminal, unless NO_COLOR is set.
+fn complain(text: &str) {
+    let colour = |colour: AnsiColor| Style::new().bold().fg_color(Some(colour.into()));
+    for line in text.trim_end().lines() {
+        let style = match line.split_once(": ") {
+            Some(("Error", _)) => colour(AnsiColor::Red),
+            Some(("Warning", _)) => colour(AnsiColor::Yellow),
+            _ => {
+                anstream::eprintln!("{line}");
+                continue;
+            }
+        };
+        let (word, rest) = line.split_at(line.find(' ').unwrap_or(0));
+        anstream::eprintln!("{style}{word}{style:#}{rest}");
+    }
 }
 
 /// The commands, each flag with its variable.

@@ -2,15 +2,21 @@
 
 use std::fmt::Write as _;
 
-/// Rows under a head, two blanks between columns. Columns whose head begins with `>` are set to the right.
+use anstyle::Style;
+
+/// Rows under a bold head, two blanks between columns. Columns whose head begins with `>` are set to the right. What names
+/// have of control characters does nothing to a terminal.
 pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let titles = head.iter().map(|title| title.trim_start_matches('>').to_owned()).collect();
-    let lines: Vec<&Vec<String>> = std::iter::once(&titles).chain(rows).collect();
+    let harmless = |cell: &String| cell.replace(char::is_control, "\u{fffd}");
+    let rows = rows.iter().map(|row| row.iter().map(harmless).collect());
+    let lines: Vec<Vec<String>> = std::iter::once(titles).chain(rows).collect();
     let width =
         |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let mut text = String::new();
-    for line in lines {
+    let bold = Style::new().bold();
+    for (index, line) in lines.iter().enumerate() {
         let mut shown = String::new();
         for ((cell, width), title) in line.iter().zip(&widths).zip(head) {
             let _ = match title.starts_with('>') {
@@ -18,8 +24,11 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
                 false => write!(shown, "{cell:<width$}  "),
             };
         }
-        text.push_str(shown.trim_end());
-        text.push('\n');
+        let shown = shown.trim_end();
+        let _ = match index {
+            0 => writeln!(text, "{bold}{shown}{bold:#}"),
+            _ => writeln!(text, "{shown}"),
+        };
     }
     text
 }
@@ -31,7 +40,11 @@ mod tests {
     #[test]
     fn columns_are_as_wide_as_what_is_in_them() {
         let rows = [vec!["é".to_owned(), "7".to_owned()], vec!["longer".to_owned(), "1234".to_owned()]];
-        assert_eq!(table(&["name", ">keys"], &rows), "name    keys\né          7\nlonger  1234\n");
-        assert_eq!(table(&["name", ">keys"], &[]), "name  keys\n");
+        let head = "\u{1b}[1mname    keys\u{1b}[0m\n";
+        assert_eq!(table(&["name", ">keys"], &rows), format!("{head}é          7\nlonger  1234\n"));
+        assert_eq!(
+            table(&["name"], &[vec!["a\u{1b}[2Jb\n".to_owned()]]).lines().last(),
+            Some("a\u{fffd}[2Jb\u{fffd}")
+        );
     }
 }

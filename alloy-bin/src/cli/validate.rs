@@ -32,6 +32,9 @@ pub(super) struct Flags {
     /// How to say what is wrong.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// The same as --format=json.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
@@ -46,23 +49,24 @@ pub(super) fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     let hostname = crate::run::hostname();
     let mut reports = Vec::new();
     let mut valid = true;
+    let format = if flags.json { Format::Json } else { flags.format };
     for path in &flags.paths {
         let checkup = check(path, &registrations(), &hostname);
         let is_valid = !checkup.diagnostics.has_errors();
         valid &= is_valid;
-        if flags.format == Format::Json {
+        if format == Format::Json {
             reports.push(Report::new(path.display().to_string(), is_valid, &checkup));
             continue;
         }
         if !checkup.diagnostics.is_empty() {
-            eprintln!("{}", checkup.diagnostics.render(&checkup.sources));
+            super::complain(&checkup.diagnostics.render(&checkup.sources));
         }
         if is_valid {
             let components = if checkup.blocks == 1 { "component" } else { "components" };
             println!("{}: valid, {} {components}", path.display(), checkup.blocks);
         }
     }
-    if flags.format == Format::Json {
+    if format == Format::Json {
         println!("{}", serde_json::to_string_pretty(&serde_json::json!({ "configurations": reports }))?);
     }
     Ok(if valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::reply::Reply;
 use super::settings::Keepalive;
-use crate::server::{Tls, TlsBlock};
+use crate::server::{Tls, TlsBlock, UNREAD, gives_up};
 
 /// Connections of a port at a time. Each costs some 20 KiB and a file descriptor; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 4096;
@@ -136,6 +136,7 @@ async fn connect<F>(
     F: Future<Output = Response<Reply>> + Send + 'static,
 {
     let _ = stream.set_nodelay(true);
+    let stream = gives_up(stream, UNREAD);
     let Some(tls) = tls else { return talk(TokioIo::new(stream), manners, answer, closing).await };
     match timeout(HANDSHAKE, TlsAcceptor::from(tls.config()).accept(stream)).await {
         Ok(Ok(stream)) => talk(TokioIo::new(stream), manners, answer, closing).await,

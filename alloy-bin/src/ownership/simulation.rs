@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 
 use alloy_cluster::{Member, Node, Phase, View};
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
+use regex::Regex;
 use serde::Serialize;
 
 use super::service::{Ownership, Sharing};
@@ -31,21 +33,28 @@ pub struct Newcomer {
     pub weight: u16,
 }
 
+/// `NAME[:ZONE[:SHARES]]`, as docs/openapi.yaml has it.
+static NEWCOMER: LazyLock<Regex> = LazyLock::new(|| {
+    const SHARES: &str = r"0\.0[1-9]|0\.[1-9][0-9]?|[1-9][0-9]?(?:\.[0-9]{1,2})?";
+    Regex::new(&format!("^([A-Za-z0-9._-]+)(?::([A-Za-z0-9._-]*)(?::({SHARES}))?)?$")).expect("it is valid")
+});
+
 impl Newcomer {
     /// From `NAME[:ZONE[:SHARES]]`.
     ///
     /// # Errors
-    /// A name that is missing, shares that are no number from 0.01 to 655.
+    /// Names with other characters than those of hosts, shares that are no number from 0.01 to 99.99.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
-        let mut parts = text.splitn(3, ':').map(str::trim);
-        let name = parts.next().unwrap_or_default().to_owned();
-        ensure!(!name.is_empty(), "a member that joins has a name: NAME[:ZONE[:SHARES]]");
-        let zone = parts.next().unwrap_or_default().to_owned();
-        let shares = parts.next().unwrap_or("1");
-        let hundredths = shares.parse::<f64>().ok().map(|shares| (shares * 100.0).round());
-        let weight = hundredths.filter(|hundredths| (1.0..=f64::from(u16::MAX)).contains(hundredths));
-        let weight = weight.with_context(|| format!("{shares:?} are no shares from 0.01 to 655"))?;
-        Ok(Newcomer { name, zone, weight: weight as u16 })
+        let parts = NEWCOMER.captures(text).with_context(|| {
+            format!("{text:?} is not NAME[:ZONE[:SHARES]] with letters, digits, '.', '_' and '-', and shares from 0.01 to 99.99")
+        })?;
+        let part = |index| parts.get(index).map_or("", |part| part.as_str());
+        let shares: f64 = part(3).parse().unwrap_or(1.0);
+        Ok(Newcomer {
+            name: part(1).to_owned(),
+            zone: part(2).to_owned(),
+            weight: (shares * 100.0).round() as u16,
+        })
     }
 }
 

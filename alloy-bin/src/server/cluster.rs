@@ -87,8 +87,8 @@ struct Which {
     #[serde(default)]
     facts: bool,
     #[serde(default)]
-    offset: usize,
-    limit: Option<usize>,
+    offset: u32,
+    limit: Option<u32>,
 }
 
 /// Who owns what, as this node sees it.
@@ -112,7 +112,7 @@ enum Keys {
 }
 
 /// Members are asked about so many keys at most.
-const FACTS_MAX: usize = 1000;
+const FACTS_MAX: u32 = 1000;
 
 async fn ownership(Extract(state): Extract<Arc<State>>, Query(which): Query<Which>) -> Response {
     let Which { component, owner, search, key, facts, offset, limit } = which;
@@ -120,8 +120,8 @@ async fn ownership(Extract(state): Extract<Arc<State>>, Query(which): Query<Whic
     let explained = filter.key.is_some().then(|| state.ownership.explain(&filter));
     let keys = state.ownership.list(&filter);
     let total = keys.len();
-    let limit = limit.unwrap_or(usize::MAX).min(if facts { FACTS_MAX } else { usize::MAX });
-    let keys: Vec<Owned> = keys.into_iter().skip(offset).take(limit).collect();
+    let limit = limit.unwrap_or(u32::MAX).min(if facts { FACTS_MAX } else { u32::MAX });
+    let keys: Vec<Owned> = keys.into_iter().skip(offset as usize).take(limit as usize).collect();
     let keys = if facts { Keys::WithFacts(state.ownership.know(keys).await) } else { Keys::Plain(keys) };
     Json(OwnershipList { seen: Seen::of(&state), total, keys, explained }).into_response()
 }
@@ -144,8 +144,8 @@ async fn simulation(Extract(state): Extract<Arc<State>>, Query(changes): Query<C
     };
     let refused =
         |code: StatusCode, error: &dyn std::fmt::Display| (code, format!("{error}\n")).into_response();
-    let join: anyhow::Result<Vec<Newcomer>> =
-        list(&changes.join).iter().map(|text| Newcomer::parse(text)).collect();
+    let join = (!changes.join.is_empty()).then(|| changes.join.split(','));
+    let join: anyhow::Result<Vec<Newcomer>> = join.into_iter().flatten().map(Newcomer::parse).collect();
     let join = match join {
         Ok(join) => join,
         Err(error) => return refused(StatusCode::BAD_REQUEST, &error),

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State as Extract;
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use hyper::body::Frame;
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::routes::State;
 
@@ -21,10 +21,19 @@ const INTERVAL: Duration = Duration::from_millis(500);
 /// Looks without news after which something is sent all the same, so that proxies keep the connection.
 const QUIET_MAX: u32 = 30;
 
+/// Streams at a time: an eighth of the port's connections, so that they leave room for questions that end.
+const STREAMS_MAX: usize = 64;
+static ROOM: Semaphore = Semaphore::const_new(STREAMS_MAX);
+
 /// Each event has the view's epoch and digest, and how many components are unhealthy.
 pub(super) async fn events(Extract(state): Extract<Arc<State>>) -> Response {
+    let Ok(permit) = ROOM.try_acquire() else {
+        let why = format!("{STREAMS_MAX} clients are following already\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    };
     let (send, lines) = mpsc::channel(1);
     tokio::spawn(async move {
+        let _permit = permit;
         let mut before = None;
         let mut quiet = 0;
         loop {

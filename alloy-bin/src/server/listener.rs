@@ -3,6 +3,7 @@
 //! asked of those streams: the cluster has its own way to know its members.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +23,8 @@ use super::front::{Front, authenticate};
 
 /// How long a connection may take to send its first bytes.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may take nothing of what it is sent, before its connection is closed for somebody else.
+pub const UNREAD: Duration = Duration::from_secs(30);
 /// How long requests that are being answered may go on when the server stops.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -31,13 +35,15 @@ pub struct Limits {
     pub connections: usize,
     /// How long a connection may take to send the next request's head.
     pub idle: Duration,
+    /// How long a client may take nothing of what it is sent.
+    pub unread: Duration,
     /// How long requests that are being answered may go on when the server stops.
     pub drain: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { connections: 512, idle: HEAD_TIMEOUT, drain: DRAIN }
+        Limits { connections: 512, idle: HEAD_TIMEOUT, unread: UNREAD, drain: DRAIN }
     }
 }
 
@@ -86,7 +92,7 @@ impl Listener {
         divert: Option<Divert>,
         stop: CancellationToken,
     ) {
-        let Listener { tcp, limits: Limits { connections: most, idle, drain } } = self;
+        let Listener { tcp, limits: Limits { connections: most, idle, unread, drain } } = self;
         let router = router.layer(axum::middleware::from_fn_with_state(front.clone(), authenticate));
         let mut look = tokio::time::interval(CERTIFICATES_INTERVAL);
         let room = Arc::new(Semaphore::new(most));
@@ -117,7 +123,7 @@ impl Listener {
             let tls = front.tls().map(TlsAcceptor::from);
             connections.spawn(async move {
                 let _permit = permit;
-                handle(stream, router, tls, divert, idle, stop).await;
+                handle(stream, router, tls, divert, (idle, unread), stop).await;
             });
             while connections.try_join_next().is_some() {}
         }
@@ -132,7 +138,7 @@ async fn handle(
     router: Router,
     tls: Option<TlsAcceptor>,
     divert: Option<Divert>,
-    idle: Duration,
+    (idle, unread): (Duration, Duration),
     stop: CancellationToken,
 ) {
     let _ = stream.set_nodelay(true);
@@ -157,6 +163,7 @@ async fn handle(
             _ => {}
         }
     }
+    let stream = gives_up(stream, unread);
     match tls {
         None => answer(stream, router, idle, stop).await,
         Some(tls) => match timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
@@ -166,6 +173,13 @@ async fn handle(
             Err(_) => {}
         },
     }
+}
+
+/// The connection, with an error for writes of which the client takes nothing for so long.
+pub fn gives_up(stream: TcpStream, unread: Duration) -> Pin<Box<TimeoutStream<TcpStream>>> {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(unread));
+    Box::pin(stream)
 }
 
 async fn answer(

@@ -32,7 +32,7 @@ mod zip;
 
 pub use components::{Component, Components, Details};
 pub use front::{Front, Protection};
-pub use listener::{Divert, Limits, Listener};
+pub use listener::{Divert, Limits, Listener, UNREAD, gives_up};
 pub use process::ProcessFigures;
 pub use routes::{Reload, State, router};
 pub use settings::{HttpBlock, TlsBlock};

@@ -1,5 +1,7 @@
 //! The server as its clients see it: over TLS, with and without passwords and certificates.
 
+mod limits;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;

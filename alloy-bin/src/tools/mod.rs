@@ -28,6 +28,6 @@ pub enum Tool {
 pub fn run(tool: &Tool) -> anyhow::Result<ExitCode> {
     match tool {
         Tool::Ready(flags) => ready::run(flags),
-        Tool::Wal(flags) => wal::run(flags, &mut std::io::stdout().lock()),
+        Tool::Wal(flags) => wal::run(flags, &mut anstream::stdout().lock()),
     }
 }

@@ -2,18 +2,22 @@
 //!
 //! A table for people, one JSON document for programs (`dump`: one a line). Exit code 1 if `verify` finds damage.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use alloy_wal::{CursorsState, Inspection, Item, SegmentEntry, SegmentReport, SegmentState};
+use anstyle::{AnsiColor, Style};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 /// Bytes of a payload that `dump` shows unless told otherwise.
 const SHOWN_BYTES: usize = 64;
+
+/// Heads of tables. A terminal shows it, unless NO_COLOR is set.
+const HEAD: Style = Style::new().bold();
 
 /// Flags of `alloy tools wal`.
 #[derive(Debug, Args)]
@@ -148,7 +152,7 @@ fn stats(log: &Inspection, json: bool, out: &mut dyn Write) -> anyhow::Result<Ex
     }
     writeln!(
         out,
-        "\n{:>20} {:>14} {:>14} {:>12} {:>15}  state",
+        "\n{HEAD}{:>20} {:>14} {:>14} {:>12} {:>15}  state{HEAD:#}",
         "segment", "begins", "ends", "bytes", "created_ms"
     )?;
     for segment in &log.segments {
@@ -162,9 +166,19 @@ fn stats(log: &Inspection, json: bool, out: &mut dyn Write) -> anyhow::Result<Ex
 
 fn verify(log: &Inspection, json: bool, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let mut rows: Vec<(&SegmentEntry, SegmentReport)> = Vec::new();
+    let (mut done, all) = (0, good(log).map(|segment| segment.file_bytes).sum::<u64>().max(1));
+    // Gigabytes take a while. Whoever waits at a terminal sees how long, until it is done.
+    let is_seen = std::io::stderr().is_terminal();
     for segment in good(log) {
+        if is_seen {
+            eprint!("\r{:>3} % of {} MiB", done * 100 / all, all >> 20);
+        }
+        done += segment.file_bytes;
         let report = log.read(segment, &mut |_| ControlFlow::Continue(()));
         rows.push((segment, report.with_context(|| format!("cannot read segment {}", segment.number))?));
+    }
+    if is_seen {
+        eprint!("\r\u{1b}[K");
     }
     let unusable = log.segments.iter().filter(|segment| {
         matches!(segment.state, SegmentState::Unreadable | SegmentState::Foreign | SegmentState::Newer)
@@ -201,7 +215,7 @@ fn verify(log: &Inspection, json: bool, out: &mut dyn Write) -> anyhow::Result<E
     } else {
         writeln!(
             out,
-            "{:>20} {:>14} {:>14} {:>10} {:>14} {:>9}",
+            "{HEAD}{:>20} {:>14} {:>14} {:>10} {:>14} {:>9}{HEAD:#}",
             "segment", "begins", "ends", "records", "payload_bytes", "damaged"
         )?;
         for (segment, report) in &rows {
@@ -226,10 +240,11 @@ fn verify(log: &Inspection, json: bool, out: &mut dyn Write) -> anyhow::Result<E
         if log.cursors == CursorsState::Damaged {
             writeln!(out, "unusable: the file of cursors; all consumers will begin at the oldest record")?;
         }
-        let verdict = if whole { "whole" } else { "DAMAGED" };
+        let (verdict, colour) = if whole { ("whole", AnsiColor::Green) } else { ("DAMAGED", AnsiColor::Red) };
+        let style = HEAD.fg_color(Some(colour.into()));
         writeln!(
             out,
-            "{verdict}: {records} records, {payload_bytes} bytes of payload, {damaged} positions damaged"
+            "{style}{verdict}{style:#}: {records} records, {payload_bytes} bytes of payload, {damaged} positions damaged"
         )?;
     }
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -309,7 +324,7 @@ fn cursors(log: &Inspection, json: bool, out: &mut dyn Write) -> anyhow::Result<
     }
     writeln!(
         out,
-        "{:>14} {:>10} {:>12} {:>10}  consumer",
+        "{HEAD}{:>14} {:>10} {:>12} {:>10}  consumer{HEAD:#}",
         "acknowledged", "ahead", "lag_records", "dropped"
     )?;
     for entry in &log.consumers {
