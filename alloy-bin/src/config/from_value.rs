@@ -2,7 +2,7 @@
 //! strings numbers, strings become secrets, durations and sizes.
 
 use super::capsule::CapsuleType;
-use super::quantity::{ByteSize, parse_duration};
+use super::quantity::{ByteSize, format_duration, parse_duration};
 use super::secret::Secret;
 use super::suggest::did_you_mean;
 use super::value::{Number, Object, Value};
@@ -21,6 +21,11 @@ pub trait FromValue: Sized {
 
     /// Converts a value, or says what was expected.
     fn from_value(value: &Value) -> Result<Self, ConversionError>;
+
+    /// How a configuration would say it; nothing, or an empty text, list or object, is `""`. `None`: it can't be told.
+    fn told(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Why a value does not fit.
@@ -78,6 +83,14 @@ impl FromValue for Value {
     fn from_value(value: &Value) -> Result<Self, ConversionError> {
         Ok(value.clone())
     }
+
+    fn told(&self) -> Option<String> {
+        match self {
+            Value::Null => Some(String::new()),
+            Value::String(text) => text.to_string().told(),
+            _ => None,
+        }
+    }
 }
 
 impl FromValue for bool {
@@ -86,6 +99,10 @@ impl FromValue for bool {
             Value::Bool(value) => Ok(*value),
             other => Err(ConversionError::expected("bool", other)),
         }
+    }
+
+    fn told(&self) -> Option<String> {
+        Some(self.to_string())
     }
 }
 
@@ -104,6 +121,10 @@ impl FromValue for f64 {
     fn from_value(value: &Value) -> Result<Self, ConversionError> {
         Number::from_value(value).map(Number::as_float)
     }
+
+    fn told(&self) -> Option<String> {
+        Some(self.to_string())
+    }
 }
 
 /// Two plain lines per integer type.
@@ -120,6 +141,10 @@ macro_rules! integers {
                     ConversionError::new(format!("{number} is out of range: {min} to {max}"))
                 })
             }
+
+            fn told(&self) -> Option<String> {
+                Some(self.to_string())
+            }
         }
     )*};
 }
@@ -133,6 +158,10 @@ impl FromValue for String {
             other => Err(ConversionError::expected("string", other)),
         }
     }
+
+    fn told(&self) -> Option<String> {
+        Some(if self.is_empty() { String::new() } else { format!("{self:?}") })
+    }
 }
 
 impl FromValue for Secret {
@@ -144,6 +173,10 @@ impl FromValue for Secret {
             Value::String(text) => Ok(Secret::new(Arc::clone(text))),
             other => Err(ConversionError::expected("secret", other)),
         }
+    }
+
+    fn told(&self) -> Option<String> {
+        self.is_empty().then(String::new)
     }
 }
 
@@ -157,6 +190,10 @@ impl FromValue for Duration {
             other => Err(ConversionError::expected("a duration such as \"1m30s\"", other)),
         }
     }
+
+    fn told(&self) -> Option<String> {
+        Some(format!("{:?}", format_duration(*self)))
+    }
 }
 
 impl FromValue for ByteSize {
@@ -169,6 +206,10 @@ impl FromValue for ByteSize {
             other => Err(ConversionError::expected("a size such as \"1MiB\"", other)),
         }
     }
+
+    fn told(&self) -> Option<String> {
+        Some(format!("\"{self}\""))
+    }
 }
 
 impl<T: FromValue> FromValue for Option<T> {
@@ -179,6 +220,10 @@ impl<T: FromValue> FromValue for Option<T> {
             Value::Null => Ok(None),
             value => T::from_value(value).map(Some),
         }
+    }
+
+    fn told(&self) -> Option<String> {
+        self.as_ref().map_or(Some(String::new()), T::told)
     }
 }
 
@@ -191,6 +236,14 @@ impl<T: FromValue> FromValue for Vec<T> {
         };
         let convert = |(index, element)| T::from_value(element).map_err(|error| error.inside(index));
         elements.iter().enumerate().map(convert).collect()
+    }
+
+    fn told(&self) -> Option<String> {
+        let told = |element: &T| {
+            Some(element.told()?).map(|text| if text.is_empty() { "\"\"".into() } else { text })
+        };
+        let elements: Option<Vec<String>> = self.iter().map(told).collect();
+        elements.map(|all| if all.is_empty() { String::new() } else { format!("[{}]", all.join(", ")) })
     }
 }
 
@@ -205,6 +258,10 @@ impl<T: FromValue> FromValue for BTreeMap<String, T> {
             T::from_value(value).map(|value| (key.clone(), value)).map_err(|error| error.inside(key))
         };
         fields.iter().map(convert).collect()
+    }
+
+    fn told(&self) -> Option<String> {
+        self.is_empty().then(String::new)
     }
 }
 
