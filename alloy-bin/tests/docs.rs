@@ -119,7 +119,7 @@ fn every_command_on_a_page_is_one() {
         if is_walked_through(&page) {
             continue;
         }
-        for code in page.code().iter().filter(|code| code.language == "sh" && code.mark.is_empty()) {
+        for code in page.code().iter().filter(|code| is_shell(&code.language) && code.mark.is_empty()) {
             for line in examples::commands(&code.text) {
                 checked += 1;
                 let fault = match examples::command(&line) {
@@ -157,6 +157,10 @@ fn every_command_on_a_page_is_one() {
     report(&findings);
 }
 
+fn is_shell(language: &str) -> bool {
+    matches!(language, "sh" | "console")
+}
+
 /// JSON and YAML are JSON and YAML, and what is to be depended on has this version.
 #[test]
 fn other_examples_on_a_page_are_what_they_say() {
@@ -178,7 +182,7 @@ fn other_examples_on_a_page_are_what_they_say() {
                         .find(is_old)
                         .map(|line| format!("{line}: this is {}", env!("CARGO_PKG_VERSION")))
                 }
-                "alloy" | "sh" | "text" | "mermaid" | "rust" => None,
+                "alloy" | "sh" | "console" | "text" | "mermaid" | "rust" => None,
                 other => Some(format!("nothing looks at {other:?}")),
             };
             findings.extend(fault.map(|fault| format!("{}:{}: {fault}", page.path, code.line)));

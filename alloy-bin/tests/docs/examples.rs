@@ -56,8 +56,11 @@ pub(super) fn configuration(code: &Code) -> Result<(), String> {
 /// The commands of a block for a shell: lines that go on are joined, comments and what is behind a pipe cut off.
 pub(super) fn commands(text: &str) -> Vec<String> {
     let joined = text.replace("\\\n", " ");
-    let without_comment = |line: &str| line.split(" #").next().unwrap_or_default().trim().to_owned();
-    let lines = joined.lines().map(without_comment);
+    // What a person types in a `console`.
+    let is_console = joined.starts_with("$ ");
+    let typed =
+        joined.lines().filter_map(|line| if is_console { line.strip_prefix("$ ") } else { Some(line) });
+    let lines = typed.map(|line| line.split(" #").next().unwrap_or_default().trim().to_owned());
     lines.filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
 }
 
@@ -81,19 +84,22 @@ pub(super) fn command(line: &str) -> Option<Result<(), String>> {
                 if is_there { Ok(()) } else { Err(format!("there is no test {name}")) }
             }),
         }),
-        "curl" => Some(words.last().and_then(|url| url.split_once('/')).map_or(
-            Err("asks for nothing".to_owned()),
-            |(_, path)| {
-                let api = std::fs::read_to_string(root().join("docs/openapi.yaml")).expect("readable");
-                let is_there = api.contains(&format!("\n  /{path}:"));
-                if is_there { Ok(()) } else { Err(format!("the API has no /{path}")) }
-            },
-        )),
+        "curl" => Some(asked_for(words.last().map_or("", String::as_str))),
         program if program.starts_with(".ci/") || program.starts_with("fuzz/") => {
             Some(if root().join(program).exists() { Ok(()) } else { Err("there is no such file".to_owned()) })
         }
         _ => None,
     }
+}
+
+/// Whether the API has what a URL asks for.
+fn asked_for(url: &str) -> Result<(), String> {
+    let path = url.split('?').next().unwrap_or_default().trim_start_matches("http://");
+    let path = path.split_once('/').map_or("", |(_, path)| path);
+    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let api = std::fs::read_to_string(root().join("docs/openapi.yaml")).expect("readable");
+    let is_there = api.contains(&format!("\n  /{path}:")) || api.contains(&format!("\n  /{folder}/{{"));
+    if is_there { Ok(()) } else { Err(format!("the API has no /{path}")) }
 }
 
 /// As a shell takes a line apart, without variables.
