@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::capsule::{Capsule, CapsuleType};
 use super::from_value::{ConversionError, FromValue};
-use super::value::{Object, Value};
+use super::value::Value;
 
 /// What a body is asked for.
 #[derive(Debug, Clone, Default)]
@@ -77,11 +77,7 @@ fn type_name(convert: &dyn Fn(&Value) -> Result<(), ConversionError>) -> String 
     match expected.unwrap_or_default() {
         "array" => format!("list({})", type_name(&|element| convert(&Value::array([element.clone()])))),
         "object" => {
-            let field = |value: &Value| {
-                let fields = Object::from([("a".to_owned(), value.clone())]);
-                convert(&Value::Object(Arc::new(fields)))
-            };
-            format!("map({})", type_name(&field))
+            format!("map({})", type_name(&|value| convert(&Value::object([("a", value.clone())]))))
         }
         // `a duration such as "1m"`, `capsule("LogsReceiver")`.
         text if text.starts_with("a ") => text.split(' ').nth(1).unwrap_or_default().to_owned(),

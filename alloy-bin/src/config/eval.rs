@@ -154,7 +154,7 @@ fn access(value: &Value, name: &Ident) -> Result<Value, Diagnostic> {
         return Err(Diagnostic::error(name.span, message));
     };
     fields.get(&name.text).cloned().ok_or_else(|| {
-        let hint = did_you_mean(&name.text, fields.keys().map(String::as_str));
+        let hint = did_you_mean(&name.text, fields.keys());
         Diagnostic::error(name.span, format!("field {:?} does not exist", name.text)).with_hint(hint)
     })
 }
@@ -163,7 +163,7 @@ fn element(value: &Value, index: &Value, span: Span) -> Result<Value, Diagnostic
     let failed = |message: String| Err(Diagnostic::error(span, message));
     match (value, index) {
         (Value::Unknown(_), _) | (_, Value::Unknown(_)) => Ok(Value::ANYTHING),
-        (Value::Object(fields), Value::String(key)) => Ok(fields.get(&**key).cloned().unwrap_or_default()),
+        (Value::Object(fields), Value::String(key)) => Ok(fields.get(key).cloned().unwrap_or_default()),
         (Value::Array(elements), Value::Number(number)) => {
             let index = number.as_integer().and_then(|index| usize::try_from(index).ok());
             match index.and_then(|index| elements.get(index)) {

@@ -107,7 +107,7 @@ impl Exports {
         match fields.get(name) {
             Some(old) if *old == value || values::adopt(old, &value) => {}
             _ => {
-                fields.insert(name.to_owned(), value);
+                *fields = fields.with([(name.into(), value)]);
                 drop(fields);
                 self.changes.note(|news| {
                     news.exports.insert(self.id.clone());
@@ -127,7 +127,7 @@ impl Exports {
         let fields = self.lock();
         let is_set = |(name, placeholder): &ExportType| {
             let expected = placeholder().type_name();
-            fields.get(*name).is_some_and(|value| expected == "anything" || value.type_name() == expected)
+            fields.get(name).is_some_and(|value| expected == "anything" || value.type_name() == expected)
         };
         fields.len() == types.len() && types.iter().all(is_set)
     }

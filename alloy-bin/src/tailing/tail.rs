@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -62,7 +62,7 @@ pub enum Step {
 /// Follows one path.
 #[derive(Debug)]
 pub struct Tail {
-    path: PathBuf,
+    path: Arc<Path>,
     reading: Reading,
     /// Where to go on when no file is open and none waits.
     begin: Begin,
@@ -100,7 +100,7 @@ struct Open {
 impl Tail {
     /// A tail of that path. Opens nothing yet.
     pub(super) fn new(
-        path: PathBuf,
+        path: Arc<Path>,
         begin: Begin,
         reading: Reading,
         now: Instant,

@@ -13,9 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::arguments::{Arguments, Role};
 use self::sources::Sources;
-use super::refreshed::shared;
 use crate::config::Value;
-use crate::graph::{Component, Context, ExportType, Exports, Health, export};
+use crate::graph::{Component, Context, ExportType, Exports, Health, export, target_values};
 use crate::kubernetes::{Api, Object, Tally};
 use crate::telemetry::{Page, Target};
 
@@ -209,7 +208,7 @@ impl Known {
             let mut targets = make(&object);
             targets.sort_unstable();
             let before = old.map_or(&[][..], |(_, targets)| targets);
-            let targets = shared(&targets, before);
+            let targets = target_values(&targets, before);
             has_changed |= targets != before;
             self.groups.insert(key, (object, targets));
         }
