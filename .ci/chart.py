@@ -15,6 +15,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tarfile
@@ -153,6 +154,7 @@ def check_all(options):
         expect(f"{helm} refuses {settings[-1]}", words in said, said)
 
     gitops(yaml)
+    documented(yaml)
     package(yaml)
     version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
     expect("appVersion is the agent's version", f'\nversion = "{version}"' in (ROOT / "Cargo.toml").read_text(), version)
@@ -276,6 +278,19 @@ def gitops(yaml):
                     file.flush()
                     judge(f"values in {path.name}", render(file.name))
     expect("GitOps examples of Argo CD and Flux", {"Application", "HelmRelease", "OCIRepository"} <= seen, seen)
+
+
+def documented(yaml):
+    """Values that docs/kubernetes.md shows are values of the chart."""
+    blocks = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs/kubernetes.md").read_text(), re.DOTALL | re.MULTILINE)
+    shown = [text for text in blocks if isinstance(yaml.safe_load(text), dict)]
+    expect("docs/kubernetes.md shows values", shown)
+    for text in shown:
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as values:
+            values.write(text)
+            values.flush()
+            done = helm("helm4", "template", "r", CHART, "-f", values.name)
+            expect(f"the chart takes what docs/kubernetes.md shows:\n{text}", done.returncode == 0, done.stderr)
 
 
 def package(yaml):

@@ -92,3 +92,8 @@ pub use {
     link::Incoming,
     udp::Udp,
 };
+
+/// What the guide shows is run like the examples here.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guides/embed-alloy-cluster.md")]
+struct Guide;

@@ -135,3 +135,8 @@ pub use storage::{Fill, SegmentFile, Storage};
 pub use wal::{
     Consumer, ConsumerId, Cursor, Gap, GapReason, Item, Position, Read, Record, Start, Stats, Wal, Watermarks,
 };
+
+/// What the guide shows is run like the examples here.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guides/embed-alloy-wal.md")]
+struct Guide;

@@ -75,19 +75,29 @@ enum Command {
     Tools(crate::tools::Tool),
 }
 
-/// Runs the program with these arguments, the program's name first.
-pub fn main_from(arguments: impl IntoIterator<Item: Into<OsString> + Clone>) -> ExitCode {
+/// What is wrong with a command line, the program's name first, if something is.
+///
+/// # Errors
+/// The text for people.
+pub fn check(arguments: impl IntoIterator<Item: Into<OsString>>) -> Result<(), String> {
+    parse(arguments).map(drop).map_err(|error| error.to_string())
+}
+
+fn parse(arguments: impl IntoIterator<Item: Into<OsString>>) -> Result<Cli, clap::Error> {
     let arguments = arguments.into_iter().map(Into::into).collect();
-    let parsed = elsewhere::sift(arguments, &command()).and_then(|arguments| {
-        let matches = command().try_get_matches_from(arguments)?;
-        let shown = flags_shown(&matches);
-        let mut cli = Cli::from_arg_matches(&matches)?;
-        if let Command::Run(flags) = &mut cli.command {
-            flags.shown = shown;
-        }
-        Ok(cli)
-    });
-    let cli = match parsed {
+    let arguments = elsewhere::sift(arguments, &command())?;
+    let matches = command().try_get_matches_from(arguments)?;
+    let shown = flags_shown(&matches);
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    if let Command::Run(flags) = &mut cli.command {
+        flags.shown = shown;
+    }
+    Ok(cli)
+}
+
+/// Runs the program with these arguments, the program's name first.
+pub fn main_from(arguments: impl IntoIterator<Item: Into<OsString>>) -> ExitCode {
+    let cli = match parse(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are "errors" that go to standard output.

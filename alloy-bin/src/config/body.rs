@@ -1,6 +1,7 @@
 //! Block -> struct. A component reads its arguments from a [`Body`]; whatever is wrong is collected there, so that
 //! all errors of a block are reported at once.
 
+use super::asked::{Asked, AskedBody, What};
 use super::eval::evaluate;
 use super::from_value::{ConversionError, FromValue};
 use super::scope::Scope;
@@ -9,7 +10,7 @@ use super::shown::{Argument, Content};
 use super::suggest::did_you_mean;
 use super::value::Value;
 use crate::syntax::ast::{Attribute, Block, Expr, ExprKind, Ident, Statement};
-use crate::syntax::{Diagnostic, Diagnostics, Span};
+use crate::syntax::{Diagnostic, Diagnostics, Sources, Span};
 
 /// A struct that is read from a block's body.
 ///
@@ -48,6 +49,24 @@ pub fn shown_arguments<T: Decode>(block: &Block, scope: &Scope) -> Vec<Argument>
     body.arguments
 }
 
+/// What those who are decoded so ask for, blocks inside one another included.
+pub fn asked<T: Decode>() -> AskedBody {
+    let source = Sources::default().add("", "");
+    let scope = Scope::default();
+    let mut body = Body::new(&[], Span { source, start: 0, end: 0 }, None, &scope);
+    body.survey = Some(Survey::default());
+    T::decode(&mut body);
+    body.surveyed()
+}
+
+/// Takes down what a body is asked for.
+#[derive(Default)]
+struct Survey {
+    asked: Vec<Asked>,
+    /// The blocks that it is in: some may be in themselves.
+    around: Vec<String>,
+}
+
 /// The body of a block, while its fields are read.
 pub struct Body<'a> {
     statements: &'a [Statement],
@@ -64,6 +83,7 @@ pub struct Body<'a> {
     unknown: Vec<String>,
     /// One of them may be anything: what the struct's own checks find may be owed to its placeholder.
     is_doubtful: bool,
+    survey: Option<Survey>,
 }
 
 impl<'a> Body<'a> {
@@ -80,11 +100,13 @@ impl<'a> Body<'a> {
             arguments: Vec::new(),
             unknown: Vec::new(),
             is_doubtful: false,
+            survey: None,
         }
     }
 
     /// An attribute that must be set. The placeholder after an error is the type's default.
     pub fn required<T: FromValue + Default>(&mut self, name: &str) -> T {
+        self.note_attribute::<T>(name, None);
         let before = self.diagnostics.iter().count();
         self.attribute(name).unwrap_or_else(|| {
             if self.diagnostics.iter().count() == before && !self.is_unknown(name) {
@@ -96,11 +118,13 @@ impl<'a> Body<'a> {
 
     /// An attribute that may be left out. For `Option<T>` the default is `None`.
     pub fn optional<T: FromValue>(&mut self, name: &str, default: T) -> T {
+        self.note_attribute(name, Some(&default));
         self.attribute(name).unwrap_or(default)
     }
 
     /// A block that may appear once.
     pub fn block<T: Decode>(&mut self, name: &str) -> Option<T> {
+        self.note_block(name, T::decode);
         self.single(name).map(|block| self.nested(block, T::decode))
     }
 
@@ -108,6 +132,7 @@ impl<'a> Body<'a> {
     pub fn block_or_empty<T>(&mut self, name: &str, decode: impl FnOnce(&mut Body<'a>) -> T) -> T {
         match self.single(name) {
             Some(block) => self.nested(block, decode),
+            None if self.survey.is_some() => self.note_block(name, decode).expect("this is a survey"),
             None => decode(&mut Body::new(&[], self.header, None, self.scope)),
         }
     }
@@ -132,6 +157,9 @@ impl<'a> Body<'a> {
         names: &[&str],
         mut decode: impl FnMut(&str, &mut Body<'a>) -> T,
     ) -> Vec<T> {
+        for name in names {
+            self.note_block(name, |body| decode(name, body));
+        }
         self.known_blocks.extend(names.iter().map(|name| (*name).to_owned()));
         let mut decoded = Vec::new();
         for block in self.statements.iter().filter_map(Statement::as_block) {
@@ -145,11 +173,15 @@ impl<'a> Body<'a> {
 
     /// A block that may appear once and is not decoded, because its content has a meaning of its own.
     pub fn raw_block(&mut self, name: &str) -> Option<&'a Block> {
+        self.note_block(name, |_| ());
         self.single(name)
     }
 
     /// Takes note of attributes and blocks that Alloy has and we have not.
     pub fn unsupported(&mut self, names: &[&str]) {
+        for name in names {
+            self.note(|_| Asked { name: (*name).to_owned(), what: What::Unsupported, is_refused: true });
+        }
         for statement in self.statements {
             let (kind, name, span) = match statement {
                 Statement::Attribute(attribute) => {
@@ -165,6 +197,13 @@ impl<'a> Body<'a> {
                     Statement::Block(_) => self.known_blocks.push(name),
                 }
             }
+        }
+    }
+
+    /// Takes note that the last attribute that was asked for has one value alone.
+    pub fn is_refused(&mut self) {
+        if let Some(last) = self.survey.as_mut().and_then(|survey| survey.asked.last_mut()) {
+            last.is_refused = true;
         }
     }
 
@@ -194,6 +233,40 @@ impl<'a> Body<'a> {
         if !self.is_doubtful {
             self.diagnostics.error(self.header, message);
         }
+    }
+
+    fn note(&mut self, asked: impl FnOnce(&mut Survey) -> Asked) {
+        if let Some(mut survey) = self.survey.take() {
+            let asked = asked(&mut survey);
+            survey.asked.push(asked);
+            self.survey = Some(survey);
+        }
+    }
+
+    fn note_attribute<T: FromValue>(&mut self, name: &str, default: Option<&T>) {
+        self.note(|_| Asked::attribute(name, default));
+    }
+
+    /// Has an empty block of this name decoded, in a survey.
+    fn note_block<T>(&mut self, name: &str, decode: impl FnOnce(&mut Body<'a>) -> T) -> Option<T> {
+        let mut decoded = None;
+        let (header, scope) = (self.header, self.scope);
+        self.note(|survey| {
+            let mut inner = Body::new(&[], header, None, scope);
+            let is_inside_itself = survey.around.iter().any(|around| around == name);
+            let around = survey.around.iter().cloned().chain([name.to_owned()]).collect();
+            inner.survey = Some(Survey { asked: Vec::new(), around });
+            if !is_inside_itself {
+                decoded = Some(decode(&mut inner));
+            }
+            Asked { name: name.to_owned(), what: What::Block(inner.surveyed()), is_refused: false }
+        });
+        decoded
+    }
+
+    fn surveyed(self) -> AskedBody {
+        let complaints = self.diagnostics.iter().map(|diagnostic| diagnostic.message.clone()).collect();
+        AskedBody { asked: self.survey.unwrap_or_default().asked, complaints }
     }
 
     fn is_unknown(&self, name: &str) -> bool {

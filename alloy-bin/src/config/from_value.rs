@@ -3,7 +3,7 @@
 
 use super::capsule::CapsuleType;
 use super::object::Object;
-use super::quantity::{ByteSize, parse_duration};
+use super::quantity::{ByteSize, format_duration, parse_duration};
 use super::secret::Secret;
 use super::suggest::did_you_mean;
 use super::value::{Number, Value};
@@ -22,6 +22,11 @@ pub trait FromValue: Sized {
 
     /// Converts a value, or says what was expected.
     fn from_value(value: &Value) -> Result<Self, ConversionError>;
+
+    /// How a configuration would say it; nothing, or an empty text, list or object, is `""`. `None`: it can't be told.
+    fn told(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Why a value does not fit.
@@ -79,6 +84,14 @@ impl FromValue for Value {
     fn from_value(value: &Value) -> Result<Self, ConversionError> {
         Ok(value.clone())
     }
+
+    fn told(&self) -> Option<String> {
+        match self {
+            Value::Null => Some(String::new()),
+            Value::String(text) => text.to_string().told(),
+            _ => None,
+        }
+    }
 }
 
 impl FromValue for bool {
@@ -87,6 +100,10 @@ impl FromValue for bool {
             Value::Bool(value) => Ok(*value),
             other => Err(ConversionError::expected("bool", other)),
         }
+    }
+
+    fn told(&self) -> Option<String> {
+        Some(self.to_string())
     }
 }
 
@@ -105,6 +122,10 @@ impl FromValue for f64 {
     fn from_value(value: &Value) -> Result<Self, ConversionError> {
         Number::from_value(value).map(Number::as_float)
     }
+
+    fn told(&self) -> Option<String> {
+        Some(self.to_string())
+    }
 }
 
 /// Two plain lines per integer type.
@@ -121,6 +142,10 @@ macro_rules! integers {
                     ConversionError::new(format!("{number} is out of range: {min} to {max}"))
                 })
             }
+
+            fn told(&self) -> Option<String> {
+                Some(self.to_string())
+            }
         }
     )*};
 }
@@ -134,6 +159,10 @@ impl FromValue for String {
             other => Err(ConversionError::expected("string", other)),
         }
     }
+
+    fn told(&self) -> Option<String> {
+        Some(if self.is_empty() { String::new() } else { format!("{self:?}") })
+    }
 }
 
 impl FromValue for Secret {
@@ -145,6 +174,10 @@ impl FromValue for Secret {
             Value::String(text) => Ok(Secret::new(Arc::clone(text))),
             other => Err(ConversionError::expected("secret", other)),
         }
+    }
+
+    fn told(&self) -> Option<String> {
+        self.is_empty().then(String::new)
     }
 }
 
@@ -158,6 +191,10 @@ impl FromValue for Duration {
             other => Err(ConversionError::expected("a duration such as \"1m30s\"", other)),
         }
     }
+
+    fn told(&self) -> Option<String> {
+        Some(format!("{:?}", format_duration(*self)))
+    }
 }
 
 impl FromValue for ByteSize {
@@ -170,6 +207,10 @@ impl FromValue for ByteSize {
             other => Err(ConversionError::expected("a size such as \"1MiB\"", other)),
         }
     }
+
+    fn told(&self) -> Option<String> {
+        Some(format!("\"{self}\""))
+    }
 }
 
 impl<T: FromValue> FromValue for Option<T> {
@@ -180,6 +221,10 @@ impl<T: FromValue> FromValue for Option<T> {
             Value::Null => Ok(None),
             value => T::from_value(value).map(Some),
         }
+    }
+
+    fn told(&self) -> Option<String> {
+        self.as_ref().map_or(Some(String::new()), T::told)
     }
 }
 
@@ -192,6 +237,14 @@ impl<T: FromValue> FromValue for Vec<T> {
         };
         let convert = |(index, element)| T::from_value(element).map_err(|error| error.inside(index));
         elements.iter().enumerate().map(convert).collect()
+    }
+
+    fn told(&self) -> Option<String> {
+        let told = |element: &T| {
+            Some(element.told()?).map(|text| if text.is_empty() { "\"\"".into() } else { text })
+        };
+        let elements: Option<Vec<String>> = self.iter().map(told).collect();
+        elements.map(|all| if all.is_empty() { String::new() } else { format!("[{}]", all.join(", ")) })
     }
 }
 
@@ -206,6 +259,10 @@ impl<T: FromValue> FromValue for BTreeMap<String, T> {
             T::from_value(value).map(|value| (key.to_owned(), value)).map_err(|error| error.inside(key))
         };
         fields.iter().map(convert).collect()
+    }
+
+    fn told(&self) -> Option<String> {
+        self.is_empty().then(String::new)
     }
 }
 

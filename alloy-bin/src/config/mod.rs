@@ -14,6 +14,7 @@
 //! | `encoding.rs`    | of these: JSON, YAML, base64, percent-encoding, JSONPath             |
 //! | `string_format.rs` | `string.format`, the largest of them                                 |
 //! | `body.rs`        | block -> struct: a component's arguments, one line per field         |
+//! | `asked.rs`       | what the decoding of a block asks for, to hold pages against it      |
 //! | `shown.rs`       | arguments and exports for people, without secrets                    |
 //! | `from_value.rs`  | value -> field: the implicit conversions of an assignment            |
 //! | `quantity.rs`    | durations and sizes, which are strings in the language               |
@@ -79,8 +80,11 @@ pub use stdlib::stdlib;
 mod shown;
 pub use shown::{Argument, Content, shown_exports, without_password};
 
+mod asked;
+pub use asked::{Asked, AskedBody, Fallback, What};
+
 mod body;
-pub use body::{Body, Decode, decode_block, decode_statements, shown_arguments};
+pub use body::{Body, Decode, asked, decode_block, decode_statements, shown_arguments};
 
 mod from_value;
 pub use from_value::{ConversionError, FromValue};

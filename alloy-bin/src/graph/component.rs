@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Argument, Decode, Object, Scope, Value, decode_block, shown_arguments};
+use crate::config::{
+    Argument, AskedBody, Decode, Object, Scope, Value, asked, decode_block, shown_arguments,
+};
 use crate::ownership::Ownership;
 use crate::syntax::ast::Block;
 use crate::syntax::{Diagnostic, Diagnostics};
@@ -201,6 +203,7 @@ pub struct Registration {
     pub(super) check: fn(&Block, &Scope) -> Result<(), Diagnostics>,
     /// What a block says, for people.
     pub(super) shown: fn(&Block, &Scope) -> Vec<Argument>,
+    asked: fn() -> AskedBody,
     /// Decodes a block and makes the component.
     pub(super) build: Build,
 }
@@ -212,7 +215,13 @@ impl Registration {
     pub const fn of<C: Component>() -> Self {
         let check = |block: &Block, scope: &Scope| decode_block::<C::Arguments>(block, scope).map(drop);
         let shown = shown_arguments::<C::Arguments>;
-        Registration { name: C::NAME, exports: C::EXPORTS, check, shown, build: build::<C> }
+        let asked = asked::<C::Arguments>;
+        Registration { name: C::NAME, exports: C::EXPORTS, check, shown, asked, build: build::<C> }
+    }
+
+    /// What a block may say.
+    pub fn arguments(&self) -> AskedBody {
+        (self.asked)()
     }
 
     /// The component's name.

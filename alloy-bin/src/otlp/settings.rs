@@ -49,6 +49,8 @@ pub(super) struct Keepalive {
 }
 
 const SIZED: &str = "buffers grow and shrink by themselves; leave it out";
+/// Calls at a time on one connection, as hyper has it.
+const STREAMS_MAX: u32 = 200;
 /// What `infinity` is for a time.
 const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 
@@ -60,7 +62,7 @@ impl Decode for GrpcSettings {
         GrpcSettings {
             endpoint: endpoint(body, "127.0.0.1:4317"),
             message_bytes_max: size(body, "max_recv_msg_size", 4 << 20),
-            streams_max: body.optional("max_concurrent_streams", None),
+            streams_max: body.optional("max_concurrent_streams", Some(STREAMS_MAX)),
             tls: body.block::<ServerTls>("tls").map(|tls| tls.0),
             auth: auth(body),
             keepalive: keepalive.and_then(|block| block.0).unwrap_or_default(),
@@ -169,7 +171,7 @@ impl Decode for Keepalive {
         outbox::meaningless(body, &[("max_connection_idle", idle)]);
         let default = Keepalive::default();
         let age: Option<Duration> = body.optional("max_connection_age", None);
-        let grace = body.optional("max_connection_age_grace", FOREVER);
+        let grace = body.optional("max_connection_age_grace", None).unwrap_or(FOREVER);
         Keepalive {
             ping: body.optional("time", default.ping),
             pong: body.optional("timeout", default.pong),

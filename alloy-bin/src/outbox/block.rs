@@ -43,6 +43,7 @@ const RESERVED: &[&str] = &[
 pub fn meaningless(body: &mut Body<'_>, attributes: &[(&str, &str)]) {
     for (name, instead) in attributes {
         let _: Value = body.optional(name, Value::Null);
+        body.is_refused();
         if body.has(name) {
             body.error_at(name, format!("{name:?} has no meaning here: {instead}"));
         }
@@ -51,7 +52,9 @@ pub fn meaningless(body: &mut Body<'_>, attributes: &[(&str, &str)]) {
 
 /// An attribute of Alloy's of which there is one value only. Any other is an error that says why.
 pub fn only<T: FromValue + PartialEq + Clone>(body: &mut Body<'_>, name: &str, value: T, why: &str) {
-    if body.optional(name, value.clone()) != value {
+    let said = body.optional(name, value.clone());
+    body.is_refused();
+    if said != value {
         body.error_at(name, why);
     }
 }

@@ -199,11 +199,15 @@ impl Ownership {
         )];
         if let [second, ..] = rest {
             let elsewhere = !first.zone.is_empty() && !second.zone.is_empty() && first.zone != second.zone;
-            because.push(format!(
-                "{} has the copy of its state and follows if {owner} dies{}",
-                second.node.name,
-                if elsewhere { ", being the best outside of its zone" } else { "" }
-            ));
+            // The next owner is the best draw of the rest, in whatever zone, and asks the second for the copy.
+            because.push(if elsewhere {
+                format!(
+                    "{} has the copy of its state, being the best outside of its zone; who follows if {owner} dies gets it there",
+                    second.node.name
+                )
+            } else {
+                format!("{} has the copy of its state and follows if {owner} dies", second.node.name)
+            });
         }
         if let Some(lender) = &status.stands_in_for {
             because.push(format!(

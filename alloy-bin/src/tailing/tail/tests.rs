@@ -287,28 +287,6 @@ fn what_was_rotated_while_nobody_looked_is_found() {
 }
 
 #[test]
-fn a_file_that_had_no_line_yet_is_found_when_it_is_rotated_with_its_first_ones() {
-    let mut world = World::with("");
-    assert_eq!(world.lines(), [""; 0]);
-    let rotate = |world: &World| {
-        world.append("app.log", "1\n");
-        world.rename("app.log", "app.log.1");
-        world.append("app.log", "2\n");
-    };
-    assert!(world.tail().poll_beginning(), "others have to know of it");
-    assert!(!world.tail().poll_beginning(), "once");
-    world.restart(rotate);
-    assert_eq!(world.lines(), ["1", "2"], "nobody looked");
-
-    let mut world = World::with("");
-    assert_eq!(world.lines(), [""; 0]);
-    world.restart(|_| {});
-    assert_eq!(world.lines(), [""; 0]);
-    rotate(&world);
-    assert_eq!(world.lines(), ["1", "2"], "the next had looked");
-}
-
-#[test]
 fn a_batch_that_was_under_way_is_repeated_exactly_by_the_next() {
     let mut world = World::with("1\n2\n");
     let now = world.now;

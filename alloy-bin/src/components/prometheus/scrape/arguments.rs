@@ -92,7 +92,9 @@ const UNSUPPORTED_FLAGS: [&str; 3] =
 
 /// Takes no other value than the default.
 fn only<T: FromValue + PartialEq + Clone>(body: &mut Body<'_>, name: &str, default: &T) {
-    if body.optional(name, default.clone()) != *default {
+    let said = body.optional(name, default.clone());
+    body.is_refused();
+    if said != *default {
         body.error_at(name, format!("{name:?} is known to Alloy but not supported here; leave it out"));
     }
 }

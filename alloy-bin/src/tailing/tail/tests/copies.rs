@@ -231,3 +231,25 @@ fn what_is_truncated_between_a_look_and_the_read_is_not_mixed_up() {
     assert_eq!(read, None, "the end of a line of another file");
     assert_eq!(world.lines(), ["two", "three", "four"]);
 }
+
+#[test]
+fn a_file_that_had_no_line_yet_is_found_when_it_is_rotated_with_its_first_ones() {
+    let mut world = World::with("");
+    assert_eq!(world.lines(), [""; 0]);
+    let rotate = |world: &World| {
+        world.append("app.log", "1\n");
+        world.rename("app.log", "app.log.1");
+        world.append("app.log", "2\n");
+    };
+    assert!(world.tail().poll_beginning(), "others have to know of it");
+    assert!(!world.tail().poll_beginning(), "once");
+    world.restart(rotate);
+    assert_eq!(world.lines(), ["1", "2"], "nobody looked");
+
+    let mut world = World::with("");
+    assert_eq!(world.lines(), [""; 0]);
+    world.restart(|_| {});
+    assert_eq!(world.lines(), [""; 0]);
+    rotate(&world);
+    assert_eq!(world.lines(), ["1", "2"], "the next had looked");
+}
