@@ -51,7 +51,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ),
     ("scraping", &["formats", "graph", "http_client", "telemetry"]),
     ("http_client", &["config"]),
-    ("kubernetes", &["config", "http_client"]),
+    ("kubernetes", &["config", "http_client", "telemetry"]),
     ("relabel", &["config", "telemetry"]),
     ("stages", &["relabel", "telemetry"]),
     ("tailing", &["graph", "telemetry"]),

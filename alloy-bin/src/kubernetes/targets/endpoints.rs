@@ -17,7 +17,7 @@ type Seen = BTreeMap<(Box<str>, Box<str>), (Arc<Pod>, Vec<u32>)>;
 
 impl Sources {
     /// One target for each address and port, and for each port of their pods that is no endpoint.
-    pub(super) fn endpoints(&self, endpoints: &Endpoints) -> Vec<Target> {
+    pub fn endpoints(&self, endpoints: &Endpoints) -> Vec<Target> {
         let meta = &endpoints.metadata;
         let mut group = self.of_service(&meta.namespace, &meta.name);
         group.set_meta("endpoints", meta);
@@ -53,7 +53,7 @@ impl Sources {
     }
 
     /// The same of a slice.
-    pub(super) fn slice(&self, slice: &EndpointSlice) -> Vec<Target> {
+    pub fn slice(&self, slice: &EndpointSlice) -> Vec<Target> {
         let meta = &slice.metadata;
         let service = meta.labels.get(SERVICE_NAME).map_or("", |name| name);
         let mut group = self.of_service(&meta.namespace, service);
