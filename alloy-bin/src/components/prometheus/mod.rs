@@ -1,4 +1,9 @@
 //! Components of the namespace `prometheus`.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `scraper.rs` | scrapes a component's share of targets, each in its own way |
+//! | `exporter.rs` | a page of the agent's own, as targets |
 
 pub mod echo;
 pub mod exporter_self;
@@ -9,3 +14,4 @@ pub mod remote_write;
 pub mod scrape;
 
 mod exporter;
+mod scraper;
