@@ -49,7 +49,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("scraping", &["formats", "graph", "http_client", "telemetry"]),
+    ("scraping", &["formats", "graph", "http_client", "relabel", "telemetry"]),
     ("http_client", &["config"]),
     ("kubernetes", &["config", "http_client", "telemetry"]),
     ("relabel", &["config", "telemetry"]),

@@ -13,6 +13,7 @@
 //! | `encoding.rs`    | of these: JSON, YAML, base64, percent-encoding, JSONPath             |
 //! | `string_format.rs` | `string.format`, the largest of them                                 |
 //! | `body.rs`        | block -> struct: a component's arguments, one line per field         |
+//! | `foreign.rs`     | what stands elsewhere, decoded as if it stood in a configuration     |
 //! | `shown.rs`       | arguments and exports for people, without secrets                    |
 //! | `from_value.rs`  | value -> field: the implicit conversions of an assignment            |
 //! | `quantity.rs`    | durations and sizes, which are strings in the language               |
@@ -71,6 +72,9 @@ mod string_format;
 
 mod stdlib;
 pub use stdlib::stdlib;
+
+mod foreign;
+pub use foreign::decode_foreign;
 
 mod shown;
 pub use shown::{Argument, Content, shown_exports};

@@ -24,7 +24,7 @@ pub use access::Access;
 pub use api::{Api, Lines, Problem};
 pub use object::{Meta, Object, Selection, null_is_empty};
 pub use store::{Store, Tally};
-pub use targets::{Attach, Namespaces, Role, Selector, Sources, Stores, Wanted};
+pub use targets::{Attach, Namespaces, Role, Selector, Sources, Stores, Wanted, sanitized};
 pub use watcher::{Backoff, Change, Watcher};
 
 #[cfg(test)]

@@ -12,6 +12,13 @@ use crate::telemetry::Target;
 /// The label that says which service a slice is of.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
+impl EndpointSlice {
+    /// The name of the service that it is of, or nothing.
+    pub(super) fn service(&self) -> &str {
+        self.metadata.labels.get(SERVICE_NAME).map_or("", |name| name)
+    }
+}
+
 /// The pods that targets were made of, and their ports.
 type Seen = BTreeMap<(Box<str>, Box<str>), (Arc<Pod>, Vec<u32>)>;
 
@@ -55,8 +62,7 @@ impl Sources {
     /// The same of a slice.
     pub fn slice(&self, slice: &EndpointSlice) -> Vec<Target> {
         let meta = &slice.metadata;
-        let service = meta.labels.get(SERVICE_NAME).map_or("", |name| name);
-        let mut group = self.of_service(&meta.namespace, service);
+        let mut group = self.of_service(&meta.namespace, slice.service());
         group.set_meta("endpointslice", meta);
         group.set("endpointslice_address_type", &*slice.address_type);
         let (mut targets, mut seen) = (Vec::new(), Seen::new());

@@ -16,5 +16,6 @@ mod roles;
 mod sources;
 mod wanted;
 
+pub use labels::sanitized;
 pub use sources::{Sources, Stores};
 pub use wanted::{Attach, Namespaces, Role, Selector, Wanted};

@@ -1,10 +1,13 @@
 //! The objects that a role is made of: which are watched, and how they are found.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::objects::{EndpointSlice, Endpoints, Ingress, Namespace, Node, Pod, Service};
 use super::wanted::{Role, Wanted};
 use crate::kubernetes::{Api, Object, Selection, Store, Tally};
+use crate::telemetry::Target;
 
 /// Names the node that the agent is on, where each node has its own agent: what is on other nodes is others' to find then.
 const NODE: &str = "ALLOY_DISCOVERY_NODE";
@@ -15,6 +18,7 @@ pub struct Sources {
     pub api: Arc<Api>,
     /// What is wanted.
     pub wanted: Arc<Wanted>,
+    number: u64,
     /// Those that are needed.
     pub pods: Stores<Pod>,
     /// Those that are needed.
@@ -36,6 +40,7 @@ pub struct Stores<T>(Vec<Arc<Store<T>>>);
 impl Sources {
     /// Begins to watch what is not watched yet. `id` is of the component.
     pub fn new(wanted: &Arc<Wanted>, id: &str) -> anyhow::Result<Self> {
+        static NUMBERS: AtomicU64 = AtomicU64::new(1);
         let api = Api::shared(&wanted.access)?;
         let node = std::env::var(NODE).ok().filter(|node| !node.is_empty() && !wanted.all_nodes);
         let plan = Plan { node: plan_node(node, wanted, id), api: &api, wanted };
@@ -56,6 +61,7 @@ impl Sources {
             },
             api: api.clone(),
             wanted: wanted.clone(),
+            number: NUMBERS.fetch_add(1, Relaxed),
         })
     }
 
@@ -95,6 +101,39 @@ impl Sources {
             Role::Node | Role::Service | Role::Ingress => {}
         }
         others
+    }
+
+    /// The targets whose pod, or else service, is wanted: by its namespace and labels.
+    pub fn select(&self, is_wanted: impl Fn(&str, &BTreeMap<Box<str>, Box<str>>) -> bool) -> Vec<Target> {
+        let none = BTreeMap::new();
+        let of_service = |namespace: &str, name: &str| {
+            let service = self.services.get(namespace, name);
+            is_wanted(namespace, service.as_ref().map_or(&none, |service| &service.metadata.labels))
+        };
+        let mut targets = Vec::new();
+        for (_, pod) in self.pods.all().iter().filter(|_| self.wanted.role == Role::Pod) {
+            if is_wanted(&pod.metadata.namespace, &pod.metadata.labels) {
+                targets.extend(self.pod(pod));
+            }
+        }
+        for (_, endpoints) in self.endpoints.all() {
+            if of_service(&endpoints.metadata.namespace, &endpoints.metadata.name) {
+                targets.extend(self.endpoints(&endpoints));
+            }
+        }
+        for (_, slice) in self.slices.all() {
+            if of_service(&slice.metadata.namespace, slice.service()) {
+                targets.extend(self.slice(&slice));
+            }
+        }
+        targets
+    }
+
+    /// Another number whenever targets may be others, and for each set of sources.
+    pub fn number(&self) -> u64 {
+        let own = self.endpoints.generation() + self.slices.generation() + self.ingresses.generation();
+        let shared = self.pods.generation() + self.nodes.generation() + self.services.generation();
+        (own + shared + self.namespaces.generation()).wrapping_add(self.number << 32)
     }
 
     /// What has happened to objects, by role.

@@ -96,6 +96,7 @@ impl World {
             limits: Limits { timeout: PATIENCE, body_bytes: 1 << 20, compression: Compression::Gzip },
             accept: accept_header(&Protocol::DEFAULT, Escaping::default()),
             fallback: None,
+            rules: SeriesRules::default(),
             policy: Policy::default(),
             extra_metrics: false,
             refusal: None,

@@ -8,11 +8,12 @@ use crate::formats::{Escaping, Histograms, Protocol, accept_header};
 use crate::http_client::HttpClientOptions;
 use crate::ownership::Sharing;
 use crate::scraping::{
-    Common, Compression, LabelPolicy, Limits, NamePolicy, Policy, Settings, TimestampPolicy,
+    Common, Compression, LabelPolicy, Limits, NamePolicy, Policy, SeriesRules, Settings, TimestampPolicy,
 };
 use crate::telemetry::NativeHistogram;
 
 /// What it says.
+#[derive(Clone)]
 pub(in super::super) struct Options {
     pub(in super::super) job_name: Option<String>,
     pub(in super::super) scheme: String,
@@ -53,6 +54,7 @@ impl Decode for Options {
                 accept: accept_header(&protocols(body, policy.histograms), escaping),
                 fallback: fallback(body),
                 policy,
+                rules: SeriesRules::default(),
                 extra_metrics: body.optional("extra_metrics", false),
                 refusal: None,
                 http: HttpClientOptions::read(body, true),
