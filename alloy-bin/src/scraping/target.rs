@@ -115,10 +115,11 @@ impl Spec {
             .filter_map(|(name, value)| Some((name.strip_prefix("__param_")?.to_owned(), value.clone())));
         let own: Vec<(String, String)> = own.collect();
         let shared = params.iter().filter(|(name, _)| !own.iter().any(|(other, _)| other == name)).cloned();
-        let query: Vec<String> = shared
-            .chain(own.iter().cloned())
-            .map(|(name, value)| format!("{}={}", escape(&name), escape(&value)))
-            .collect();
+        let mut query: Vec<(String, String)> = shared.chain(own.iter().cloned()).collect();
+        // As Prometheus writes it.
+        query.sort_by(|(name, _), (other, _)| name.cmp(other));
+        let query: Vec<String> =
+            query.iter().map(|(name, value)| format!("{}={}", escape(name), escape(value))).collect();
         let path = target.get("__metrics_path__").unwrap_or(path);
         let (slash, mark) =
             (if path.starts_with('/') { "" } else { "/" }, if query.is_empty() { "" } else { "?" });

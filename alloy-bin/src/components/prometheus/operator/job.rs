@@ -70,6 +70,9 @@ fn read<M: Monitors>(
     made: &mut Made,
 ) -> Result<(), String> {
     let meta = &monitor.metadata;
+    if !monitor.spec.is_object() {
+        return Err("spec is no object".to_owned());
+    }
     let mut fields = Fields::new("", &monitor.spec)?;
     let common = Common::read(M::KIND, arguments.role, &mut fields)?;
     let selector = Selector::read(&mut fields)?;

@@ -139,11 +139,32 @@ async fn read(api: &Api, place: &Place) -> Result<BTreeMap<String, Secret>, (Str
         let is_of_the_way = problem.code().is_none_or(|code| code >= 500 || code == 429);
         (problem.to_string(), is_of_the_way)
     })?;
-    let decoded = content.data.into_iter().map(|(key, value)| {
-        let text =
-            if *kind == "secrets" { String::from_utf8(STANDARD.decode(value).ok()?).ok()? } else { value };
-        Some((key, Secret::new(text)))
-    });
-    // Of what is no text, as keystores are not, nobody can make use; the other keys are good.
-    Ok(decoded.flatten().collect())
+    Ok(decoded(kind, content))
+}
+
+/// Of what is no text, as keystores are not, nobody can make use; the other keys are good.
+fn decoded(kind: &str, content: Content) -> BTreeMap<String, Secret> {
+    let text = |value: String| match kind {
+        "secrets" => String::from_utf8(STANDARD.decode(value).ok()?).ok(),
+        _ => Some(value),
+    };
+    content.data.into_iter().filter_map(|(key, value)| Some((key, Secret::new(text(value)?)))).collect()
+}
+
+#[cfg(test)]
+impl Secrets {
+    /// With the Secrets and ConfigMaps of a table.
+    pub(super) fn of(table: &serde_json::Value) -> Self {
+        let mut secrets = Secrets::default();
+        for kind in ["secrets", "configmaps"] {
+            for object in table[kind].as_array().into_iter().flatten() {
+                let content = serde_json::from_value(object.clone()).expect("it has data");
+                let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default().to_owned();
+                let until = Instant::now() + AGAIN;
+                let known = Known { content: Ok(decoded(kind, content)), until };
+                secrets.known.insert((kind, text("namespace"), text("name")), known);
+            }
+        }
+        secrets
+    }
 }

@@ -101,7 +101,8 @@ impl<M: Monitors> State<M> {
     pub(super) async fn make(&mut self) {
         let is_due = self.secrets.until().is_some_and(|until| until <= Instant::now());
         self.make_now(is_due);
-        if self.secrets.refresh(&self.api).await {
+        // One that is not known yet hides those behind it.
+        while self.secrets.refresh(&self.api).await {
             self.make_now(true);
         }
     }
