@@ -104,10 +104,18 @@ func generate() ([]byte, error) {
 	return generator.GenerateServerConfiguration(resource, serviceMonitors, podMonitors, nil, nil, assets.NewTestStoreBuilder(held...), nil, nil, nil, nil)
 }
 
+// A series without a sample for so long is over: those of a job that is gone get no marker.
+const patience = 10 * time.Second
+
 // The series that go on.
 type memory struct {
 	sync.Mutex
-	series map[string]map[string]string
+	series map[string]seen
+}
+
+type seen struct {
+	labels map[string]string
+	at     time.Time
 }
 
 func (m *memory) Appender(context.Context) storage.Appender { return &appender{memory: m} }
@@ -138,7 +146,7 @@ func (a *appender) Commit() error {
 		delete(a.memory.series, series.String())
 	}
 	for _, series := range a.series {
-		a.memory.series[series.String()] = series.Map()
+		a.memory.series[series.String()] = seen{series.Map(), time.Now()}
 	}
 	return nil
 }
@@ -157,7 +165,7 @@ func main() {
 	}
 	finder := discovery.NewManager(context.Background(), slog.Default(), registry, metrics, discovery.Updatert(time.Second))
 	go func() { log.Fatal(finder.Run()) }()
-	memory := &memory{series: map[string]map[string]string{}}
+	memory := &memory{series: map[string]seen{}}
 	scraper, err := scrape.NewManager(&scrape.Options{}, slog.Default(), nil, memory, nil, registry)
 	if err != nil {
 		log.Fatal(err)
@@ -206,7 +214,9 @@ func main() {
 		defer memory.Unlock()
 		all := []map[string]string{}
 		for _, series := range memory.series {
-			all = append(all, series)
+			if time.Since(series.at) < patience {
+				all = append(all, series.labels)
+			}
 		}
 		_ = json.NewEncoder(w).Encode(all)
 	})
