@@ -154,7 +154,7 @@ fn access(value: &Value, name: &Ident) -> Result<Value, Diagnostic> {
         return Err(Diagnostic::error(name.span, message));
     };
     fields.get(&name.text).cloned().ok_or_else(|| {
-        let hint = did_you_mean(&name.text, fields.keys().map(String::as_str));
+        let hint = did_you_mean(&name.text, fields.keys());
         Diagnostic::error(name.span, format!("field {:?} does not exist", name.text)).with_hint(hint)
     })
 }

@@ -2,10 +2,11 @@
 //! strings numbers, strings become secrets, durations and sizes.
 
 use super::capsule::CapsuleType;
+use super::object::Object;
 use super::quantity::{ByteSize, parse_duration};
 use super::secret::Secret;
 use super::suggest::did_you_mean;
-use super::value::{Number, Object, Value};
+use super::value::{Number, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -201,8 +202,8 @@ impl<T: FromValue> FromValue for BTreeMap<String, T> {
         let Value::Object(fields) = value else {
             return Err(ConversionError::expected("object", value));
         };
-        let convert = |(key, value): (&String, _)| {
-            T::from_value(value).map(|value| (key.clone(), value)).map_err(|error| error.inside(key))
+        let convert = |(key, value): (&str, _)| {
+            T::from_value(value).map(|value| (key.to_owned(), value)).map_err(|error| error.inside(key))
         };
         fields.iter().map(convert).collect()
     }

@@ -3,6 +3,7 @@
 //! | file             | purpose                                                              |
 //! | ---------------- | -------------------------------------------------------------------- |
 //! | `value.rs`       | the values of expressions                                            |
+//! | `object.rs`      | the fields of objects                                                |
 //! | `capsule.rs`     | values the language can only pass on: receivers and the like         |
 //! | `secret.rs`      | text that never appears in print                                     |
 //! | `scope.rs`       | names -> values                                                      |
@@ -48,7 +49,10 @@
 //! ```
 
 mod value;
-pub use value::{Function, FunctionError, Number, Object, Value};
+pub use value::{Function, FunctionError, Number, Value};
+
+mod object;
+pub use object::Object;
 
 mod capsule;
 pub use capsule::{Capsule, CapsuleType};

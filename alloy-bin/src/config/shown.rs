@@ -90,7 +90,7 @@ fn without_password(text: &str) -> String {
 pub fn shown_exports(exports: &Value) -> Vec<Json> {
     let Value::Object(fields) = exports else { return Vec::new() };
     let shown_field =
-        |(name, value): (&String, &Value)| json!({ "name": name, "type": "attr", "value": shown(value) });
+        |(name, value): (&str, &Value)| json!({ "name": name, "type": "attr", "value": shown(value) });
     fields.iter().map(shown_field).collect()
 }
 

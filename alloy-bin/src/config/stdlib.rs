@@ -2,8 +2,9 @@
 
 use super::encoding;
 use super::from_value::FromValue;
+use super::object::Object;
 use super::scope::Scope;
-use super::value::{Function, FunctionError, Number, Object, Value};
+use super::value::{Function, FunctionError, Number, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -43,12 +44,12 @@ const FUNCTIONS: &[(&str, Call, Option<&str>)] = &[
 /// The outermost scope. The host's name is an argument because asking for it is the caller's business.
 pub fn stdlib(hostname: &str) -> Scope {
     let mut scope = Scope::default();
-    let mut namespaces: BTreeMap<&str, Object> = BTreeMap::new();
+    let mut namespaces: BTreeMap<&str, Vec<(&str, Value)>> = BTreeMap::new();
     for &(name, call, alias) in FUNCTIONS {
         let function = Value::Function(Function { name, call });
         match name.split_once('.') {
             Some((namespace, name)) => {
-                namespaces.entry(namespace).or_default().insert(name.to_owned(), function.clone());
+                namespaces.entry(namespace).or_default().push((name, function.clone()));
             }
             None => scope.set(name, function.clone()),
         }
@@ -142,13 +143,11 @@ fn combine_maps(values: &[Value]) -> Result<Value, FunctionError> {
         let before = joined.len();
         for other in candidates.into_iter().flatten() {
             let is_same =
-                |field: &String| object.contains_key(field) && object.get(field) == other.get(field);
+                |field: &String| object.get(field).is_some() && object.get(field) == other.get(field);
             if fields.iter().all(is_same) {
                 entries += object.len() + other.len();
                 refuse_beyond(entries * ENTRY_BYTES)?;
-                let mut merged = Object::clone(object);
-                merged.extend(other.iter().map(|(key, value)| (key.clone(), value.clone())));
-                joined.push(Value::Object(Arc::new(merged)));
+                joined.push(Value::Object(Arc::new(object.with(Object::clone(other)))));
             }
         }
         if keep && joined.len() == before {

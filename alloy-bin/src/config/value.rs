@@ -2,14 +2,11 @@
 //! passed from component to component.
 
 use super::capsule::Capsule;
+use super::object::Object;
 use super::secret::Secret;
 use serde::ser::{Serialize, Serializer};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-
-/// An object's fields, ordered by key.
-pub type Object = BTreeMap<String, Value>;
 
 /// The value of an expression.
 #[derive(Clone, Debug, Default)]
@@ -53,8 +50,8 @@ impl Value {
     }
 
     /// An object of these fields.
-    pub fn object<K: Into<String>>(fields: impl IntoIterator<Item = (K, Value)>) -> Value {
-        Value::Object(Arc::new(fields.into_iter().map(|(key, value)| (key.into(), value)).collect()))
+    pub fn object<K: AsRef<str>>(fields: impl IntoIterator<Item = (K, Value)>) -> Value {
+        Value::Object(Arc::new(fields.into_iter().collect()))
     }
 
     /// An array of these elements.

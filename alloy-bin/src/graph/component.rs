@@ -105,7 +105,7 @@ impl Exports {
         match fields.get(name) {
             Some(old) if *old == value || values::adopt(old, &value) => {}
             _ => {
-                fields.insert(name.to_owned(), value);
+                *fields = fields.with([(name.into(), value)]);
                 drop(fields);
                 self.changes.note(|news| {
                     news.exports.insert(self.id.clone());

@@ -17,7 +17,8 @@
 //! | `shown.rs` | components for people: health, arguments, who refers to whom |
 //! | `component.rs` | the trait `Component`, its `Context` and `Registration` |
 //! | `consumer.rs` | the trait `Consumer`: how a batch passes from one component to the next |
-//! | `values.rs` | targets and receivers as configurations pass them on |
+//! | `values.rs` | receivers as configurations pass them on |
+//! | `targets.rs` | targets, the same |
 //! | `changes.rs` | what has happened to components |
 
 mod changes;
@@ -38,6 +39,7 @@ mod running;
 mod shown;
 mod status;
 mod stop;
+mod targets;
 mod unfold;
 mod values;
 mod watch;
@@ -47,7 +49,8 @@ pub use component::{Component, Context, Exports, Health, Registration, Removal};
 pub use consumer::{ConsumeError, Consumer, Fanout, LogsReceiver, MetricsReceiver, OtelConsumer, Unfinished};
 pub use make::Host;
 pub use running::{Checked, Graph};
-pub use values::{ExportType, MadeOf, SharedTarget, export};
+pub use targets::{MadeOf, SharedTarget, target_values};
+pub use values::{ExportType, export};
 pub use watch::{Hints, LOOK_EVERY, watch};
 
 #[cfg(test)]

@@ -424,7 +424,7 @@ fn components(nodes: &[Node]) -> impl Iterator<Item = &Arc<Live>> {
     })
 }
 
-fn keys(value: &Value) -> Vec<&String> {
+fn keys(value: &Value) -> Vec<&str> {
     match value {
         Value::Object(fields) => fields.keys().collect(),
         _ => Vec::new(),

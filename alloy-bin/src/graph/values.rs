@@ -1,6 +1,5 @@
-//! What components pass to each other by way of the configuration: targets, and receivers for `forward_to`.
+//! What components pass to each other by way of the configuration: receivers for `forward_to`.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +8,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::{ConsumeError, Consumer, LogsReceiver, MetricsReceiver, OtelConsumer, Unfinished};
-use crate::config::{Capsule, CapsuleType, ConversionError, FromValue, Object, Value};
-use crate::telemetry::{LogBatch, OtlpBatch, SampleBatch, Target};
+use crate::config::{Capsule, CapsuleType, ConversionError, FromValue, Value};
+use crate::telemetry::{LogBatch, OtlpBatch, SampleBatch};
 
 /// How long a batch waits for a component that is being made anew. It has the log's last requests to send and a file to
 /// open: seconds.
@@ -224,81 +223,5 @@ pub mod export {
     /// Any type.
     pub fn anything() -> Value {
         Value::ANYTHING
-    }
-}
-
-impl From<&Target> for Value {
-    fn from(target: &Target) -> Self {
-        Value::Object(Arc::new(fields(target)))
-    }
-}
-
-fn fields(target: &Target) -> Object {
-    target.0.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect()
-}
-
-impl FromValue for Target {
-    fn from_value(value: &Value) -> Result<Self, ConversionError> {
-        BTreeMap::from_value(value).map(Target)
-    }
-}
-
-/// A target that is not read before somebody has to: the same value is the same target.
-#[derive(Clone)]
-pub struct SharedTarget(Arc<Object>);
-
-impl SharedTarget {
-    /// Reads it.
-    pub fn target(&self) -> Target {
-        let value = Value::Object(self.0.clone());
-        Target::from_value(&value).expect("it was one when it was made")
-    }
-}
-
-impl From<Target> for SharedTarget {
-    fn from(target: Target) -> Self {
-        SharedTarget(Arc::new(fields(&target)))
-    }
-}
-
-impl FromValue for SharedTarget {
-    fn from_value(value: &Value) -> Result<Self, ConversionError> {
-        match value {
-            Value::Object(fields)
-                if fields.values().all(|value| matches!(value, Value::String(_) | Value::Number(_))) =>
-            {
-                Ok(SharedTarget(fields.clone()))
-            }
-            // It says what is wrong.
-            other => Err(Target::from_value(other)
-                .err()
-                .unwrap_or_else(|| ConversionError::expected("object", other))),
-        }
-    }
-}
-
-/// What was made of each target, so that only new ones cost anything.
-pub struct MadeOf<T>(HashMap<usize, (SharedTarget, T)>);
-
-impl<T> Default for MadeOf<T> {
-    fn default() -> Self {
-        MadeOf(HashMap::new())
-    }
-}
-
-impl<T: Clone> MadeOf<T> {
-    /// Makes it of each target, in their order, but for those of which `before` has it. What the targets share is held, so
-    /// that no other target can come to lie in its place.
-    pub fn new(targets: &[SharedTarget], before: &Self, make: impl Fn(&Target) -> T) -> (Self, Vec<T>) {
-        let mut known = HashMap::with_capacity(targets.len());
-        let all = targets.iter().map(|target| {
-            let place = Arc::as_ptr(&target.0).addr();
-            let before = before.0.get(&place).map(|(_, made)| made.clone());
-            let made = before.unwrap_or_else(|| make(&target.target()));
-            known.insert(place, (target.clone(), made.clone()));
-            made
-        });
-        let all = all.collect();
-        (MadeOf(known), all)
     }
 }

@@ -92,8 +92,10 @@ struct Acting {
     tenures: Vec<Tenure>,
     custody: Option<Bytes>,
     custody_ns: i64,
-    /// By their numbers. There may be gaps: what is behind the first is not announced.
+    /// By their numbers, without a gap.
     batches: BTreeMap<u64, Batch>,
+    /// All lines up to that time are delivered.
+    delivered_ns: i64,
     /// The first time of the last inherited batch, until that is in custody here.
     repeats_to: Option<i64>,
     endpoints: BTreeMap<usize, Endpoint>,
@@ -151,6 +153,7 @@ impl Intents {
             custody: state.custody,
             custody_ns: state.custody_ns,
             batches: batches.collect(),
+            delivered_ns: i64::MIN,
             repeats_to,
             endpoints: BTreeMap::new(),
         };
@@ -193,8 +196,7 @@ impl Intents {
     /// The state as it is now has that version.
     pub(super) fn handle_version(&mut self, key: u64, version: Version) {
         let Some(acting) = self.acting.get_mut(&key) else { return };
-        let announced = acting.announced().count();
-        acting.batches.values_mut().take(announced).for_each(|batch| _ = batch.since.get_or_insert(version));
+        acting.batches.values_mut().for_each(|batch| _ = batch.since.get_or_insert(version));
     }
 
     /// A record of these lines is about to go into the log of the endpoint.
@@ -364,7 +366,7 @@ impl Acting {
         self.tenures.last().map_or(0, |tenure| tenure.id)
     }
 
-    /// Puts the batch among those that are on their way, if there is room. True: it is new there.
+    /// Puts the batch among those that are on their way, if there is room and it is the next. True: it is new there.
     fn announce(&mut self, sequence: u64, base_ns: i64, bytes: &Bytes) -> bool {
         if let Some(batch) = self.batches.get(&sequence) {
             if batch.base_ns == base_ns {
@@ -377,22 +379,16 @@ impl Acting {
                 tenure.from_ns = tenure.from_ns.max(base_ns - 1);
             }
         }
-        let is_behind = self.batches.first_key_value().is_none_or(|(first, _)| *first < sequence);
-        let is_new = is_behind && self.batches.len() < BATCHES_MAX;
+        // A later one would leave out those between, whose turn comes when there is room. Of some no record is made: when all before
+        // is delivered, none is left out.
+        let is_next = self.batches.last_key_value().is_none_or(|(last, batch)| {
+            *last + 1 == sequence || *last < sequence && batch.base_ns <= self.delivered_ns
+        });
+        let is_new = is_next && self.batches.len() < BATCHES_MAX;
         if is_new {
             self.batches.insert(sequence, Batch { base_ns, bytes: bytes.clone(), since: None });
         }
         is_new
-    }
-
-    /// The batches that the successor is told of: up to the first gap.
-    fn announced(&self) -> impl Iterator<Item = &Batch> {
-        let first = self.batches.keys().next().copied().unwrap_or_default();
-        self.batches
-            .iter()
-            .zip(first..)
-            .take_while(|((is, _), wanted)| *is == wanted)
-            .map(|((_, batch), _)| batch)
     }
 
     /// Takes away what is delivered to all. The last of them stays as the place where the next begins.
@@ -406,6 +402,7 @@ impl Acting {
         };
         let is_waiting = self.endpoints.values().any(|endpoint| endpoint.outstanding > 0);
         let Some(delivered_ns) = delivered_ns else { return };
+        self.delivered_ns = self.delivered_ns.max(delivered_ns);
         while let Some(first) = self.batches.first_entry()
             && first.get().base_ns <= delivered_ns
         {
@@ -422,8 +419,8 @@ impl Acting {
         put_tenures(&mut out, &self.tenures);
         out.put_i64_le(self.custody_ns);
         put_bytes(&mut out, self.custody.as_ref().unwrap_or(&Bytes::new()));
-        out.put_u16_le(self.announced().count() as u16);
-        for batch in self.announced() {
+        out.put_u16_le(self.batches.len() as u16);
+        for batch in self.batches.values() {
             out.put_i64_le(batch.base_ns);
             put_bytes(&mut out, &batch.bytes);
         }

@@ -1,12 +1,15 @@
 //! The positions of one component in one file, `bookmarks.json`: versioned, checksummed, replaced atomically.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::hash::Hasher;
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use twox_hash::XxHash64;
 
 use super::journal::path_hash;
@@ -29,7 +32,7 @@ const RECOVERED_MAX: usize = 1 << 17;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bookmark {
     /// The path it was found at.
-    pub path: String,
+    pub path: Arc<str>,
     /// How far.
     pub position: Position,
     /// When it was last followed, seconds since the Unix epoch.
@@ -114,12 +117,12 @@ impl Bookmarks {
     /// The position of that target, or else the newest one of that path: labels may have changed, the file has not.
     pub fn find(&self, key: u64, path: &str) -> Option<Position> {
         let hash = path_hash(path);
-        let saved = self.files.get(&key).filter(|own| own.path == path);
+        let saved = self.files.get(&key).filter(|own| *own.path == *path);
         let noted = self.recovered.get(&key).filter(|own| own.path_hash == hash);
         if saved.is_some() || noted.is_some() {
             return newer(saved, noted);
         }
-        let saved = self.files.values().filter(|bookmark| bookmark.path == path);
+        let saved = self.files.values().filter(|bookmark| *bookmark.path == *path);
         let noted = self.recovered.values().filter(|noted| noted.path_hash == hash);
         newer(
             saved.max_by_key(|bookmark| (bookmark.followed_s, bookmark.position.offset)),
@@ -145,7 +148,7 @@ impl Bookmarks {
             return None;
         }
         self.files.retain(|_, bookmark| bookmark.followed_s + KEPT.as_secs() > now_s);
-        Some(Snapshot(format(&self.files)))
+        Some(Snapshot(self.files.clone()))
     }
 
     /// The snapshot could not be saved: the next one holds its positions too.
@@ -160,9 +163,9 @@ fn newer(saved: Option<&Bookmark>, noted: Option<&Noted>) -> Option<Position> {
     noted.filter(|noted| saved.is_none_or(|saved| saved.last_ns <= noted.last_ns)).or(saved)
 }
 
-/// Positions to save, as text.
+/// Positions to save.
 #[derive(Debug)]
-pub struct Snapshot(Vec<u8>);
+pub struct Snapshot(BTreeMap<u64, Bookmark>);
 
 impl Snapshot {
     /// Replaces the file: after a crash at any point there is the old one or the new one. Blocks.
@@ -172,9 +175,9 @@ impl Snapshot {
     pub fn save(&self, folder: &Path) -> io::Result<()> {
         fs::create_dir_all(folder)?;
         let temporary = folder.join(format!("{FILE}.new"));
-        let mut file = File::create(&temporary)?;
-        file.write_all(&self.0)?;
-        file.sync_all()?;
+        let mut file = BufWriter::new(File::create(&temporary)?);
+        write(&mut file, &self.0)?;
+        file.into_inner()?.sync_all()?;
         fs::rename(&temporary, folder.join(FILE))?;
         // The new name is durable only when its folder is.
         File::open(folder)?.sync_all()
@@ -182,16 +185,25 @@ impl Snapshot {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Document {
+struct Document<F> {
     version: u32,
     checksum: String,
-    files: Vec<Entry>,
+    files: F,
+}
+
+/// Written one by one: there may be a hundred thousand.
+struct Files<'a>(&'a BTreeMap<u64, Bookmark>);
+
+impl Serialize for Files<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|(key, bookmark)| Entry::of(*key, bookmark)))
+    }
 }
 
 #[derive(Serialize, Deserialize)]
-struct Entry {
+struct Entry<'a> {
     key: String,
-    path: String,
+    path: Cow<'a, str>,
     device: u64,
     inode: u64,
     fingerprint: String,
@@ -203,10 +215,10 @@ struct Entry {
     followed_s: u64,
 }
 
-fn format(files: &BTreeMap<u64, Bookmark>) -> Vec<u8> {
-    let files: Vec<Entry> = files.iter().map(|(key, bookmark)| Entry::of(*key, bookmark)).collect();
+fn write(to: impl Write, files: &BTreeMap<u64, Bookmark>) -> io::Result<()> {
+    let files = Files(files);
     let document = Document { version: VERSION, checksum: checksum(&files), files };
-    serde_json::to_vec_pretty(&document).expect("numbers and text are always JSON")
+    Ok(serde_json::to_writer_pretty(to, &document)?)
 }
 
 fn parse(text: &[u8]) -> Result<BTreeMap<u64, Bookmark>, LoadError> {
@@ -219,7 +231,7 @@ fn parse(text: &[u8]) -> Result<BTreeMap<u64, Bookmark>, LoadError> {
     if version != VERSION {
         return Err(LoadError::Version(version));
     }
-    let document: Document = serde_json::from_slice(text).map_err(damaged)?;
+    let document: Document<Vec<Entry<'_>>> = serde_json::from_slice(text).map_err(damaged)?;
     if document.checksum != checksum(&document.files) {
         return Err(LoadError::Damaged("the checksum is wrong".to_owned()));
     }
@@ -228,9 +240,20 @@ fn parse(text: &[u8]) -> Result<BTreeMap<u64, Bookmark>, LoadError> {
 }
 
 /// Over the files as they are written without white space, so that the text may be shown and moved by tools.
-fn checksum(files: &[Entry]) -> String {
-    let text = serde_json::to_vec(files).expect("numbers and text are always JSON");
-    hex(XxHash64::oneshot(0, &text))
+fn checksum(files: &impl Serialize) -> String {
+    struct Hashed(XxHash64);
+    impl Write for Hashed {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.write(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut hashed = Hashed(XxHash64::with_seed(0));
+    serde_json::to_writer(&mut hashed, files).expect("numbers and text are always JSON");
+    hex(hashed.0.finish())
 }
 
 /// Keys and hashes are text: many JSON tools round large numbers.
@@ -238,12 +261,12 @@ fn hex(number: u64) -> String {
     format!("{number:016x}")
 }
 
-impl Entry {
-    fn of(key: u64, bookmark: &Bookmark) -> Self {
+impl<'a> Entry<'a> {
+    fn of(key: u64, bookmark: &'a Bookmark) -> Self {
         let position = bookmark.position;
         Entry {
             key: hex(key),
-            path: bookmark.path.clone(),
+            path: Cow::Borrowed(&bookmark.path),
             device: position.identity.device,
             inode: position.identity.inode,
             fingerprint: hex(position.fingerprint.hash),
@@ -265,7 +288,7 @@ impl Entry {
             last_ns: self.last_ns,
             intent: self.intent.map(|(to, base_ns)| Intent { to, base_ns }),
         };
-        let bookmark = Bookmark { path: self.path, position, followed_s: self.followed_s };
+        let bookmark = Bookmark { path: self.path.into(), position, followed_s: self.followed_s };
         position.is_sound().then_some((key, bookmark))
     }
 }
@@ -281,7 +304,7 @@ mod tests {
             intent: (offset % 2 == 1).then_some(Intent { to: offset + 5, base_ns: 9 }),
             ..Position::default()
         };
-        Bookmark { path: path.to_owned(), position, followed_s }
+        Bookmark { path: path.into(), position, followed_s }
     }
 
     fn saved(folder: &Path) -> Bookmarks {

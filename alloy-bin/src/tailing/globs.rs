@@ -1,8 +1,11 @@
 //! Targets whose path is a glob, and the files that match, each as a target.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+
+use twox_hash::XxHash64;
 
 use super::{Pattern, PatternError};
 use crate::telemetry::Target;
@@ -29,6 +32,15 @@ impl Glob {
 /// The files that match now and were changed not longer ago than that (zero: whenever), each with the labels of the target that
 /// it was found by. Blocks.
 pub fn find(globs: &[Glob], ignore_older_than: Duration) -> BTreeSet<Target> {
+    find_changed(globs, ignore_older_than, None).1
+}
+
+/// As [`find`], with a fingerprint of what was found by which targets, and nothing if it is that of before.
+pub fn find_changed(
+    globs: &[Glob],
+    ignore_older_than: Duration,
+    before: Option<u64>,
+) -> (u64, BTreeSet<Target>) {
     let oldest = SystemTime::now().checked_sub(ignore_older_than).filter(|_| !ignore_older_than.is_zero());
     let is_old = |path: &Path| {
         oldest.is_some_and(|oldest| {
@@ -36,13 +48,25 @@ pub fn find(globs: &[Glob], ignore_older_than: Duration) -> BTreeSet<Target> {
             modified.is_ok_and(|modified| modified < oldest)
         })
     };
+    let mut hasher = XxHash64::with_seed(0);
+    let files = |Glob { target, pattern }: &Glob| {
+        let mut paths = pattern.files();
+        paths.retain(|path| !is_old(path));
+        (&target.0, &paths).hash(&mut hasher);
+        paths
+    };
+    let paths: Vec<Vec<PathBuf>> = globs.iter().map(files).collect();
+    let fingerprint = hasher.finish();
     let mut found = BTreeSet::new();
-    for Glob { target, pattern } in globs {
-        for path in pattern.files().into_iter().filter(|path| !is_old(path)) {
+    if before == Some(fingerprint) {
+        return (fingerprint, found);
+    }
+    for (Glob { target, .. }, paths) in globs.iter().zip(paths) {
+        for path in paths {
             let mut target = target.clone();
             target.0.insert("__path__".to_owned(), path.to_string_lossy().into_owned());
             found.insert(target);
         }
     }
-    found
+    (fingerprint, found)
 }

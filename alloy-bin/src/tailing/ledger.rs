@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::Hasher;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Position;
@@ -24,7 +24,7 @@ type Key = (u64, u64);
 
 #[derive(Debug)]
 struct Entry {
-    reader: PathBuf,
+    reader: Arc<Path>,
     /// How far it was read when it was left; `None` while it is read.
     left_at: Option<Position>,
 }
@@ -34,7 +34,7 @@ struct Entry {
 pub(super) struct Claims {
     ledger: Arc<Ledger>,
     stream: u64,
-    path: PathBuf,
+    path: Arc<Path>,
 }
 
 /// Whether a file may be read.
@@ -50,7 +50,7 @@ pub(super) enum Claim {
 
 impl Claims {
     /// For a tail of that path whose lines get these labels.
-    pub(super) fn new(ledger: Arc<Ledger>, labels: &Labels, path: &Path) -> Self {
+    pub(super) fn new(ledger: Arc<Ledger>, labels: &Labels, path: &Arc<Path>) -> Self {
         let mut hasher = twox_hash::XxHash64::with_seed(0);
         for (name, value) in labels.iter().filter(|(name, _)| *name != "filename") {
             hasher.write(name.as_bytes());
@@ -58,7 +58,7 @@ impl Claims {
             hasher.write(value.as_bytes());
             hasher.write(&[0xff]);
         }
-        Claims { ledger, stream: hasher.finish(), path: path.to_owned() }
+        Claims { ledger, stream: hasher.finish(), path: Arc::clone(path) }
     }
 
     /// Asks for a file. `is_still_there` says whether a path shows it: a file with two names is not a rotated one, and

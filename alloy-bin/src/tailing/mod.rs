@@ -57,7 +57,7 @@ mod watches;
 
 pub use bookmarks::{Bookmark, Bookmarks, LoadError};
 pub use follower::{Chunk, Ending, Follower, Growth, Limits};
-pub use globs::{Glob, find};
+pub use globs::{Glob, find, find_changed};
 pub use identity::{Fingerprint, Identity};
 pub use journal::{Boot, Journal, Noted};
 pub use legacy::{LegacyPositions, legacy_entries, legacy_positions};

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -56,7 +56,7 @@ pub struct PoolOptions {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// The path.
-    pub path: PathBuf,
+    pub path: Arc<Path>,
     /// The stream that its lines become.
     pub labels: Labels,
 }
@@ -112,7 +112,7 @@ struct Look {
 }
 
 struct File {
-    path: PathBuf,
+    path: Arc<Path>,
     labels: Labels,
     /// Which time of ownership this is, if the file is shared.
     tenure: Option<u64>,
@@ -405,7 +405,7 @@ impl Pool {
         if due.is_empty() {
             return;
         }
-        let look = move |(key, path, setter): (u64, PathBuf, Option<Setter>)| {
+        let look = move |(key, path, setter): (u64, Arc<Path>, Option<Setter>)| {
             // IMPORTANT: before the look. What changes afterwards is told.
             let watch = setter.and_then(|setter| setter.set(&path));
             Look { key, seen: disk::look(&path), watch }

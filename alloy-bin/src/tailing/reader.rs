@@ -79,6 +79,9 @@ impl Reader {
             }
             let (returned, step) = self.step(tail).await?;
             tail = returned;
+            if !matches!(step, Ok(Step::Batch(_))) && tail.poll_beginning() {
+                self.tell(&tail).await;
+            }
             let chunk = match step {
                 Ok(Step::Batch(chunk)) => chunk,
                 Ok(Step::Idle) => return Some((tail, Outcome::CaughtUp { has_read })),

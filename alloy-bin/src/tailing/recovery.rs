@@ -66,7 +66,7 @@ mod tests {
         }
 
         fn save(&mut self, folder: &TempDir, offset: u64) {
-            self.bookmarks.set(KEY, Bookmark { path: "/a".to_owned(), position: at(offset), followed_s: 1 });
+            self.bookmarks.set(KEY, Bookmark { path: "/a".into(), position: at(offset), followed_s: 1 });
             if let Some(snapshot) = self.bookmarks.poll_save(1) {
                 snapshot.save(folder.path()).unwrap();
             }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -62,7 +62,7 @@ pub enum Step {
 /// Follows one path.
 #[derive(Debug)]
 pub struct Tail {
-    path: PathBuf,
+    path: Arc<Path>,
     reading: Reading,
     /// Where to go on when no file is open and none waits.
     begin: Begin,
@@ -80,6 +80,8 @@ pub struct Tail {
     repeats: VecDeque<Position>,
     /// How many batches were accepted.
     accepted: u64,
+    /// Others were told where it goes on.
+    is_told: bool,
     claims: Claims,
     metrics: Arc<Metrics>,
     file_metrics: Arc<FileMetrics>,
@@ -98,7 +100,7 @@ struct Open {
 impl Tail {
     /// A tail of that path. Opens nothing yet.
     pub(super) fn new(
-        path: PathBuf,
+        path: Arc<Path>,
         begin: Begin,
         reading: Reading,
         now: Instant,
@@ -118,6 +120,7 @@ impl Tail {
             put_off: None,
             repeats: VecDeque::new(),
             accepted: 0,
+            is_told: false,
             claims,
             metrics,
             file_metrics,
@@ -155,6 +158,13 @@ impl Tail {
             (None, Begin::At(position)) => Some(position),
             (None, _) => None,
         }
+    }
+
+    /// Where it begins, once: also of a file without a line others have to know which it was. It may be rotated before they look.
+    pub(super) fn poll_beginning(&mut self) -> bool {
+        let is_new = !self.is_told && self.position().is_some();
+        self.is_told |= is_new;
+        is_new
     }
 
     /// Whether what was just seen at the path needs no step: it is the file that was read up, and has nothing new.
@@ -295,6 +305,7 @@ impl Tail {
         let open = self.open.as_mut().expect("a chunk comes from an open file, which stays open");
         open.follower.handle_accepted(chunk, &open.head);
         self.accepted += 1;
+        self.is_told = true;
         self.metrics.cut_lines.fetch_add(chunk.cut as u64, Relaxed);
         self.file_metrics.read_bytes.fetch_add(chunk.to - chunk.from, Relaxed);
         self.file_metrics.read_lines.fetch_add(chunk.lines.len() as u64, Relaxed);
@@ -376,8 +387,11 @@ impl Tail {
         let is_changed = open.compared.is_some_and(|compared| compared != seen);
         if let (true, true, Begin::At(last)) = (is_changed, before.is_blank(), self.begin) {
             // It was empty. It may have been written, copied and truncated since, even several times.
-            let newer = content::locate(&self.path, self.reading.format, &last)?.newer;
-            if newer.front().is_some_and(|first| first.seen.identity != seen.identity) {
+            let located = content::locate(&self.path, self.reading.format, &last)?;
+            let newer = located.newer;
+            // Without the file before it, or if it is the first, what comes next is not known to be anything else.
+            let is_known = located.file.is_some() && last.identity.inode != seen.identity.inode;
+            if is_known && newer.front().is_some_and(|first| first.seen.identity != seen.identity) {
                 self.claims.leave(before);
                 self.open = None;
                 self.waiting.clear();

@@ -144,7 +144,7 @@ impl Handover {
             give_up: now + self.options.claim_patience,
             resend_at: now + self.options.resend_interval,
         };
-        self.set_role(now, key, Role::Claiming(claim));
+        self.set_role(now, key, Role::Claiming(Box::new(claim)));
         self.tick_at.get_or_insert(now + TICK);
     }
 
@@ -240,7 +240,7 @@ impl Handover {
         if let Some(incoming) = entry.incoming.take()
             && entry.version().is_none_or(|version| incoming.copy.version > version)
         {
-            entry.copy = Some(incoming);
+            entry.copy = Some(*incoming);
         }
         let copy = entry.copy.as_ref().map(|held| held.copy.clone());
         let owner = entry.owner.clone();
@@ -332,11 +332,11 @@ impl Handover {
                 match &entry.role {
                     Role::Idle | Role::Claiming(_) => entry.copy = Some(held),
                     Role::Acting => {
-                        entry.incoming = Some(held);
+                        entry.incoming = Some(Box::new(held));
                         self.stats.conflicts += 1;
                         return self.stop(now, key, None);
                     }
-                    Role::Stopping { .. } => entry.incoming = Some(held),
+                    Role::Stopping { .. } => entry.incoming = Some(Box::new(held)),
                 }
             }
         }

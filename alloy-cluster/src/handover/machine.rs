@@ -30,7 +30,7 @@ const FORGET_TICK: Duration = Duration::from_secs(30);
 /// 4. An owner that does not answer costs at most `claim_timeout`; one that answers but does not let go, at most
 ///    `claim_patience`. During a partition both sides may act; after it the owner keeps the newer state.
 ///
-/// Memory: about 300 bytes and the state (at most 64 KiB) for each key of the set and for at most
+/// Memory: about 250 bytes and the state (at most 64 KiB) for each key of the set and for at most
 /// `unknown_keys_max` beyond it.
 pub struct Handover {
     pub(super) me: NodeName,
@@ -62,7 +62,7 @@ pub(super) struct Entry {
     pub(super) since: Instant,
     pub(super) copy: Option<Held>,
     /// A newer state than ours of another node that acted on the key too; taken up once we have stopped.
-    pub(super) incoming: Option<Held>,
+    pub(super) incoming: Option<Box<Held>>,
     /// Who claimed it too early: before this node's view said so.
     pub(super) wanted_by: Option<NodeName>,
     pub(super) misplaced_since: Option<Instant>,
@@ -70,9 +70,12 @@ pub(super) struct Entry {
 
 pub(super) enum Role {
     Idle,
-    Claiming(super::claims::Claim),
+    /// Boxed: few are.
+    Claiming(Box<super::claims::Claim>),
     Acting,
-    Stopping { claimants: Vec<NodeName> },
+    Stopping {
+        claimants: Vec<NodeName>,
+    },
 }
 
 /// A state with where it came from.

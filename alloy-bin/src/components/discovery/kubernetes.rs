@@ -11,9 +11,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::refreshed::shared;
 use crate::config::Value;
-use crate::graph::{Component, Context, ExportType, Exports, Health, export};
+use crate::graph::{Component, Context, ExportType, Exports, Health, export, target_values};
 use crate::kubernetes::{Api, Object, Role, Sources, Tally, Wanted};
 use crate::telemetry::{Page, Target};
 
@@ -202,7 +201,7 @@ impl Known {
             let mut targets = make(&object);
             targets.sort_unstable();
             let before = old.map_or(&[][..], |(_, targets)| targets);
-            let targets = shared(&targets, before);
+            let targets = target_values(&targets, before);
             has_changed |= targets != before;
             self.groups.insert(key, (object, targets));
         }

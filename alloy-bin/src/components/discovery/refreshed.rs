@@ -1,6 +1,5 @@
 //! The frame of discovery that looks again and again: keeps what was last good, exports changes only.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Decode, Value};
-use crate::graph::{Component, Context, ExportType, Exports, Health, export};
+use crate::graph::{Component, Context, ExportType, Exports, Health, export, target_values};
 use crate::telemetry::{Histogram, Page, Target};
 
 /// A way to find targets.
@@ -172,7 +171,7 @@ impl<D: Discover> Refreshed<D> {
                 Outcome::Targets(mut targets) => {
                     targets.sort_unstable();
                     targets.dedup();
-                    let targets = shared(&targets, &before.targets);
+                    let targets = target_values(&targets, &before.targets);
                     if before.trouble.take().is_some() {
                         tracing::info!(component_id = &*self.id, place, "targets can be read again");
                     }
@@ -209,59 +208,5 @@ impl<D: Discover> Refreshed<D> {
             self.figures.targets.store(targets.len(), Relaxed);
             self.exports.set("targets", Value::array(targets));
         }
-    }
-}
-
-/// The values of these targets; of those that were there before, the same values, so that others need not look into them.
-/// Both are sorted.
-pub(super) fn shared(targets: &[Target], before: &[Value]) -> Vec<Value> {
-    let mut before = before.iter().peekable();
-    let value = |target: &Target| {
-        while before.next_if(|old| order(old, target).is_lt()).is_some() {}
-        before.next_if(|old| order(old, target).is_eq()).cloned().unwrap_or_else(|| target.into())
-    };
-    targets.iter().map(value).collect()
-}
-
-/// The value of a target beside another target.
-fn order(value: &Value, target: &Target) -> Ordering {
-    let Value::Object(fields) = value else { return Ordering::Less };
-    let pairs = fields.iter().map(|(name, value)| match value {
-        Value::String(value) => (name.as_str(), &**value),
-        _ => (name.as_str(), ""),
-    });
-    pairs.cmp(target.0.iter().map(|(name, value)| (name.as_str(), value.as_str())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_target_that_stays_is_the_same_value() {
-        let target = |address: &str, more: &[&str]| {
-            let names = ["__address__", "a", "b"].into_iter().zip(std::iter::once(&address).chain(more));
-            Target(names.map(|(name, value)| (name.to_owned(), (*value).to_owned())).collect())
-        };
-        let mut before =
-            vec![target("1", &[]), target("2", &["x"]), target("2", &["x", "y"]), target("4", &[])];
-        let mut now = vec![
-            target("0", &[]),
-            target("2", &["x"]),
-            target("2", &["z"]),
-            target("4", &[]),
-            target("5", &[]),
-        ];
-        before.sort_unstable();
-        now.sort_unstable();
-        let before = shared(&before, &[]);
-        let values = shared(&now, &before);
-        assert_eq!(values, now.iter().map(Value::from).collect::<Vec<_>>());
-        let is_shared = |value: &&Value| {
-            let Value::Object(value) = value else { panic!("targets are objects") };
-            before.iter().any(|old| matches!(old, Value::Object(old) if Arc::ptr_eq(old, value)))
-        };
-        let kept: Vec<&Value> = values.iter().filter(is_shared).collect();
-        assert_eq!(kept, [&Value::from(&target("2", &["x"])), &Value::from(&target("4", &[]))]);
     }
 }

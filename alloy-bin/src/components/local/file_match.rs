@@ -1,7 +1,7 @@
 //! `local.file_match`: globs in, the files that match out, kept up to date.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,8 +9,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Body, Decode, Value};
-use crate::graph::{Component, Context, ExportType, Exports, export};
-use crate::tailing::{Glob, find};
+use crate::graph::{Component, Context, ExportType, Exports, export, target_values};
+use crate::tailing::{Glob, find_changed};
 use crate::telemetry::Target;
 
 /// The decoded block.
@@ -51,6 +51,15 @@ impl Decode for Arguments {
 pub struct FileMatch {
     exports: Exports,
     arguments: watch::Sender<Arc<Arguments>>,
+    found: Mutex<Found>,
+}
+
+/// What is exported.
+#[derive(Default)]
+struct Found {
+    fingerprint: Option<u64>,
+    /// Shared with those who take them: a new file does not make all of them anew.
+    targets: Vec<Value>,
 }
 
 #[async_trait]
@@ -61,9 +70,13 @@ impl Component for FileMatch {
     type Arguments = Arguments;
 
     fn build(arguments: Arguments, context: Context) -> anyhow::Result<Self> {
+        let Arguments { path_targets, ignore_older_than, .. } = &arguments;
+        let first = find_changed(path_targets, *ignore_older_than, None);
+        let (exports, arguments) = (context.exports, watch::Sender::new(Arc::new(arguments)));
+        let file_match = FileMatch { exports, arguments, found: Mutex::default() };
         // Who refers to the targets is built next: it shall see them from its beginning.
-        context.exports.set("targets", value(&find(&arguments.path_targets, arguments.ignore_older_than)));
-        Ok(FileMatch { exports: context.exports, arguments: watch::Sender::new(Arc::new(arguments)) })
+        file_match.export(first);
+        Ok(file_match)
     }
 
     async fn run(&self, stop: CancellationToken) {
@@ -71,13 +84,10 @@ impl Component for FileMatch {
         loop {
             let now = arguments.borrow_and_update().clone();
             let period = now.sync_period;
-            let Ok(found) =
-                tokio::task::spawn_blocking(move || find(&now.path_targets, now.ignore_older_than)).await
-            else {
-                return;
-            };
-            self.exports.set("targets", value(&found));
-            drop(found);
+            let before = self.found().fingerprint;
+            let find = move || find_changed(&now.path_targets, now.ignore_older_than, before);
+            let Ok(found) = tokio::task::spawn_blocking(find).await else { return };
+            self.export(found);
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = arguments.changed() => {}
@@ -92,13 +102,27 @@ impl Component for FileMatch {
     }
 }
 
-fn value(targets: &BTreeSet<Target>) -> Value {
-    Value::array(targets.iter().map(Value::from))
+impl FileMatch {
+    fn export(&self, (fingerprint, targets): (u64, BTreeSet<Target>)) {
+        let mut found = self.found();
+        if found.fingerprint != Some(fingerprint) {
+            found.targets = target_values(&targets, &found.targets);
+            found.fingerprint = Some(fingerprint);
+            self.exports.set("targets", Value::array(found.targets.iter().cloned()));
+        }
+    }
+
+    fn found(&self) -> MutexGuard<'_, Found> {
+        // It is good after every step.
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::SystemTime;
+
+    use crate::tailing::find;
 
     use super::*;
 
@@ -128,5 +152,11 @@ mod tests {
             expected.iter().filter(|found| **found != by_first("old.log")).cloned().collect();
         assert_eq!(find(&globs, Duration::ZERO), expected);
         assert_eq!(find(&globs, Duration::from_secs(3600)), young);
+        let (known, _) = find_changed(&globs, Duration::ZERO, None);
+        assert_eq!(find_changed(&globs, Duration::ZERO, Some(known)), (known, BTreeSet::new()));
+        assert_eq!(find_changed(&globs[..1], Duration::ZERO, Some(known)).1.len(), 2);
+        let other = Glob::new(target(&[("__path__", &a), ("job", "z")])).unwrap();
+        let others = find_changed(&[globs[0].clone(), other], Duration::ZERO, Some(known)).1;
+        assert_eq!(others.len(), 3, "the same files, other labels");
     }
 }

@@ -137,7 +137,7 @@ struct Driver {
     fanout: Fanout<LogBatch>,
     targets: BTreeMap<u64, Source>,
     /// The paths of the files that the pool has, also of those that are no targets any more.
-    followed: BTreeMap<u64, String>,
+    followed: BTreeMap<u64, Arc<str>>,
     bookmarks: Bookmarks,
     /// There were bookmarks, but they can't be read.
     are_bookmarks_lost: bool,
@@ -231,7 +231,7 @@ impl Driver {
                 let first = if repeats.is_empty() { custody } else { Some(repeats.remove(0)) };
                 match self.begin(key, &source, first) {
                     Some(begin) => {
-                        let path = source.path.display().to_string();
+                        let path = source.path.to_string_lossy().into();
                         if let (None, Begin::At(position)) = (self.followed.insert(key, path), begin) {
                             // Saved although the file may have nothing new.
                             self.note(key, position);

@@ -146,3 +146,53 @@ fn without_intents_lines_are_lost_and_doubled() {
     println!("lost {lost}, doubled {doubled}");
     assert!(lost > 0 && doubled > 0, "the simulation shows nothing: lost {lost}, doubled {doubled}");
 }
+
+#[test]
+fn more_batches_than_are_announced_at_once_leave_none_out() {
+    let (key, endpoint, now) = (7, 0, Instant::now());
+    let all = 3 * BATCHES_MAX as u64;
+    let lines = |tenure, sequence: u64| Lines {
+        component: "files".into(),
+        key,
+        tenure,
+        sequence,
+        base_ns: 1_000 + 10 * sequence as i64,
+        batch: Bytes::copy_from_slice(&sequence.to_le_bytes()),
+    };
+    for seed in seeds() {
+        let (mut chance, mut intents) = (Chance(seed), Intents::default());
+        let tenure = intents.begin(key, None, 0, 1);
+        let (mut accepted, mut delivered) = (0, 0);
+        while delivered < all {
+            if accepted < all && chance.below(3) > 0 {
+                let (position, last_ns) = (lines(tenure, accepted).batch, 999 + 10 * accepted as i64);
+                let offered = Some((accepted, lines(tenure, accepted).base_ns));
+                intents.handle_custody(key, position, last_ns, offered);
+                // Of some no record is made: all their lines are dropped on the way.
+                if accepted % 5 < 4 {
+                    intents.handle_accepted(endpoint, &lines(tenure, accepted));
+                }
+                accepted += 1;
+            } else if delivered < accepted {
+                if delivered % 5 < 4 {
+                    intents.handle_waits(now, &lines(tenure, delivered), Some(endpoint));
+                    intents.handle_delivered(endpoint, &lines(tenure, delivered));
+                }
+                delivered += 1;
+            }
+            let state = Inherited::decode(&intents.state(key).unwrap());
+            let first = state
+                .batches
+                .first()
+                .or(state.custody.as_ref())
+                .map_or(0, |batch| batch.clone().get_u64_le());
+            let next = (delivered..accepted).find(|sequence| sequence % 5 < 4);
+            assert!(
+                next.is_none_or(|next| first <= next),
+                "seed {seed}: {first} is first, {next:?} is not delivered"
+            );
+        }
+        let state = Inherited::decode(&intents.state(key).unwrap());
+        assert!(state.batches.len() <= 1, "seed {seed}: {} are left", state.batches.len());
+    }
+}

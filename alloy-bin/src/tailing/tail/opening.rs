@@ -19,7 +19,7 @@ impl Tail {
                 Begin::At(position) => {
                     let located = content::locate(&self.path, self.reading.format, &position)?;
                     if let Some(file) = located.file {
-                        if file.path != self.path {
+                        if *file.path != *self.path {
                             tracing::info!(path = %self.path.display(), rotated = %file.path.display(),
                                 "reading the rest of a rotated file");
                         }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::path::PathBuf;
 
 use tempfile::TempDir;
 
@@ -49,7 +50,7 @@ impl World {
 
     fn another(&self, name: &str, begin: Begin) -> Tail {
         let reading = Reading { limits: Limits::new(64, 64), ..Reading::default() };
-        let (path, metrics) = (self.path(name), self.metrics.clone());
+        let (path, metrics) = (Arc::from(self.path(name)), self.metrics.clone());
         let claims = Claims::new(self.ledger.clone(), &Labels::new([("filename", name)]), &path);
         Tail::new(path, begin, reading, self.now, claims, metrics)
     }
@@ -282,6 +283,28 @@ fn what_was_rotated_while_nobody_looked_is_found() {
         |world| fs::write(world.path("app.log"), "other\nlines\n").unwrap(),
         &["other", "lines"],
     );
+}
+
+#[test]
+fn a_file_that_had_no_line_yet_is_found_when_it_is_rotated_with_its_first_ones() {
+    let mut world = World::with("");
+    assert_eq!(world.lines(), [""; 0]);
+    let rotate = |world: &World| {
+        world.append("app.log", "1\n");
+        world.rename("app.log", "app.log.1");
+        world.append("app.log", "2\n");
+    };
+    assert!(world.tail().poll_beginning(), "others have to know of it");
+    assert!(!world.tail().poll_beginning(), "once");
+    world.restart(rotate);
+    assert_eq!(world.lines(), ["1", "2"], "nobody looked");
+
+    let mut world = World::with("");
+    assert_eq!(world.lines(), [""; 0]);
+    world.restart(|_| {});
+    assert_eq!(world.lines(), [""; 0]);
+    rotate(&world);
+    assert_eq!(world.lines(), ["1", "2"], "the next had looked");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Which files are followed, and where another program has read them to.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -19,7 +19,7 @@ pub(super) async fn sources(base: &Base, arguments: &Arc<Arguments>) -> BTreeMap
             continue;
         };
         let labels = Labels::new(target.public_labels().chain([("filename", path)]));
-        sources.insert(target.key(), Source { path: PathBuf::from(path), labels });
+        sources.insert(target.key(), Source { path: Path::new(path).into(), labels });
     }
     sources
 }

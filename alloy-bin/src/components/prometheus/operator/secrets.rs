@@ -168,3 +168,46 @@ impl Secrets {
         secrets
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kubernetes::Access;
+    use crate::testing::Scripted;
+
+    #[tokio::test]
+    async fn what_was_read_stays_good_while_nobody_can_be_asked_and_no_longer() {
+        let content = |password: &str| format!(r#"{{"data": {{"p": "{}"}}}}"#, STANDARD.encode(password));
+        let gone = r#"{"code": 404, "message": "not found"}"#.to_owned();
+        // A name that would lead elsewhere stays one name.
+        let path = "/api/v1/namespaces/shop/secrets/a%2F..%2Fb";
+        let lines = [
+            (path, 200, content("first")),
+            (path, 503, "trouble".to_owned()),
+            (path, 200, content("second")),
+            (path, 404, gone),
+        ];
+        let server = Scripted::start(lines).await.unwrap();
+        let api = Api::shared(&Access::at(&server.url())).unwrap();
+        let mut secrets = Secrets::default();
+        let reference = |key: &str| Reference { name: "a/../b".to_owned(), key: key.to_owned() };
+        let is_due = |secrets: &mut Secrets| {
+            secrets.known.values_mut().for_each(|known| known.until = Instant::now());
+        };
+        assert!(secrets.secret("shop", &reference("p")).unwrap_err().ends_with("is not read yet"));
+        assert!(secrets.refresh(&api).await);
+        assert_eq!(secrets.secret("shop", &reference("p")), Ok("first".to_owned()));
+        assert!(secrets.secret("shop", &reference("q")).unwrap_err().ends_with("has no key \"q\""));
+        assert!(!secrets.refresh(&api).await, "it is not asked for again so soon");
+        for (has_changed, expected) in [(false, Some("first")), (true, Some("second")), (true, None)] {
+            is_due(&mut secrets);
+            assert_eq!(secrets.refresh(&api).await, has_changed);
+            assert_eq!(secrets.secret("shop", &reference("p")).ok().as_deref(), expected);
+        }
+        assert!(secrets.secret("shop", &reference("p")).unwrap_err().contains("not found"));
+        secrets.begin_anew();
+        assert!(!secrets.refresh(&api).await);
+        assert_eq!(secrets.until(), None, "what nobody asks for is forgotten");
+        assert_eq!(server.mistakes(), [""; 0]);
+    }
+}

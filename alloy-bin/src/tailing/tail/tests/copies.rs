@@ -149,8 +149,9 @@ fn a_compressed_file_is_read_once_and_what_is_added_to_it_later() {
     let reading = Reading { format: Some(Format::Gzip), ..world.tail().reading };
     world.tail().reading = reading;
     pack(&world.path("app.log.gz"), b"1\n2\nno end");
-    let claims = Claims::new(world.ledger.clone(), &Labels::new([("a", "b")]), &world.path("app.log.gz"));
-    let (path, now, metrics) = (world.path("app.log.gz"), world.now, world.metrics.clone());
+    let path = Arc::from(world.path("app.log.gz"));
+    let claims = Claims::new(world.ledger.clone(), &Labels::new([("a", "b")]), &path);
+    let (now, metrics) = (world.now, world.metrics.clone());
     world.tail = Some(Tail::new(path, Begin::Beginning, reading, now, claims, metrics));
     assert_eq!(world.lines(), ["1", "2", "no end"]);
     let seen = disk::look(&world.path("app.log.gz")).unwrap();

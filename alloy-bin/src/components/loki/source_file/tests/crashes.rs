@@ -94,6 +94,44 @@ async fn what_the_cluster_knows_counts_though_the_node_had_read_more() {
     world.assert_lines([1, 2, 2, 3]);
 }
 
+/// What the successor knows of a file that has nothing new, before its owner is killed.
+async fn replica_of_a_quiet_file(world: &World) -> Bytes {
+    let node = world.run();
+    tokio::time::sleep(SAVED).await;
+    let replica = node.table.0.states.lock().unwrap().values().next().cloned();
+    node.kill().await;
+    replica.expect("the successor knows where the file begins")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_successor_reads_a_file_that_was_empty_though_it_was_rotated_since() {
+    let world = World::new(&["app.log"]);
+    world.append("app.log", "");
+    let replica = replica_of_a_quiet_file(&world).await;
+    world.append("app.log", "1\n2\n");
+    world.rename("app.log", "app.log.1");
+    world.append("app.log", "3\n");
+    let successor = world.run_from(base(&world.folder, "two"), replica, Origin::Replica);
+    world.receiver.wait_for(3).await;
+    successor.stop().await;
+    world.assert_lines(1..=3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_successor_knows_how_far_a_file_was_read_before_its_owner_was_started() {
+    let world = World::new(&["app.log"]);
+    world.append("app.log", "1\n");
+    let first = world.run();
+    world.receiver.wait_for(1).await;
+    first.stop().await;
+    let replica = replica_of_a_quiet_file(&world).await;
+    world.append("app.log", "2\n");
+    let successor = world.run_from(base(&world.folder, "two"), replica, Origin::Replica);
+    world.receiver.wait_for(2).await;
+    successor.stop().await;
+    world.assert_lines(1..=2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn files_that_are_left_are_forgotten_by_the_journal_and_not_by_the_bookmarks() {
     let world = World::new(&["app.log"]);
