@@ -37,7 +37,7 @@ pub struct Operator<M: Monitors> {
 
 #[async_trait]
 impl<M: Monitors> Component for Operator<M> {
-    const NAME: &'static str = M::NAME;
+    const NAME: &str = M::NAME;
     const EXPORTS: &'static [ExportType] = &[];
     type Arguments = Arguments<M>;
 
