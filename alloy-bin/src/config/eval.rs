@@ -163,7 +163,7 @@ fn element(value: &Value, index: &Value, span: Span) -> Result<Value, Diagnostic
     let failed = |message: String| Err(Diagnostic::error(span, message));
     match (value, index) {
         (Value::Unknown(_), _) | (_, Value::Unknown(_)) => Ok(Value::ANYTHING),
-        (Value::Object(fields), Value::String(key)) => Ok(fields.get(&**key).cloned().unwrap_or_default()),
+        (Value::Object(fields), Value::String(key)) => Ok(fields.get(key).cloned().unwrap_or_default()),
         (Value::Array(elements), Value::Number(number)) => {
             let index = number.as_integer().and_then(|index| usize::try_from(index).ok());
             match index.and_then(|index| elements.get(index)) {

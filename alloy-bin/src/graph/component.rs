@@ -125,7 +125,7 @@ impl Exports {
         let fields = self.lock();
         let is_set = |(name, placeholder): &ExportType| {
             let expected = placeholder().type_name();
-            fields.get(*name).is_some_and(|value| expected == "anything" || value.type_name() == expected)
+            fields.get(name).is_some_and(|value| expected == "anything" || value.type_name() == expected)
         };
         fields.len() == types.len() && types.iter().all(is_set)
     }
