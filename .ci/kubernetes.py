@@ -17,6 +17,7 @@ import urllib.parse
 
 from end_to_end import Program, fail, free_ports, need, supervise, wait_until
 from kubernetes_logs import logs
+from kubernetes_monitors import monitors
 from kubernetes_world import TOKEN, Cluster, Usage, address, node, pod
 
 LIMIT_S = 900
@@ -30,6 +31,8 @@ def main():
     arguments.add_argument("--discovery", required=True, help="Prometheus' discovery as a program of its own")
     arguments.add_argument("--pods", type=int, default=5000, help="how many pods the large part has; 0: none")
     arguments.add_argument("--only-logs", action="store_true", help="leave out what is before the logs")
+    arguments.add_argument("--operator", help="the Prometheus operator's generator, with a Prometheus, as a program; without it monitors are left out")
+    arguments.add_argument("--only-monitors", action="store_true", help="leave out all but the monitors")
     arguments.add_argument("--keep", action="store_true", help="keep the logs of a good run, too")
     options = arguments.parse_args()
     return supervise("kubernetes", LIMIT_S, options, lambda folder: World(folder, options), "OK: the same targets as Prometheus, through all of it.")
@@ -69,6 +72,9 @@ class World:
         if self.options.only_logs:
             return logs(self)
         self.prometheus.start()
+        if self.options.only_monitors:
+            wait_until("the Prometheus is ready", 30, lambda: self.prometheus.alive() and self.prometheus.answers("/-/ready"))
+            return monitors(self)
         self.discovery.start()
         self.agent.start()
         wait_until("the Prometheus is ready", 30, lambda: self.prometheus.alive() and self.prometheus.answers("/-/ready"))
@@ -85,6 +91,7 @@ class World:
         self.freeze()
         self.scoped()
         logs(self)
+        monitors(self)
         if self.options.pods:
             self.many(self.options.pods)
 

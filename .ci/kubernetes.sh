@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The test with a real kube-apiserver and etcd, and with the discovery of Prometheus itself beside the agent's.
+# The test with a real kube-apiserver and etcd, and with the discovery of Prometheus itself and the generator of the Prometheus operator beside
+# the agent's.
 #
 #     .ci/kubernetes.sh PROGRAM [--build] [arguments of kubernetes.py]
 #
@@ -12,6 +13,7 @@ here=$(dirname "$(realpath "$0")")
 cache="${ALLOY_CI_CACHE:-$HOME/.cache/alloy-ci}/kubernetes"
 kubernetes=1.33.1
 prometheus=0.308.0
+operator=0.91.0
 export GOFLAGS="-mod=mod -buildvcs=false" CGO_ENABLED=0
 mkdir -p "$cache"
 
@@ -50,17 +52,26 @@ fi
 server="${ALLOY_TEST_KUBE_APISERVER:-$cache/kube-apiserver}"
 [ -x "$server" ] || did_not_run "no kube-apiserver ($0 PROGRAM --build makes one)"
 command -v etcd >/dev/null || did_not_run "no etcd (Debian: apt-get install etcd-server)"
-discovery="$cache/discovery-$prometheus"
-if [ ! -x "$discovery" ]; then
-    command -v go >/dev/null || did_not_run "no Go to build the discovery of Prometheus with"
-    mkdir -p "$cache/discovery"
-    cp "$here/kubernetes_discovery/main.go" "$cache/discovery/"
-    (
-        cd "$cache/discovery"
-        printf 'module discovery\n\ngo 1.24.0\n\nrequire github.com/prometheus/prometheus v%s\n' "$prometheus" >go.mod
-        go mod tidy -e 2>&1 | tail -1
-        go build -o "$discovery" .
-    )
-    rm -rf "$cache/discovery"
-fi
-python3 "$here/kubernetes.py" --alloy "$program" --kube-apiserver "$server" --discovery "$discovery" "$@"
+
+# build_peer NAME VERSION MODULE: the program in kubernetes_NAME, with that module.
+build_peer() {
+    local folder="$cache/$1"
+    mkdir -p "$folder"
+    cp "$here/kubernetes_$1/main.go" "$folder/"
+    cd "$folder"
+    printf 'module peer\n\ngo 1.25.0\n\nrequire %s v%s\n' "$3" "$2" >go.mod
+    go mod tidy -e 2>&1 | tail -1
+    go build -p 2 -o "$cache/$1-$2" .
+    rm -rf "$folder"
+}
+
+peers=()
+for peer in "discovery $prometheus github.com/prometheus/prometheus" "operator $operator github.com/prometheus-operator/prometheus-operator"; do
+    read -r name version module <<<"$peer"
+    if [ ! -x "$cache/$name-$version" ]; then
+        command -v go >/dev/null || did_not_run "no Go to build the peers with"
+        (build_peer "$name" "$version" "$module")
+    fi
+    peers+=("--$name" "$cache/$name-$version")
+done
+python3 "$here/kubernetes.py" --alloy "$program" --kube-apiserver "$server" "${peers[@]}" "$@"

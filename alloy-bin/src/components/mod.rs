@@ -62,6 +62,10 @@ pub fn registrations() -> Vec<Registration> {
         Registration::of::<prometheus::exporter_self::ExporterSelf>(),
         #[cfg(feature = "unix")]
         Registration::of::<prometheus::exporter_unix::ExporterUnix>(),
+        #[cfg(feature = "kubernetes")]
+        Registration::of::<prometheus::operator_podmonitors::OperatorPodmonitors>(),
+        #[cfg(feature = "kubernetes")]
+        Registration::of::<prometheus::operator_servicemonitors::OperatorServicemonitors>(),
         Registration::of::<prometheus::relabel::Relabel>(),
         Registration::of::<prometheus::remote_write::RemoteWrite>(),
         Registration::of::<prometheus::scrape::Scrape>(),

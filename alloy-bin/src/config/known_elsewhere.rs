@@ -67,7 +67,11 @@ pub fn unknown_component(name: &str, ours: &[&str]) -> (String, String) {
         return (message, near.unwrap_or_else(|| format!("components here: {}", listed(ours))));
     }
     let feature = match name {
-        "discovery.kubernetes" | "loki.source.kubernetes" | "loki.source.kubernetes_events" => "kubernetes",
+        "discovery.kubernetes"
+        | "loki.source.kubernetes"
+        | "loki.source.kubernetes_events"
+        | "prometheus.operator.podmonitors"
+        | "prometheus.operator.servicemonitors" => "kubernetes",
         _ if name.starts_with("otelcol.") && !cfg!(feature = "otelcol") => "otelcol",
         _ => "",
     };

@@ -15,6 +15,7 @@
 //! | `string_format.rs` | `string.format`, the largest of them                                 |
 //! | `body.rs`        | block -> struct: a component's arguments, one line per field         |
 //! | `asked.rs`       | what the decoding of a block asks for, to hold pages against it      |
+//! | `foreign.rs`     | what stands elsewhere, decoded as if it stood in a configuration     |
 //! | `shown.rs`       | arguments and exports for people, without secrets                    |
 //! | `from_value.rs`  | value -> field: the implicit conversions of an assignment            |
 //! | `quantity.rs`    | durations and sizes, which are strings in the language               |
@@ -76,6 +77,9 @@ mod string_format;
 
 mod stdlib;
 pub use stdlib::stdlib;
+
+mod foreign;
+pub use foreign::decode_foreign;
 
 mod shown;
 pub use shown::{Argument, Content, shown_exports, without_password};

@@ -8,6 +8,7 @@
 //! | `object.rs` | what all objects have; how one is named in URLs |
 //! | `watcher.rs` | list and watch as one sequence of changes that never ends |
 //! | `store.rs` | the objects of one selection, kept by a watcher |
+//! | `targets/` | objects -> targets, as Prometheus' discovery makes them |
 //!
 //! Objects are read into structs with the few fields that somebody needs. What else changes in them is no change.
 
@@ -16,12 +17,14 @@ mod api;
 mod kubeconfig;
 mod object;
 mod store;
+mod targets;
 mod watcher;
 
 pub use access::Access;
 pub use api::{Api, Lines, Problem};
 pub use object::{Meta, Object, Selection, null_is_empty};
 pub use store::{Store, Tally};
+pub use targets::{Attach, Namespaces, Role, Selector, Sources, Stores, Wanted, sanitized};
 pub use watcher::{Backoff, Change, Watcher};
 
 #[cfg(test)]

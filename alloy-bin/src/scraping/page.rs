@@ -1,5 +1,8 @@
 //! A target's page -> samples with the target's labels.
 
+use std::time::Instant;
+
+use super::series_rules::SeriesRules;
 use super::shape::{Shape, Shapes, Twice};
 use crate::formats::{
     Format, Histograms, Item, ParseError, ProtobufError, Series, Statement, parse_protobuf, parse_text,
@@ -147,6 +150,12 @@ pub enum PageError {
         /// The series, cut short.
         series: String,
     },
+    /// A rule has taken the name of a series away.
+    #[error("a rule takes the name of a series away, of which {series} is left (metric_relabel_configs)")]
+    Nameless {
+        /// What is left, cut short.
+        series: String,
+    },
     /// A label stands twice in one series.
     #[error("label {label:?} stands twice in series {series}")]
     LabelTwice {
@@ -163,13 +172,64 @@ pub(super) struct Reading<'a> {
     pub(super) target: &'a TargetLabels,
     pub(super) format: Format,
     pub(super) policy: Policy,
+    pub(super) rules: &'a SeriesRules,
     pub(super) lane: u64,
     pub(super) slot_ms: i64,
 }
 
 impl Reading<'_> {
     /// The page's samples. All or nothing: after an error there are none.
-    pub(super) fn read<'b>(&self, body: &'b [u8]) -> Result<SampleBatch, PageError> {
+    pub(super) fn read(&self, body: &[u8]) -> Result<SampleBatch, PageError> {
+        self.read_all(body).map(|(batch, _)| batch)
+    }
+
+    /// The same, and how many samples there were before the rules.
+    pub(super) fn read_all(&self, body: &[u8]) -> Result<(SampleBatch, usize), PageError> {
+        let Some(relabeler) = self.rules.relabeler() else {
+            return self.parse(body).map(|batch| {
+                let samples = batch.len();
+                (batch, samples)
+            });
+        };
+        // The limits are for what the rules leave.
+        let policy = Policy {
+            sample_limit: 0,
+            label_limit: 0,
+            label_name_length_limit: 0,
+            label_value_length_limit: 0,
+            ..self.policy
+        };
+        let batch = Reading { policy, ..*self }.parse(body)?;
+        let kept = relabeler.relabel(&batch, Instant::now());
+        self.check(&kept)?;
+        Ok((kept, batch.len()))
+    }
+
+    /// What is checked while a page is read, if there are no rules.
+    fn check(&self, batch: &SampleBatch) -> Result<(), PageError> {
+        let policy = &self.policy;
+        if policy.sample_limit > 0 && batch.len() > policy.sample_limit {
+            return Err(PageError::TooMany(policy.sample_limit));
+        }
+        for sample in batch.iter() {
+            let series = || shown(&sample.labels.to_string());
+            let (mut labels, mut name, mut value, mut is_named) = (0, 0, 0, false);
+            for pair in sample.labels.iter() {
+                labels += 1;
+                (name, value) = (name.max(pair.0.len()), value.max(pair.1.len()));
+                is_named |= pair.0 == "__name__";
+            }
+            if !is_named {
+                return Err(PageError::Nameless { series: series() });
+            }
+            if let Some((limit, found, allowed)) = policy.exceeded(labels, name, value) {
+                return Err(PageError::LabelLimit { limit, found, allowed, series: series() });
+            }
+        }
+        Ok(())
+    }
+
+    fn parse<'b>(&self, body: &'b [u8]) -> Result<SampleBatch, PageError> {
         let mut batch = SampleBatch::new(self.lane);
         let mut failed = None;
         let mut metadata: Vec<Metadata> = Vec::new();
@@ -244,10 +304,17 @@ impl Reading<'_> {
             let of_page = series.labels.iter().map(|(_, value)| value.len()).max().unwrap_or(0);
             of_page.max(shape.longest_target_value).max(series.name.len())
         };
+        policy.exceeded(shape.labels, shape.longest_name, longest_value)
+    }
+}
+
+impl Policy {
+    /// The same of a series with so many labels, the longest name and the longest value.
+    fn exceeded(&self, labels: usize, name: usize, value: usize) -> Option<(&'static str, usize, usize)> {
         let found = [
-            ("label_limit", shape.labels, policy.label_limit),
-            ("label_name_length_limit", shape.longest_name, policy.label_name_length_limit),
-            ("label_value_length_limit", longest_value, policy.label_value_length_limit),
+            ("label_limit", labels, self.label_limit),
+            ("label_name_length_limit", name, self.label_name_length_limit),
+            ("label_value_length_limit", value, self.label_value_length_limit),
         ];
         found.into_iter().find(|(_, found, allowed)| *allowed > 0 && found > allowed)
     }
@@ -304,6 +371,7 @@ mod tests {
             target: &target,
             format: Format::Text(TextFormat::Prometheus),
             policy: Policy { labels, sample_limit: 3, ..policy },
+            rules: &SeriesRules::default(),
             lane: 1,
             slot_ms: 5000,
         };
@@ -388,7 +456,8 @@ mod tests {
         let read = |policy| {
             let policy = Policy { histograms: Histograms::Native, ..policy };
             let (format, lane, slot_ms) = (Format::Protobuf, 1, 5000);
-            let batch = Reading { target: &target, format, policy, lane, slot_ms }.read(page)?;
+            let rules = &SeriesRules::default();
+            let batch = Reading { target: &target, format, policy, rules, lane, slot_ms }.read(page)?;
             let schema =
                 batch.iter().next().and_then(|sample| sample.histogram()).map(|histogram| histogram.schema);
             Ok::<_, PageError>(schema)

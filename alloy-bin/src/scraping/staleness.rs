@@ -121,6 +121,7 @@ mod tests {
     use super::*;
     use crate::formats::TextFormat;
     use crate::scraping::page::{Policy, TargetLabels};
+    use crate::scraping::series_rules::SeriesRules;
 
     #[test]
     fn a_series_that_is_gone_gets_one_marker() {
@@ -129,6 +130,7 @@ mod tests {
             target: &target,
             format: Format::Text(TextFormat::Prometheus),
             policy: Policy::default(),
+            rules: &SeriesRules::default(),
             lane: 0,
             slot_ms: 10,
         };
@@ -160,8 +162,15 @@ mod tests {
     fn the_next_owner_ends_what_was_on_the_last_page_of_the_one_before_and_nothing_else() {
         let target = TargetLabels::new([("job".to_owned(), "j".to_owned())]);
         let format = Format::Text(TextFormat::Prometheus);
-        let reading =
-            |slot_ms| Reading { target: &target, format, policy: Policy::default(), lane: 0, slot_ms };
+        let rules = SeriesRules::default();
+        let reading = |slot_ms| Reading {
+            target: &target,
+            format,
+            policy: Policy::default(),
+            rules: &rules,
+            lane: 0,
+            slot_ms,
+        };
         let page = |text: &str| Some((Packed::plain(text.as_bytes()), format));
         let mut first = Staleness::default();
         let text = "a 1\nb{x=\"1\"} 1\nc 1 77\n";
@@ -195,6 +204,7 @@ mod tests {
                 target: &target,
                 format: Format::Text(TextFormat::Prometheus),
                 policy,
+                rules: &SeriesRules::default(),
                 lane: 0,
                 slot_ms: 10,
             };

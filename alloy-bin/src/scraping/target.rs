@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::fetch::{Fetcher, Limits, Packed, TooLarge};
 use super::page::{Policy, Reading, TargetLabels};
+use super::series_rules::SeriesRules;
 use super::slots::{Begin, Slots};
 use super::staleness::Staleness;
 use crate::formats::{Format, Protocol, TextFormat};
@@ -42,6 +43,8 @@ pub struct Settings {
     pub fallback: Option<Protocol>,
     /// How pages are taken.
     pub policy: Policy,
+    /// Which of their series are kept, under which labels.
+    pub rules: SeriesRules,
     /// Whether `scrape_timeout_seconds` and its like are written (`extra_metrics`).
     pub extra_metrics: bool,
     /// Why no target is scraped, if so: there are too many.
@@ -112,10 +115,11 @@ impl Spec {
             .filter_map(|(name, value)| Some((name.strip_prefix("__param_")?.to_owned(), value.clone())));
         let own: Vec<(String, String)> = own.collect();
         let shared = params.iter().filter(|(name, _)| !own.iter().any(|(other, _)| other == name)).cloned();
-        let query: Vec<String> = shared
-            .chain(own.iter().cloned())
-            .map(|(name, value)| format!("{}={}", escape(&name), escape(&value)))
-            .collect();
+        let mut query: Vec<(String, String)> = shared.chain(own.iter().cloned()).collect();
+        // As Prometheus writes it.
+        query.sort_by(|(name, _), (other, _)| name.cmp(other));
+        let query: Vec<String> =
+            query.iter().map(|(name, value)| format!("{}={}", escape(name), escape(value))).collect();
         let path = target.get("__metrics_path__").unwrap_or(path);
         let (slash, mark) =
             (if path.starts_with('/') { "" } else { "/" }, if query.is_empty() { "" } else { "?" });
@@ -305,6 +309,17 @@ async fn wait_until(time_ms: i64, stop: &CancellationToken) -> bool {
     }
 }
 
+/// What a scrape has brought.
+struct Scraped {
+    batch: SampleBatch,
+    /// Before the rules.
+    samples: usize,
+    /// What they are from.
+    page: (Packed, Format),
+    /// Of the page, unpacked.
+    body_bytes: usize,
+}
+
 struct Life {
     spec: Arc<Spec>,
     settings: Arc<Settings>,
@@ -328,11 +343,13 @@ impl Life {
         self.note(scraped.as_ref().err());
         let up = if scraped.is_ok() { 1.0 } else { 0.0 };
         let wrong = scraped.as_ref().err().map(|error| format!("{error:#}"));
-        let (mut batch, page, body_bytes) = match scraped {
-            Ok((batch, page, body_bytes)) => (batch, Some(page), body_bytes as f64),
+        let (mut batch, scraped, page, body_bytes) = match scraped {
+            Ok(Scraped { batch, samples, page, body_bytes }) => {
+                (batch, samples, Some(page), body_bytes as f64)
+            }
             // As Prometheus marks a page that was too large.
             Err(error) => {
-                (SampleBatch::new(self.spec.key), None, if error.is::<TooLarge>() { -1.0 } else { 0.0 })
+                (SampleBatch::new(self.spec.key), 0, None, if error.is::<TooLarge>() { -1.0 } else { 0.0 })
             }
         };
         let samples = batch.len();
@@ -342,7 +359,7 @@ impl Life {
         }
         let before = self.read_before.take();
         let added = self.follow(&mut batch, page, slot_ms, before.as_ref());
-        let own = [seconds, samples as f64, samples as f64, added as f64, up];
+        let own = [seconds, samples as f64, scraped as f64, added as f64, up];
         let limits = (self.settings.limits.timeout.as_secs_f64(), self.settings.policy.sample_limit as f64);
         let extra = [body_bytes, limits.1, limits.0];
         for (name, value) in self.settings.own_series().zip(own.into_iter().chain(extra)) {
@@ -376,8 +393,7 @@ impl Life {
         self.staleness.follow(batch, page, now, before)
     }
 
-    /// The samples, the page they are from, and how many bytes that has.
-    async fn page(&self, slot_ms: i64) -> anyhow::Result<(SampleBatch, (Packed, Format), usize)> {
+    async fn page(&self, slot_ms: i64) -> anyhow::Result<Scraped> {
         if let Some(refusal) = &self.settings.refusal {
             bail!("{refusal}");
         }
@@ -385,9 +401,9 @@ impl Life {
             self.fetcher.fetch(&self.spec.url, &self.settings.accept, &self.settings.limits).await?;
         let format = Format::from_content_type(fetched.content_type.as_deref(), self.settings.fallback)?;
         let reading = Reading { format, ..reading(&self.spec, &self.settings, slot_ms) };
-        let (batch, body_bytes) = fetched.with_page(|page| (reading.read(page), page.len()))?;
-        let batch = batch?;
-        Ok((batch, (fetched.pack(), format), body_bytes))
+        let (read, body_bytes) = fetched.with_page(|page| (reading.read_all(page), page.len()))?;
+        let (batch, samples) = read?;
+        Ok(Scraped { batch, samples, page: (fetched.pack(), format), body_bytes })
     }
 
     /// Counts, and says it once when a target begins to fail and once when it is well again.
@@ -438,11 +454,12 @@ const OWN_SERIES: [&str; 5] = [
 const EXTRA_SERIES: [&str; 3] = ["scrape_body_size_bytes", "scrape_sample_limit", "scrape_timeout_seconds"];
 
 /// How pages of the target are read in a slot; the format is the page's own.
-fn reading<'a>(spec: &'a Spec, settings: &Settings, slot_ms: i64) -> Reading<'a> {
+fn reading<'a>(spec: &'a Spec, settings: &'a Settings, slot_ms: i64) -> Reading<'a> {
     Reading {
         target: &spec.labels,
         format: Format::Text(TextFormat::Prometheus),
         policy: settings.policy,
+        rules: &settings.rules,
         lane: spec.key,
         slot_ms,
     }

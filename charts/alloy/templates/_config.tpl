@@ -17,7 +17,7 @@
 {{- define "alloy.rules" -}}
 {{- $text := .Values.alloy.configMap.create | ternary (include "alloy.files" . | fromYaml | values | join "\n") "" -}}
 {{- $used := dict -}}
-{{- range list "discovery.kubernetes" "loki.source.kubernetes" "loki.source.kubernetes_events" "prometheus.operator.podmonitors" "prometheus.operator.servicemonitors" "prometheus.operator.probes" "prometheus.operator.scrapeconfigs" -}}
+{{- range list "discovery.kubernetes" "loki.source.kubernetes" "loki.source.kubernetes_events" "prometheus.operator.podmonitors" "prometheus.operator.servicemonitors" -}}
   {{- if or (has . $.Values.rbac.components) (regexMatch (printf `(?m)^\s*%s\s+"` (replace "." `\.` .)) $text) }}{{ $_ := set $used . true }}{{ end -}}
 {{- end -}}
 {{- $core := list -}}{{- $gets := list -}}{{- $rules := list -}}{{- $clusterRules := list -}}
@@ -45,13 +45,19 @@
 {{- if hasKey $used "loki.source.kubernetes" -}}{{- $core = append $core "pods" -}}{{- $gets = append $gets "pods/log" -}}{{- end -}}
 {{- if hasKey $used "loki.source.kubernetes_events" -}}{{- $core = append $core "events" -}}{{- end -}}
 {{- $operator := list -}}
-{{- range $name := list "podmonitors" "servicemonitors" "probes" "scrapeconfigs" -}}
+{{- range $name := list "podmonitors" "servicemonitors" -}}
   {{- if hasKey $used (printf "prometheus.operator.%s" $name) }}{{ $operator = append $operator $name }}{{ end -}}
 {{- end -}}
 {{- with $operator -}}
   {{- $rules = append $rules (dict "apiGroups" (list "monitoring.coreos.com") "resources" . "verbs" $read) -}}
-  {{- $rules = append $rules (dict "apiGroups" (list "discovery.k8s.io") "resources" (list "endpointslices") "verbs" $read) -}}
-  {{- $core = concat $core (list "namespaces" "services" "endpoints" "pods") -}}
+  {{- $core = append $core "pods" -}}
+  {{- if has "servicemonitors" . -}}
+    {{- $rules = append $rules (dict "apiGroups" (list "discovery.k8s.io") "resources" (list "endpointslices") "verbs" $read) -}}
+    {{- $core = concat $core (list "services" "endpoints") -}}
+  {{- end -}}
+  {{- /* A monitor may ask for the labels of nodes (attachMetadata), and name Secrets. */}}
+  {{- $clusterRules = append $clusterRules (dict "apiGroups" (list "") "resources" (list "nodes") "verbs" $read) -}}
+  {{- if $.Values.rbac.secrets }}{{ $gets = concat $gets (list "secrets" "configmaps") }}{{ end -}}
 {{- end -}}
 {{- with $core }}{{ $rules = append $rules (dict "apiGroups" (list "") "resources" (uniq . | sortAlpha) "verbs" $read) }}{{ end -}}
 {{- with $gets }}{{ $rules = append $rules (dict "apiGroups" (list "") "resources" . "verbs" (list "get")) }}{{ end -}}

@@ -11,19 +11,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::arguments::{Arguments, Role};
-use self::sources::Sources;
 use crate::config::Value;
 use crate::graph::{Component, Context, ExportType, Exports, Health, export, target_values};
-use crate::kubernetes::{Api, Object, Tally};
+use crate::kubernetes::{Api, Object, Role, Sources, Tally, Wanted};
 use crate::telemetry::{Page, Target};
 
 mod arguments;
-mod endpoints;
-mod labels;
-mod objects;
-mod roles;
-mod sources;
 
 /// How long changes are collected before they are looked at.
 const COLLECT: Duration = Duration::from_millis(500);
@@ -35,7 +28,7 @@ pub struct Kubernetes {
     id: Arc<str>,
     exports: Exports,
     health: Health,
-    arguments: watch::Sender<Arc<Arguments>>,
+    arguments: watch::Sender<Arc<Wanted>>,
     known: Mutex<Known>,
     targets: AtomicUsize,
 }
@@ -56,9 +49,9 @@ type Group = (Arc<dyn Any + Send + Sync>, Vec<Value>);
 impl Component for Kubernetes {
     const NAME: &'static str = "discovery.kubernetes";
     const EXPORTS: &'static [ExportType] = &[("targets", export::targets)];
-    type Arguments = Arguments;
+    type Arguments = Wanted;
 
-    fn build(arguments: Arguments, context: Context) -> anyhow::Result<Self> {
+    fn build(arguments: Wanted, context: Context) -> anyhow::Result<Self> {
         let Context { id, exports, health, .. } = context;
         // Nothing is asked before it runs, but where the server is has to be known.
         Api::shared(&arguments.access)?;
@@ -114,7 +107,7 @@ impl Component for Kubernetes {
         }
     }
 
-    fn update(&self, arguments: Arguments) -> anyhow::Result<()> {
+    fn update(&self, arguments: Wanted) -> anyhow::Result<()> {
         Api::shared(&arguments.access)?;
         self.arguments.send_if_modified(|before| {
             let is_other = **before != arguments;
@@ -160,7 +153,7 @@ impl Kubernetes {
             // Made anew, but what comes out the same stays the same value.
             known.groups.values_mut().for_each(|group| group.0 = Arc::new(()));
         }
-        let has_changed = match sources.arguments.role {
+        let has_changed = match sources.wanted.role {
             Role::Pod => known.update(sources.pods.all(), |pod| sources.pod(pod)),
             Role::Node => known.update(sources.nodes.all(), |node| sources.node(node)),
             Role::Service => known.update(sources.services.all(), |service| sources.service(service)),

@@ -96,6 +96,7 @@ impl World {
             limits: Limits { timeout: PATIENCE, body_bytes: 1 << 20, compression: Compression::Gzip },
             accept: accept_header(&Protocol::DEFAULT, Escaping::default()),
             fallback: None,
+            rules: SeriesRules::default(),
             policy: Policy::default(),
             extra_metrics: false,
             refusal: None,
@@ -449,7 +450,7 @@ fn a_target_says_where_its_page_is_and_what_it_is_called() {
         assert_eq!(shown, expected);
     };
     check(&[("__address__", "h:1")], "http://h:1/metrics?a=1%202&b=%26");
-    check(&[("__address__", "h"), ("__metrics_path__", "x"), ("__param_a", "3")], "http://h/x?b=%26&a=3");
+    check(&[("__address__", "h"), ("__metrics_path__", "x"), ("__param_a", "3")], "http://h/x?a=3&b=%26");
     check(&[("__address__", "h:1"), ("__scheme__", "https")], "https://h:1/metrics?a=1%202&b=%26");
     check(
         &[("__address__", "h"), ("__scheme__", "ftp")],

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use tokio::task::JoinHandle;
+
 use super::*;
 use crate::config::{Body, Decode, Value};
 use crate::graph::{
@@ -14,7 +16,7 @@ use crate::graph::{
 };
 use crate::ownership::{self, ClusterFlags, Ownership};
 use crate::server::Components as _;
-use crate::telemetry::{Collect as _, STALE_NAN, Target};
+use crate::telemetry::{Collect as _, STALE_NAN, SampleBatch, Target};
 use crate::testing::{Behaviour, Targets};
 
 /// What takes longer has hung.
@@ -311,7 +313,7 @@ async fn failures_are_counted() {
 #[test]
 fn native_histograms_need_the_protocol_that_has_them() {
     use crate::config::{Scope, decode_block};
-    use crate::formats::{Histograms, Protocol};
+    use crate::formats::{Escaping, Histograms, Protocol, accept_header};
     use crate::syntax::{Sources, ast::Statement, parse};
 
     let decode = |inside: &str| {
@@ -321,18 +323,18 @@ fn native_histograms_need_the_protocol_that_has_them() {
         let (file, _) = parse(&sources, id);
         let Statement::Block(block) = &file.statements[0] else { panic!("it is a block") };
         decode_block::<Arguments>(block, &Scope::default())
-            .map(|arguments| (arguments.protocols, arguments.policy.histograms))
+            .map(|arguments| arguments.options.settings)
+            .map(|settings| (settings.accept, settings.policy.histograms))
             .map_err(|diagnostics| diagnostics.render(&sources))
     };
-    assert_eq!(decode(""), Ok((Protocol::DEFAULT.to_vec(), Histograms::Classic)));
+    let asks = |protocols: &[Protocol]| accept_header(protocols, Escaping::default());
+    let (default, all) = (asks(&Protocol::DEFAULT), asks(&Protocol::ALL));
+    assert_eq!(decode(""), Ok((default.clone(), Histograms::Classic)));
     let (native, classic) = ("scrape_native_histograms = true", "scrape_classic_histograms = true");
-    assert_eq!(decode(native), Ok((Protocol::ALL.to_vec(), Histograms::Native)));
-    assert_eq!(decode(&format!("{native}\n{classic}")), Ok((Protocol::ALL.to_vec(), Histograms::Both)));
-    assert_eq!(decode(classic), Ok((Protocol::DEFAULT.to_vec(), Histograms::Classic)));
-    assert_eq!(
-        decode("enable_protobuf_negotiation = true"),
-        Ok((Protocol::ALL.to_vec(), Histograms::Classic))
-    );
+    assert_eq!(decode(native), Ok((all.clone(), Histograms::Native)));
+    assert_eq!(decode(&format!("{native}\n{classic}")), Ok((all.clone(), Histograms::Both)));
+    assert_eq!(decode(classic), Ok((default, Histograms::Classic)));
+    assert_eq!(decode("enable_protobuf_negotiation = true"), Ok((all.clone(), Histograms::Classic)));
     let only_text = "scrape_protocols = [\"PrometheusText0.0.4\"]";
     for (inside, expected) in [
         (format!("{native}\n{only_text}"), "needs \"PrometheusProto\""),

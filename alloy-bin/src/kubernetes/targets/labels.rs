@@ -69,7 +69,7 @@ impl Labels {
 }
 
 /// What may stand in the name of a label.
-pub(super) fn sanitized(name: &str) -> String {
+pub fn sanitized(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
 }
 

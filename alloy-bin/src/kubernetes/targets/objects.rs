@@ -29,7 +29,7 @@ object!(EndpointSlice, "/apis/discovery.k8s.io/v1", "endpointslices");
 object!(Ingress, "/apis/networking.k8s.io/v1", "ingresses");
 
 #[derive(Debug, PartialEq, Deserialize)]
-pub(super) struct Pod {
+pub struct Pod {
     pub(super) metadata: Meta,
     #[serde(default)]
     pub(super) spec: PodSpec,
@@ -102,7 +102,7 @@ fn readiness<'de, D: Deserializer<'de>>(from: D) -> Result<Box<str>, D::Error> {
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
-pub(super) struct Node {
+pub struct Node {
     pub(super) metadata: Meta,
     #[serde(default)]
     pub(super) spec: NodeSpec,
@@ -150,7 +150,7 @@ pub(super) struct Namespace {
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
-pub(super) struct Service {
+pub struct Service {
     pub(super) metadata: Meta,
     #[serde(default)]
     pub(super) spec: ServiceSpec,
@@ -180,7 +180,7 @@ pub(super) struct Port {
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
-pub(super) struct Endpoints {
+pub struct Endpoints {
     pub(super) metadata: Meta,
     #[serde(default, deserialize_with = "null_is_empty")]
     pub(super) subsets: Box<[Subset]>,
@@ -216,7 +216,7 @@ pub(super) struct Reference {
 
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct EndpointSlice {
+pub struct EndpointSlice {
     pub(super) metadata: Meta,
     #[serde(default)]
     pub(super) address_type: Box<str>,
@@ -249,7 +249,7 @@ pub(super) struct Conditions {
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
-pub(super) struct Ingress {
+pub struct Ingress {
     pub(super) metadata: Meta,
     #[serde(default)]
     pub(super) spec: IngressSpec,

@@ -1,38 +1,52 @@
 //! The objects that a role is made of: which are watched, and how they are found.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::arguments::{Arguments, Role};
 use super::objects::{EndpointSlice, Endpoints, Ingress, Namespace, Node, Pod, Service};
+use super::wanted::{Role, Wanted};
 use crate::kubernetes::{Api, Object, Selection, Store, Tally};
+use crate::telemetry::Target;
 
 /// Names the node that the agent is on, where each node has its own agent: what is on other nodes is others' to find then.
 const NODE: &str = "ALLOY_DISCOVERY_NODE";
 
-/// What one set of arguments needs.
-pub(super) struct Sources {
-    pub(super) api: Arc<Api>,
-    pub(super) arguments: Arc<Arguments>,
-    pub(super) pods: Stores<Pod>,
-    pub(super) nodes: Stores<Node>,
+/// The objects that are needed for what is wanted.
+pub struct Sources {
+    /// The API that they are in.
+    pub api: Arc<Api>,
+    /// What is wanted.
+    pub wanted: Arc<Wanted>,
+    number: u64,
+    /// Those that are needed.
+    pub pods: Stores<Pod>,
+    /// Those that are needed.
+    pub nodes: Stores<Node>,
     pub(super) namespaces: Stores<Namespace>,
-    pub(super) services: Stores<Service>,
-    pub(super) endpoints: Stores<Endpoints>,
-    pub(super) slices: Stores<EndpointSlice>,
-    pub(super) ingresses: Stores<Ingress>,
+    /// Those that are needed.
+    pub services: Stores<Service>,
+    /// Those that are needed.
+    pub endpoints: Stores<Endpoints>,
+    /// Those that are needed.
+    pub slices: Stores<EndpointSlice>,
+    /// Those that are needed.
+    pub ingresses: Stores<Ingress>,
 }
 
 /// The stores of a kind, one for each namespace.
-pub(super) struct Stores<T>(Vec<Arc<Store<T>>>);
+pub struct Stores<T>(Vec<Arc<Store<T>>>);
 
 impl Sources {
-    pub(super) fn new(arguments: &Arc<Arguments>, id: &str) -> anyhow::Result<Self> {
-        let api = Api::shared(&arguments.access)?;
-        let node = std::env::var(NODE).ok().filter(|node| !node.is_empty() && !arguments.all_nodes);
-        let plan = Plan { node: plan_node(node, arguments, id), api: &api, arguments };
-        let role = arguments.role;
+    /// Begins to watch what is not watched yet. `id` is of the component.
+    pub fn new(wanted: &Arc<Wanted>, id: &str) -> anyhow::Result<Self> {
+        static NUMBERS: AtomicU64 = AtomicU64::new(1);
+        let api = Api::shared(&wanted.access)?;
+        let node = std::env::var(NODE).ok().filter(|node| !node.is_empty() && !wanted.all_nodes);
+        let plan = Plan { node: plan_node(node, wanted, id), api: &api, wanted };
+        let role = wanted.role;
         let (is_endpoints, is_slices) = (role == Role::Endpoints, role == Role::EndpointSlice);
-        let attach = arguments.attach;
+        let attach = wanted.attach;
         let has_node = matches!(role, Role::Pod | Role::Endpoints | Role::EndpointSlice);
         Ok(Sources {
             pods: plan.stores(Role::Pod, role == Role::Pod || is_endpoints || is_slices),
@@ -46,12 +60,13 @@ impl Sources {
                 false => Stores(Vec::new()),
             },
             api: api.clone(),
-            arguments: arguments.clone(),
+            wanted: wanted.clone(),
+            number: NUMBERS.fetch_add(1, Relaxed),
         })
     }
 
     /// Whether all objects are known.
-    pub(super) fn are_complete(&self) -> bool {
+    pub fn are_complete(&self) -> bool {
         self.pods.are_complete()
             && self.nodes.are_complete()
             && self.namespaces.are_complete()
@@ -61,7 +76,8 @@ impl Sources {
             && self.ingresses.are_complete()
     }
 
-    pub(super) fn troubles(&self) -> Vec<String> {
+    /// Why they are not up to date, if they are not.
+    pub fn troubles(&self) -> Vec<String> {
         let mut troubles = Vec::new();
         self.pods.troubles(&mut troubles);
         self.nodes.troubles(&mut troubles);
@@ -75,9 +91,9 @@ impl Sources {
     }
 
     /// Another number whenever targets may be others though their own objects are not.
-    pub(super) fn others(&self) -> u64 {
+    pub fn others(&self) -> u64 {
         let mut others = self.namespaces.generation();
-        match self.arguments.role {
+        match self.wanted.role {
             Role::Endpoints | Role::EndpointSlice => {
                 others += self.pods.generation() + self.services.generation() + self.nodes.generation();
             }
@@ -87,8 +103,41 @@ impl Sources {
         others
     }
 
+    /// The targets whose pod, or else service, is wanted: by its namespace and labels.
+    pub fn select(&self, is_wanted: impl Fn(&str, &BTreeMap<Box<str>, Box<str>>) -> bool) -> Vec<Target> {
+        let none = BTreeMap::new();
+        let of_service = |namespace: &str, name: &str| {
+            let service = self.services.get(namespace, name);
+            is_wanted(namespace, service.as_ref().map_or(&none, |service| &service.metadata.labels))
+        };
+        let mut targets = Vec::new();
+        for (_, pod) in self.pods.all().iter().filter(|_| self.wanted.role == Role::Pod) {
+            if is_wanted(&pod.metadata.namespace, &pod.metadata.labels) {
+                targets.extend(self.pod(pod));
+            }
+        }
+        for (_, endpoints) in self.endpoints.all() {
+            if of_service(&endpoints.metadata.namespace, &endpoints.metadata.name) {
+                targets.extend(self.endpoints(&endpoints));
+            }
+        }
+        for (_, slice) in self.slices.all() {
+            if of_service(&slice.metadata.namespace, slice.service()) {
+                targets.extend(self.slice(&slice));
+            }
+        }
+        targets
+    }
+
+    /// Another number whenever targets may be others, and for each set of sources.
+    pub fn number(&self) -> u64 {
+        let own = self.endpoints.generation() + self.slices.generation() + self.ingresses.generation();
+        let shared = self.pods.generation() + self.nodes.generation() + self.services.generation();
+        (own + shared + self.namespaces.generation()).wrapping_add(self.number << 32)
+    }
+
     /// What has happened to objects, by role.
-    pub(super) fn tallies(&self) -> Vec<(&'static str, &Tally)> {
+    pub fn tallies(&self) -> Vec<(&'static str, &Tally)> {
         fn all<T: Object>(role: Role, stores: &Stores<T>) -> impl Iterator<Item = (&'static str, &Tally)> {
             stores.0.iter().take(1).map(move |store| (role.name(), store.tally()))
         }
@@ -101,9 +150,9 @@ impl Sources {
 }
 
 /// The node to which discovery is confined; said once in the log.
-fn plan_node(node: Option<String>, arguments: &Arguments, id: &str) -> Option<String> {
-    let role = arguments.role;
-    let has_own = arguments.selectors.iter().any(|own| own.role == role && !own.field.is_empty());
+fn plan_node(node: Option<String>, wanted: &Wanted, id: &str) -> Option<String> {
+    let role = wanted.role;
+    let has_own = wanted.selectors.iter().any(|own| own.role == role && !own.field.is_empty());
     let node = node.filter(|_| matches!(role, Role::Pod | Role::Node) && !has_own)?;
     tracing::info!(
         component = id,
@@ -116,7 +165,7 @@ fn plan_node(node: Option<String>, arguments: &Arguments, id: &str) -> Option<St
 
 struct Plan<'a> {
     api: &'a Arc<Api>,
-    arguments: &'a Arguments,
+    wanted: &'a Wanted,
     node: Option<String>,
 }
 
@@ -125,7 +174,7 @@ impl Plan<'_> {
         if !is_needed {
             return Stores(Vec::new());
         }
-        let Arguments { namespaces, .. } = self.arguments;
+        let Wanted { namespaces, .. } = self.wanted;
         let own = namespaces.own.then(|| self.api.namespace()).flatten();
         let mut names: Vec<String> = namespaces.names.iter().cloned().chain(own.map(str::to_owned)).collect();
         names.sort_unstable();
@@ -142,7 +191,7 @@ impl Plan<'_> {
     }
 
     fn selection(&self, role: Role, namespace: String) -> Selection {
-        let selector = self.arguments.selectors.iter().find(|selector| selector.role == role);
+        let selector = self.wanted.selectors.iter().find(|selector| selector.role == role);
         let (labels, mut fields) =
             selector.map(|selector| (selector.label.clone(), selector.field.clone())).unwrap_or_default();
         if let Some(node) = &self.node {
@@ -157,7 +206,8 @@ impl Plan<'_> {
 }
 
 impl<T: Object> Stores<T> {
-    pub(super) fn all(&self) -> Vec<(Box<str>, Arc<T>)> {
+    /// All objects by their keys.
+    pub fn all(&self) -> Vec<(Box<str>, Arc<T>)> {
         self.0.iter().flat_map(|store| store.all()).collect()
     }
 

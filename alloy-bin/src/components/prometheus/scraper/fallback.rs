@@ -7,11 +7,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::Scrape;
+use super::Scraper;
 use crate::ownership::Keeper;
 use crate::scraping;
 
@@ -19,6 +20,8 @@ use crate::scraping;
 const FAILURES: u32 = 3;
 /// The others are asked again after twice as many failures each time, and in the end after so many times as many.
 const ROUNDS_MAX: u32 = 16;
+/// How often the arguments are looked at where there is no fallback.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// Scrapes out of turn at a time; the other keys wait for the next interval.
 const TRIES_MAX: usize = 64;
 
@@ -59,14 +62,14 @@ fn attempt(failures: u32) -> Option<usize> {
 
 /// Scrapes out of turn: of targets that another member cannot scrape, and of those that others scrape for this one.
 pub(super) struct Fallback<'a> {
-    scrape: &'a Scrape,
+    scrape: &'a Scraper,
     tries: JoinSet<(u64, bool)>,
     waiting: BTreeSet<u64>,
     look_again: Instant,
 }
 
 impl<'a> Fallback<'a> {
-    pub(super) fn new(scrape: &'a Scrape) -> Self {
+    pub(super) fn new(scrape: &'a Scraper) -> Self {
         Fallback { scrape, tries: JoinSet::new(), waiting: BTreeSet::new(), look_again: Instant::now() }
     }
 
@@ -86,8 +89,8 @@ impl<'a> Fallback<'a> {
             }
             () = tokio::time::sleep_until(self.look_again) => {
                 let plan = self.scrape.current();
-                self.look_again = Instant::now() + plan.way.settings.interval;
-                if plan.way.falls_back {
+                self.look_again = Instant::now() + plan.fallback.unwrap_or(LOOK_AGAIN);
+                if plan.fallback.is_some() {
                     self.waiting.extend(self.scrape.shard.lent());
                 }
             }
@@ -101,17 +104,18 @@ impl<'a> Fallback<'a> {
             && let Some(key) = self.waiting.pop_first()
         {
             // Without the argument here, this node is not asked.
-            let Some(spec) = plan.targets.get(&key).filter(|_| plan.way.falls_back).cloned() else {
+            let Some((spec, way)) = plan.targets.get(&key).filter(|_| plan.fallback.is_some()).cloned()
+            else {
                 continue;
             };
-            let (settings, fetcher) = (plan.way.settings.clone(), plan.fetcher.clone());
+            let (settings, fetcher) = (way.settings.clone(), way.fetcher.clone());
             self.tries.spawn(async move { (key, scraping::can_scrape(spec, settings, fetcher).await) });
         }
     }
 
     fn succeeded(&self, key: u64) {
         if self.scrape.shard.can(key)
-            && let Some(spec) = self.scrape.current().targets.get(&key)
+            && let Some((spec, _)) = self.scrape.current().targets.get(&key)
         {
             tracing::info!(target = %spec.url, "this member can scrape a target, and takes it");
         }

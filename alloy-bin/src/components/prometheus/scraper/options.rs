@@ -1,88 +1,104 @@
-//! What a `prometheus.scrape` block says.
+//! What a `prometheus.scrape` block says of the way in which targets are scraped.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::{Body, ByteSize, ConversionError, Decode, FromValue, Value};
-use crate::formats::{Escaping, Histograms, Protocol};
-use crate::graph::{MetricsReceiver, SharedTarget};
+use crate::formats::{Escaping, Histograms, Protocol, accept_header};
 use crate::http_client::HttpClientOptions;
 use crate::ownership::Sharing;
-use crate::scraping::{LabelPolicy, NamePolicy, Policy, TimestampPolicy};
+use crate::scraping::{
+    Common, Compression, LabelPolicy, Limits, NamePolicy, Policy, SeriesRules, Settings, TimestampPolicy,
+};
 use crate::telemetry::NativeHistogram;
 
-/// What the block says.
-pub struct Arguments {
-    pub(super) targets: Vec<SharedTarget>,
-    pub(super) forward_to: Vec<MetricsReceiver>,
-    pub(super) sharing: Sharing,
-    pub(super) excluded_labels: Vec<String>,
-    pub(super) falls_back: bool,
-    pub(super) job_name: Option<String>,
-    pub(super) interval: Duration,
-    pub(super) timeout: Duration,
-    pub(super) scheme: String,
-    pub(super) metrics_path: String,
-    pub(super) params: BTreeMap<String, Vec<String>>,
-    pub(super) policy: Policy,
-    pub(super) escaping: Escaping,
-    pub(super) extra_metrics: bool,
-    pub(super) target_limit: usize,
-    pub(super) compression: bool,
-    pub(super) body_size_limit: ByteSize,
-    pub(super) protocols: Vec<Protocol>,
-    pub(super) fallback: Option<Protocol>,
-    pub(super) http: HttpClientOptions,
+/// What it says.
+#[derive(Clone)]
+pub(in super::super) struct Options {
+    pub(in super::super) job_name: Option<String>,
+    pub(in super::super) scheme: String,
+    pub(in super::super) metrics_path: String,
+    pub(in super::super) params: BTreeMap<String, Vec<String>>,
+    pub(in super::super) target_limit: usize,
+    pub(in super::super) settings: Settings,
 }
 
 /// Alloy has no limit; one page of 1 GB should not end the agent. The largest pages in the field are some 100 MB.
 const BODY_SIZE_LIMIT: ByteSize = ByteSize(256 << 20);
 
-impl Decode for Arguments {
+impl Decode for Options {
     fn decode(body: &mut Body<'_>) -> Self {
         for name in UNSUPPORTED_FLAGS {
             only(body, name, &false);
         }
         only(body, "scrape_failure_log_file", &String::new());
-        let clustering: Clustering = body.block("clustering").unwrap_or_default();
         let policy = policy(body);
-        let arguments = Arguments {
-            targets: body.required("targets"),
-            forward_to: body.required("forward_to"),
-            sharing: clustering.sharing,
-            excluded_labels: clustering.excluded_labels,
-            falls_back: clustering.falls_back,
+        let escaping = body.optional("metric_name_escaping_scheme", Escaping::default());
+        let interval = body.optional("scrape_interval", Duration::from_secs(60));
+        let timeout = body.optional("scrape_timeout", Duration::from_secs(10));
+        let body_size_limit = body.optional("body_size_limit", BODY_SIZE_LIMIT);
+        let compression = body.optional("enable_compression", true);
+        let options = Options {
             job_name: body.optional("job_name", None),
-            interval: body.optional("scrape_interval", Duration::from_secs(60)),
-            timeout: body.optional("scrape_timeout", Duration::from_secs(10)),
             scheme: body.optional("scheme", "http".to_owned()),
             metrics_path: body.optional("metrics_path", "/metrics".to_owned()),
             params: body.optional("params", BTreeMap::new()),
-            policy,
-            escaping: body.optional("metric_name_escaping_scheme", Escaping::default()),
-            extra_metrics: body.optional("extra_metrics", false),
             target_limit: body.optional("target_limit", 0),
-            compression: body.optional("enable_compression", true),
-            body_size_limit: body.optional("body_size_limit", BODY_SIZE_LIMIT),
-            protocols: protocols(body, policy.histograms),
-            fallback: fallback(body),
-            http: HttpClientOptions::read(body, true),
+            settings: Settings {
+                interval,
+                limits: Limits {
+                    timeout,
+                    body_bytes: if body_size_limit.0 == 0 { usize::MAX } else { body_size_limit.0 as usize },
+                    compression: if compression { Compression::Gzip } else { Compression::Identity },
+                },
+                accept: accept_header(&protocols(body, policy.histograms), escaping),
+                fallback: fallback(body),
+                policy,
+                rules: SeriesRules::default(),
+                extra_metrics: body.optional("extra_metrics", false),
+                refusal: None,
+                http: HttpClientOptions::read(body, true),
+            },
         };
-        if arguments.interval < Duration::from_millis(10) {
+        if interval < Duration::from_millis(10) {
             body.error_at("scrape_interval", "must be at least 10ms");
         }
-        if arguments.timeout > arguments.interval || arguments.timeout.is_zero() {
+        if timeout > interval || timeout.is_zero() {
             let message = "must be above zero and not longer than scrape_interval";
             body.error_at("scrape_timeout", format!("scrape_timeout {message}"));
         }
-        if arguments.escaping == Escaping::AllowUtf8 && arguments.policy.names == NamePolicy::Legacy {
+        if escaping == Escaping::AllowUtf8 && policy.names == NamePolicy::Legacy {
             let message = "\"allow-utf-8\" needs metric_name_validation_scheme = \"utf8\"";
             body.error_at("metric_name_escaping_scheme", message);
         }
-        if !matches!(arguments.scheme.as_str(), "http" | "https") {
+        if !matches!(options.scheme.as_str(), "http" | "https") {
             body.error_at("scheme", "must be \"http\" or \"https\"");
         }
-        arguments
+        options
+    }
+}
+
+impl Options {
+    /// What they say of all targets, with this job where they name none. The settings stay.
+    pub(in super::super) fn common(&self, job: &str, excluded_labels: &[String]) -> Common {
+        let params = self.params.iter();
+        let params =
+            params.flat_map(|(name, values)| values.iter().map(move |value| (name.clone(), value.clone())));
+        Common {
+            scheme: self.scheme.clone(),
+            path: self.metrics_path.clone(),
+            params: params.collect(),
+            job: self.job_name.as_deref().unwrap_or(job).to_owned(),
+            excluded_labels: excluded_labels.to_vec(),
+        }
+    }
+
+    /// The settings for so many targets. As Prometheus does: over the limit, all targets are down.
+    pub(in super::super) fn settings_for(self, targets: usize) -> Settings {
+        let limit = self.target_limit;
+        let refusal = (limit > 0 && targets > limit)
+            .then(|| format!("{targets} targets are more than {limit} (target_limit)"));
+        Settings { refusal, ..self.settings }
     }
 }
 
@@ -170,10 +186,10 @@ fn policy(body: &mut Body<'_>) -> Policy {
 
 /// A `clustering` block.
 #[derive(Default)]
-struct Clustering {
-    sharing: Sharing,
-    excluded_labels: Vec<String>,
-    falls_back: bool,
+pub(in super::super) struct Clustering {
+    pub(in super::super) sharing: Sharing,
+    pub(in super::super) excluded_labels: Vec<String>,
+    pub(in super::super) falls_back: bool,
 }
 
 impl Decode for Clustering {

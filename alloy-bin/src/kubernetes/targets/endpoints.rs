@@ -12,12 +12,19 @@ use crate::telemetry::Target;
 /// The label that says which service a slice is of.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
+impl EndpointSlice {
+    /// The name of the service that it is of, or nothing.
+    pub(super) fn service(&self) -> &str {
+        self.metadata.labels.get(SERVICE_NAME).map_or("", |name| name)
+    }
+}
+
 /// The pods that targets were made of, and their ports.
 type Seen = BTreeMap<(Box<str>, Box<str>), (Arc<Pod>, Vec<u32>)>;
 
 impl Sources {
     /// One target for each address and port, and for each port of their pods that is no endpoint.
-    pub(super) fn endpoints(&self, endpoints: &Endpoints) -> Vec<Target> {
+    pub fn endpoints(&self, endpoints: &Endpoints) -> Vec<Target> {
         let meta = &endpoints.metadata;
         let mut group = self.of_service(&meta.namespace, &meta.name);
         group.set_meta("endpoints", meta);
@@ -53,10 +60,9 @@ impl Sources {
     }
 
     /// The same of a slice.
-    pub(super) fn slice(&self, slice: &EndpointSlice) -> Vec<Target> {
+    pub fn slice(&self, slice: &EndpointSlice) -> Vec<Target> {
         let meta = &slice.metadata;
-        let service = meta.labels.get(SERVICE_NAME).map_or("", |name| name);
-        let mut group = self.of_service(&meta.namespace, service);
+        let mut group = self.of_service(&meta.namespace, slice.service());
         group.set_meta("endpointslice", meta);
         group.set("endpointslice_address_type", &*slice.address_type);
         let (mut targets, mut seen) = (Vec::new(), Seen::new());

@@ -11,7 +11,7 @@ const NODE_ADDRESSES: [&str; 6] =
 
 impl Sources {
     /// One target for each port of each container, or for a container without ports. A pod without an address has none yet.
-    pub(super) fn pod(&self, pod: &Pod) -> Vec<Target> {
+    pub fn pod(&self, pod: &Pod) -> Vec<Target> {
         if pod.status.pod_ip.is_empty() {
             return Vec::new();
         }
@@ -43,7 +43,7 @@ impl Sources {
     }
 
     /// The node's kubelet.
-    pub(super) fn node(&self, node: &Node) -> Vec<Target> {
+    pub fn node(&self, node: &Node) -> Vec<Target> {
         let addresses = &node.status.addresses;
         let of = |kind: &str| addresses.iter().find(|address| &*address.r#type == kind);
         let Some(address) = NODE_ADDRESSES.into_iter().find_map(of) else {
@@ -62,7 +62,7 @@ impl Sources {
     }
 
     /// One target for each port, by the service's name.
-    pub(super) fn service(&self, service: &Service) -> Vec<Target> {
+    pub fn service(&self, service: &Service) -> Vec<Target> {
         let (meta, spec) = (&service.metadata, &service.spec);
         let mut group = service_labels(service);
         self.set_namespace(&mut group, &meta.namespace);
@@ -86,7 +86,7 @@ impl Sources {
     }
 
     /// One target for each path of each rule.
-    pub(super) fn ingress(&self, ingress: &Ingress) -> Vec<Target> {
+    pub fn ingress(&self, ingress: &Ingress) -> Vec<Target> {
         let spec = &ingress.spec;
         let mut group = Labels::default();
         group.set_meta("ingress", &ingress.metadata);
@@ -119,7 +119,7 @@ impl Sources {
     /// What is said of the node, if that is wanted.
     pub(super) fn attach_node(&self, labels: &mut Labels, name: &str) {
         if let Some(node) =
-            Some(name).filter(|_| self.arguments.attach.node).and_then(|name| self.nodes.get("", name))
+            Some(name).filter(|_| self.wanted.attach.node).and_then(|name| self.nodes.get("", name))
         {
             labels.set_meta("node", &node.metadata);
         }
