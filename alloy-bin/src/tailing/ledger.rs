@@ -65,7 +65,8 @@ impl Claims {
     /// Asks for a file. `is_still_there` says whether a path shows it: a file with two names is not a rotated one, and
     /// is read under both.
     pub(super) fn claim(&self, inode: u64, is_still_there: impl Fn(&Path) -> bool) -> Claim {
-        let other = self.lock().get(&(self.stream, inode)).map(|entry| (entry.reader.clone(), entry.left_at.clone()));
+        let other =
+            self.lock().get(&(self.stream, inode)).map(|entry| (entry.reader.clone(), entry.left_at.clone()));
         let claim = match other {
             Some((reader, _)) if reader == self.path => Claim::Granted,
             // Asked without the lock: it looks at the disk.
