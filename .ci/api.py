@@ -148,15 +148,15 @@ class World:
                 fail(f"{agent.name} has panicked")
 
     def check(self, agent):
-        """What never ends is not asked; that a reload answers while others are under way is tried elsewhere."""
+        """What never ends, or only after minutes, is not asked; that a reload answers while others are under way is tried elsewhere."""
         name = agent.json("/api/v0/cluster/ownership")["keys"][0]["name"]
         component = "inner.a/prometheus.scrape.a"
         agent.answers(f"/api/v0/web/components/{component}")
         text = DOCUMENT.read_text()
         # Values that are there, so that the answers are not all empty.
         for parameter, value in (("name: key, in: query", name), ("name: id, in: path", component)):
-            if text.count(parameter) != 1:
-                fail(f"{DOCUMENT} does not have `{parameter}` once")
+            if parameter not in text:
+                fail(f"{DOCUMENT} does not have `{parameter}`")
             text = text.replace(parameter, f"{parameter}, example: {json.dumps(value)}")
         document = self.folder / "openapi.yaml"
         document.write_text(text)
@@ -164,6 +164,7 @@ class World:
         print(f"\n--- {agent.name}")
         run = subprocess.run([
             self.tool, "run", document, "--url", f"http://127.0.0.1:{agent.port}", "--exclude-path", "/api/v0/events",
+            "--exclude-path", "/-/support",
             "--seed", str(self.options.seed), "--max-examples", "100", "--continue-on-failure",
             "--warnings", "off", "--no-color", "--request-timeout", "30",
         ], stdin=subprocess.DEVNULL, cwd=self.folder)
