@@ -203,7 +203,7 @@ impl Log {
     }
 
     fn is_of_container(&self) -> bool {
-        self.index % 2 == 0 && self.index > 0
+        self.index.is_multiple_of(2) && self.index > 0
     }
 
     fn write(&mut self, chance: &mut Chance) {
