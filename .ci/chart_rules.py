@@ -290,7 +290,7 @@ def rights_are_least(release):
         for rule in role["rules"]:
             text = " ".join(rule.get("resources", []) + rule.get("verbs", []) + rule.get("apiGroups", []))
             # Monitors name Secrets, which are read one by one.
-            is_named = rule["verbs"] == ["get"] and any("monitoring.coreos.com" in other["apiGroups"] for other in role["rules"])
+            is_named = rule["verbs"] == ["get"] and any("monitoring.coreos.com" in other.get("apiGroups", []) for other in role["rules"])
             if "*" in text or ("secrets" in text and not is_named) or set(rule["verbs"]) - {"get", "list", "watch"}:
                 yield f"a rule that gives more than reading: {rule}"
     for binding in release.of_kind("RoleBinding", "ClusterRoleBinding"):
