@@ -33,6 +33,7 @@ mod kernel;
 mod memory;
 mod network;
 mod processors;
+mod systemd;
 mod textfile;
 mod zfs;
 

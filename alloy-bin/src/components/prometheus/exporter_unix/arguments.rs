@@ -18,6 +18,7 @@ const NETSTAT_FIELDS: &str = "^(.*_(InErrors|InErrs)|Ip_Forwarding|Ip(6|Ext)_(In
                               TcpExt_(Listen.*|Syncookies.*|TCPSynRetrans|TCPTimeouts)|\
                               Tcp_(ActiveOpens|InSegs|OutSegs|OutRsts|PassiveOpens|RetransSegs|CurrEstab)|\
                               Udp6?_(InDatagrams|OutDatagrams|NoPorts|RcvbufErrors|SndbufErrors))$";
+const UNITS_EXCLUDE: &str = r".+\.(automount|device|mount|scope|slice)";
 const VMSTAT_FIELDS: &str = "^(oom_kill|pgpg|pswp|pg.*fault).*";
 
 /// The decoded block.
@@ -50,6 +51,8 @@ pub struct Arguments {
     pub netstat: Filter,
     /// Power supplies left out.
     pub powersupply: Filter,
+    /// What is shown of systemd's units.
+    pub systemd: Systemd,
     /// Tapes left out.
     pub tapestats: Filter,
     /// A folder or a glob of folders with `*.prom` files.
@@ -87,6 +90,14 @@ pub struct Netclass {
 }
 
 /// See [`Arguments`].
+pub struct Systemd {
+    pub enable_restarts: bool,
+    pub start_time: bool,
+    pub task_metrics: bool,
+    pub units: Filter,
+}
+
+/// See [`Arguments`].
 pub struct Netdev {
     pub devices: Filter,
     pub address_info: bool,
@@ -119,6 +130,12 @@ impl Filter {
     }
 }
 
+/// As [`pattern`], for whole names.
+fn whole(body: &mut Body<'_>, name: &str, default: &str) -> Option<Regex> {
+    let pattern = pattern(body, name, default)?;
+    Regex::new(&format!("^(?:{pattern})$")).ok()
+}
+
 /// A regular expression in Go's syntax, not anchored. An empty one is none.
 fn pattern(body: &mut Body<'_>, name: &str, default: &str) -> Option<Regex> {
     let text = body.optional(name, default.to_owned());
@@ -140,17 +157,7 @@ impl Decode for Arguments {
         let udev_data_path = path("udev_data_path", "/run/udev/data");
         let own = "the agent's own metrics are what prometheus.exporter.self is for; leave it out";
         outbox::only(body, "include_exporter_metrics", false, own);
-        body.unsupported(&[
-            "bcache",
-            "ethtool",
-            "ipvs",
-            "ntp",
-            "perf",
-            "runit",
-            "supervisord",
-            "sysctl",
-            "systemd",
-        ]);
+        body.unsupported(&["bcache", "ethtool", "ipvs", "ntp", "perf", "runit", "supervisord", "sysctl"]);
         Arguments {
             procfs_path,
             sysfs_path,
@@ -196,6 +203,15 @@ impl Decode for Arguments {
                 .block_or_empty("netstat", |body| Filter::only_included(body, "fields", NETSTAT_FIELDS)),
             powersupply: body
                 .block_or_empty("powersupply", |body| Filter::all_but(body, "ignored_supplies", "^$")),
+            systemd: body.block_or_empty("systemd", |body| Systemd {
+                enable_restarts: body.optional("enable_restarts", false),
+                start_time: body.optional("start_time", false),
+                task_metrics: body.optional("task_metrics", false),
+                units: Filter {
+                    include: whole(body, "unit_include", ".+"),
+                    exclude: whole(body, "unit_exclude", UNITS_EXCLUDE),
+                },
+            }),
             tapestats: body
                 .block_or_empty("tapestats", |body| Filter::all_but(body, "ignored_devices", "^$")),
             textfile_directory: body.block_or_empty("textfile", |body| {

@@ -3,7 +3,9 @@
 use std::io;
 
 use super::host::Host;
-use super::{disks, filesystem, hardware, hwmon, kernel, memory, network, processors, textfile, zfs};
+use super::{
+    disks, filesystem, hardware, hwmon, kernel, memory, network, processors, systemd, textfile, zfs,
+};
 use crate::config::{Body, did_you_mean};
 use crate::telemetry::Page;
 
@@ -13,7 +15,7 @@ pub struct Collector {
     pub(super) collect: fn(&Host, &mut Page) -> io::Result<()>,
 }
 
-/// Those that are here. All of them run unless the configuration says otherwise.
+/// Those that run unless the configuration says otherwise.
 const COLLECTORS: &[Collector] = &[
     Collector { name: "arp", collect: network::arp },
     Collector { name: "bonding", collect: network::bonding },
@@ -55,10 +57,13 @@ const COLLECTORS: &[Collector] = &[
     Collector { name: "zfs", collect: zfs::zfs },
 ];
 
+/// Those that run only if the configuration says so, as there.
+const BY_CHOICE: &[Collector] = &[Collector { name: "systemd", collect: systemd::systemd }];
+
 /// Those that node_exporter has beside them, on Linux or elsewhere.
 const ELSEWHERE: &str = "bcache boottime btrfs buddyinfo cgroups devstat drbd drm ethtool exec infiniband interrupts ipvs \
      kernel_hung ksmd lnstat logind meminfo_numa mountstats netisr network_route nfs nfsd ntp pcidevice perf processes qdisc \
-     runit slabinfo softirqs supervisord swap sysctl systemd tcpstat thermal watchdog wifi xfrm xfs zoneinfo";
+     runit slabinfo softirqs supervisord swap sysctl tcpstat thermal watchdog wifi xfrm xfs zoneinfo";
 
 /// What the lists of the block leave: `set_collectors`, and `enable_collectors`, without `disable_collectors`. As with Alloy,
 /// what is in both of the last two runs.
@@ -66,11 +71,15 @@ pub(super) fn decode(body: &mut Body<'_>) -> Vec<&'static Collector> {
     let set = names(body, "set_collectors", Unknown::Refused);
     let enabled = names(body, "enable_collectors", Unknown::Refused);
     let disabled = names(body, "disable_collectors", Unknown::Fine);
-    let runs = |name: &str| {
+    let runs = |name: &str, by_default: bool| {
         let is_in = |list: &[String]| list.iter().any(|other| other == name);
-        is_in(&enabled) || (set.is_empty() || is_in(&set)) && !is_in(&disabled)
+        is_in(&enabled) || (by_default && set.is_empty() || is_in(&set)) && !is_in(&disabled)
     };
-    COLLECTORS.iter().filter(|collector| runs(collector.name)).collect()
+    let all = COLLECTORS.iter().map(|collector| (collector, true));
+    let all = all.chain(BY_CHOICE.iter().map(|collector| (collector, false)));
+    all.filter(|(collector, by_default)| runs(collector.name, *by_default))
+        .map(|(collector, _)| collector)
+        .collect()
 }
 
 /// What a collector is that is only elsewhere.
@@ -85,10 +94,10 @@ enum Unknown {
 fn names(body: &mut Body<'_>, list: &str, unknown: Unknown) -> Vec<String> {
     let names: Vec<String> = body.optional(list, Vec::new());
     for name in &names {
-        let is_here = COLLECTORS.iter().any(|collector| collector.name == name);
+        let is_here = COLLECTORS.iter().chain(BY_CHOICE).any(|collector| collector.name == name);
         let is_elsewhere = ELSEWHERE.split_ascii_whitespace().any(|other| other == name);
         if !is_here && !is_elsewhere {
-            let known = COLLECTORS.iter().map(|collector| collector.name);
+            let known = COLLECTORS.iter().chain(BY_CHOICE).map(|collector| collector.name);
             let hint = did_you_mean(name, known.chain(ELSEWHERE.split_ascii_whitespace()));
             let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
             body.error_at(list, format!("there is no collector {name:?}{hint}"));

@@ -21,6 +21,9 @@ fn the_lists_choose_collectors_as_alloy_does() {
         assert_eq!(arguments.collectors.iter().map(|collector| collector.name).collect::<Vec<_>>(), expected);
     };
     check(r#"set_collectors = ["uname", "cpu"]"#, &["cpu", "uname"]);
+    check(r#"set_collectors = ["systemd"]"#, &["systemd"]);
+    let more = decode(r#"enable_collectors = ["systemd"]"#).expect("it is here").collectors.len();
+    assert_eq!(more, all + 1, "by choice");
     check("set_collectors = [\"uname\"]\nenable_collectors = [\"stat\"]", &["stat", "uname"]);
     check("set_collectors = [\"uname\", \"cpu\"]\ndisable_collectors = [\"cpu\"]", &["uname"]);
     check(
@@ -38,11 +41,11 @@ fn errors_say_what_to_do() {
         let error = decode(body).err().unwrap_or_else(|| panic!("{body} is taken"));
         assert!(error.contains(expected), "{body}: {error}");
     };
-    check(r#"enable_collectors = ["systemd"]"#, "--collector.disable-defaults --collector.systemd");
+    check(r#"enable_collectors = ["perf"]"#, "--collector.disable-defaults --collector.perf");
     check(r#"set_collectors = ["cpu", "xfs"]"#, "\"xfs\" is not here");
     check(r#"disable_collectors = ["mdadn"]"#, "did you mean \"mdadm\"?");
     check("include_exporter_metrics = true", "prometheus.exporter.self");
-    check("systemd { }", "not supported here");
+    check("perf { }", "not supported here");
     check(
         "netdev {\ndevice_include = \"a\"\ndevice_exclude = \"b\"\n}",
         "either device_include or device_exclude",
