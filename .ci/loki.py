@@ -245,7 +245,7 @@ class World:
                 if lines:
                     wrong.append(f"{tenant}: {len(lines)} {what}, as {[(*line, found.get(line)) for line in sorted(lines)[:5]]}")
         rotations = sum(log.rotated for log in self.logs)
-        print(f"\n{rotations} rotations; Loki has refused {self.refused(self.solo)} lines since the last restart of solo")
+        print(f"\n{rotations} rotations; Loki has refused {sum(self.refused(self.solo).values())} lines since the last restart of solo")
         if rotations < 20 or min(map(len, written.values())) < 100:
             wrong.append("hardly anything happened")
         if wrong:
