@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::Run;
 use super::log_files::{FILES, LogFile, fill};
 use super::metrics::complain;
-use super::process::{Usage, load, settled, wait_for, watch};
+use super::process::{Usage, Watched, load, settled, wait_for, watch};
 use super::receiver::Receiver;
 use super::report::Cell;
 use super::rivals::{Follows, Rival};
@@ -114,26 +114,33 @@ pub(crate) async fn kill(rival: &Rival, run: &Run) -> anyhow::Result<Vec<Cell>> 
     ])
 }
 
-/// 10,000 files of ten lines that do not change.
+/// 10,000 files of ten lines that do not change. What one costs is what they take beside a single one.
 pub(crate) async fn idle(rival: &Rival, run: &Run) -> anyhow::Result<Vec<Cell>> {
     const COUNT: usize = 10_000;
-    let logs = run.folder.join("logs");
-    for name in 0..COUNT {
+    let one = unchanged(rival, run, "one", 1).await?;
+    let watched = unchanged(rival, run, "all", COUNT).await?;
+    Ok(vec![
+        Cell::cost("% of a core", watched.cpu_s / watched.seconds * 100.0, 2),
+        Cell::cost("MiB, median", watched.rss_mib, 1),
+        Cell::cost("KiB per file", (watched.rss_mib - one.rss_mib) * 1024.0 / COUNT as f64, 2),
+        Cell::plain("load", load(), 1),
+    ])
+}
+
+async fn unchanged(rival: &Rival, run: &Run, name: &str, count: usize) -> anyhow::Result<Watched> {
+    let folder = run.folder.join(name);
+    let logs = folder.join("logs");
+    for name in 0..count {
         LogFile::create(&logs, name, Kind::Plain)?.append(10)?;
     }
     let receiver = Receiver::start().await?;
     let follows = Follows { logs: &logs, kind: Kind::Plain, push_url: &receiver.push_url() };
-    let mut agent = rival.follow(&run.folder, &follows)?;
-    let all = || receiver.books().different_lines() == 10 * COUNT as u64;
+    let mut agent = rival.follow(&folder, &follows)?;
+    let all = || receiver.books().different_lines() == 10 * count as u64;
     wait_for("every line has come", PATIENCE, all).await?;
     tokio::time::sleep(run.warm).await;
     let watched = watch(&agent, run.window).await?;
     agent.terminate(PATIENCE)?;
     complain(&receiver.books())?;
-    Ok(vec![
-        Cell::cost("% of a core", watched.cpu_s / watched.seconds * 100.0, 2),
-        Cell::cost("MiB, median", watched.rss_mib, 1),
-        Cell::cost("KiB per file", watched.rss_mib * 1024.0 / COUNT as f64, 2),
-        Cell::plain("load", load(), 1),
-    ])
+    Ok(watched)
 }
