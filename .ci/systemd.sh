@@ -110,7 +110,8 @@ inside systemd-analyze security --no-pager --threshold=25 alloy.service | tail -
 # The sandbox costs no collector: what works is what works for the same user without it.
 inside runuser -u alloy -- /usr/bin/alloy run /etc/alloy/config.alloy --storage.path=/tmp/other --server.http.listen-addr=127.0.0.1:12346 2>/dev/null &
 until_true 30 answers 12346
-inside systemctl start dbus.socket
+bus=/lib/systemd/system/dbus.socket
+if [ -e $bus ]; then inside systemctl start dbus.socket; fi
 working() { get "$1" /api/v0/component/prometheus.exporter.unix.a/metrics | grep '^node_scrape_collector_success.* 1$'; }
 working 12345 >"$work/within"
 working 12346 >"$work/without"
@@ -118,7 +119,7 @@ diff "$work/without" "$work/within" || fail "collectors do not work in the sandb
 grep -q timex "$work/within" || fail "no collectors"
 
 # What a node exporter says of the same units, as soon as nothing changes between the two questions.
-if [ -x /usr/bin/prometheus-node-exporter ]; then
+if [ -e $bus ] && [ -x /usr/bin/prometheus-node-exporter ]; then
     # Debian's leaves targets out, too, unless told what is left out by default elsewhere.
     inside runuser -u alloy -- /usr/bin/prometheus-node-exporter --web.listen-address=127.0.0.1:9100 \
         --collector.disable-defaults --collector.systemd \
@@ -133,7 +134,7 @@ if [ -x /usr/bin/prometheus-node-exporter ]; then
     until_true 30 same_units
     cat "$work/units"
 else
-    echo "NOT RUN: the units beside those of a node exporter, which is not here"
+    echo "NOT RUN: the units beside those of a node exporter: it is not here, or no bus is"
 fi
 
 inside bash -c 'printf "logging" >/etc/alloy/config.alloy; systemctl reload alloy'
