@@ -59,7 +59,7 @@ pub struct FileMatch {
 struct Found {
     fingerprint: Option<u64>,
     /// Shared with those who take them: a new file does not make all of them anew.
-    targets: Vec<Value>,
+    targets: Arc<Vec<Value>>,
 }
 
 #[async_trait]
@@ -106,9 +106,9 @@ impl FileMatch {
     fn export(&self, (fingerprint, targets): (u64, BTreeSet<Target>)) {
         let mut found = self.found();
         if found.fingerprint != Some(fingerprint) {
-            found.targets = target_values(&targets, &found.targets);
+            found.targets = Arc::new(target_values(&targets, &found.targets));
             found.fingerprint = Some(fingerprint);
-            self.exports.set("targets", Value::array(found.targets.iter().cloned()));
+            self.exports.set("targets", Value::Array(found.targets.clone()));
         }
     }
 

@@ -17,18 +17,22 @@ use crate::telemetry::Page;
 /// How long all answers together may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 const NAME: &str = "org.freedesktop.systemd1";
+const MANAGER: &str = "/org/freedesktop/systemd1";
 const STATES: [&str; 5] = ["active", "activating", "deactivating", "inactive", "failed"];
 
-/// Properties of units with that ending, of that interface.
-const FIGURES: &[(&str, &str, &str, Metric)] = &[
+/// The kinds of units that have properties of their own, by the endings of their names.
+const INTERFACES: [(&str, &str); 4] =
+    [("service", "Service"), ("mount", "Mount"), ("socket", "Socket"), ("timer", "Timer")];
+
+/// An interface, its property, and what that is shown as.
+type Figure = (&'static str, &'static str, Metric);
+const FIGURES: &[Figure] = &[
     (
-        ".timer",
         "Timer",
         "LastTriggerUSec",
         gauge("node_systemd_timer_last_trigger_seconds", "Seconds since epoch of last trigger.").times(1e-6),
     ),
     (
-        ".socket",
         "Socket",
         "NAccepted",
         counter(
@@ -37,38 +41,29 @@ const FIGURES: &[(&str, &str, &str, Metric)] = &[
         ),
     ),
     (
-        ".socket",
         "Socket",
         "NConnections",
         gauge("node_systemd_socket_current_connections", "Current number of socket connections"),
     ),
     (
-        ".socket",
         "Socket",
         "NRefused",
         // A gauge there, too.
         gauge("node_systemd_socket_refused_connections_total", "Total number of refused socket connections"),
     ),
 ];
-const RESTARTS: (&str, &str, &str, Metric) = (
-    ".service",
+const RESTARTS: Figure = (
     "Service",
     "NRestarts",
     counter("node_systemd_service_restart_total", "Service unit count of Restart triggers"),
 );
-const TASKS: &[(&str, &str, &str, Metric)] = &[
+const TASKS: &[Figure] = &[
     (
-        ".service",
         "Service",
         "TasksCurrent",
         gauge("node_systemd_unit_tasks_current", "Current number of tasks per Systemd unit"),
     ),
-    (
-        ".service",
-        "Service",
-        "TasksMax",
-        gauge("node_systemd_unit_tasks_max", "Maximum number of tasks per Systemd unit"),
-    ),
+    ("Service", "TasksMax", gauge("node_systemd_unit_tasks_max", "Maximum number of tasks per Systemd unit")),
 ];
 
 /// As `ListUnits` gives it: name, description, load state, active state, sub state, who follows it, its object, and three of its job.
@@ -113,29 +108,21 @@ impl Manager {
     }
 
     async fn collect(&self, wanted: &Systemd, page: &mut Page) -> zbus::Result<()> {
-        let version = self.property("/org/freedesktop/systemd1", "Manager", "Version").await?;
+        let version = self.property(MANAGER, "Manager", "Version").await?;
         let version = text(&version);
         gauge("node_systemd_version", "Detected systemd version").put(
             page,
             &[("version", &version)],
             number(&version),
         );
-        let reply = self
-            .connection
-            .call_method(
-                self.name,
-                "/org/freedesktop/systemd1",
-                Some("org.freedesktop.systemd1.Manager"),
-                "ListUnits",
-                &(),
-            )
-            .await?;
+        let manager = Some("org.freedesktop.systemd1.Manager");
+        let reply = self.connection.call_method(self.name, MANAGER, manager, "ListUnits", &()).await?;
         let listed: Vec<Listed> = reply.body().deserialize()?;
         let mut states: BTreeMap<&str, u32> = STATES.map(|state| (state, 0)).into();
         listed.iter().for_each(|unit| *states.entry(&unit.3).or_default() += 1);
         let summary = gauge("node_systemd_units", "Summary of systemd unit states");
         states.iter().for_each(|(state, count)| summary.put(page, &[("state", state)], f64::from(*count)));
-        let system = self.property("/org/freedesktop/systemd1", "Manager", "SystemState").await?;
+        let system = self.property(MANAGER, "Manager", "SystemState").await?;
         let help = "Whether the system is operational (see 'systemctl is-system-running')";
         gauge("node_systemd_system_running", help).put(page, &[], f64::from(text(&system) == "running"));
         for (name, _, load_state, state, _, _, object, ..) in &listed {
@@ -148,9 +135,11 @@ impl Manager {
 
     /// What a unit does not say, or not any more, is left out.
     async fn unit(&self, name: &str, state: &str, object: &str, wanted: &Systemd, page: &mut Page) {
-        let kind = match name.rsplit('.').next() {
-            Some("service") => self.property(object, "Service", "Type").await.ok(),
-            Some("mount") => self.property(object, "Mount", "Type").await.ok(),
+        let ending = name.rsplit('.').next().unwrap_or_default();
+        let interface =
+            INTERFACES.iter().find(|(other, _)| *other == ending).map(|(_, interface)| *interface);
+        let kind = match interface {
+            Some(interface @ ("Service" | "Mount")) => self.property(object, interface, "Type").await.ok(),
             _ => None,
         };
         let kind = kind.as_ref().map(text).unwrap_or_default();
@@ -161,9 +150,9 @@ impl Manager {
         }
         let restarts = wanted.enable_restarts.then_some(&RESTARTS);
         let tasks = TASKS.iter().filter(|_| wanted.task_metrics);
-        for (ending, interface, property, metric) in FIGURES.iter().chain(restarts).chain(tasks) {
-            if name.ends_with(ending)
-                && let Ok(value) = self.property(object, interface, property).await
+        for (of, property, metric) in FIGURES.iter().chain(restarts).chain(tasks) {
+            if interface == Some(*of)
+                && let Ok(value) = self.property(object, of, property).await
                 && let Some(value) = figure(&value)
             {
                 metric.put(page, &[("name", name)], value);
