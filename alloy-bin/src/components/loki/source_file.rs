@@ -99,6 +99,7 @@ async fn drive(
     let mut driver = Driver::new(base, first).await;
     turns.set_keys(driver.keys());
     let mut save_at = Instant::now() + SAVE_EVERY;
+    let mut looked_at = Instant::now();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -112,10 +113,11 @@ async fn drive(
                 driver.set_arguments(new).await;
                 turns.set_keys(driver.keys());
             }
-            () = targets::look_again(&driver.arguments) => {
-                let arguments = driver.arguments.clone();
-                driver.set_arguments(arguments).await;
-                turns.set_keys(driver.keys());
+            () = targets::look_again(&driver.arguments, looked_at) => {
+                looked_at = Instant::now();
+                if driver.look().await {
+                    turns.set_keys(driver.keys());
+                }
             }
             turn = turns.next() => driver.handle_turn(turn, &turns),
             event = driver.pool.next() => driver.handle_event(event, &turns),
@@ -136,6 +138,8 @@ struct Driver {
     arguments: Arc<Arguments>,
     fanout: Fanout<LogBatch>,
     targets: BTreeMap<u64, Source>,
+    /// What globs were found to match, as a fingerprint.
+    found: Option<u64>,
     /// The paths of the files that the pool has, also of those that are no targets any more.
     followed: BTreeMap<u64, Arc<str>>,
     bookmarks: Bookmarks,
@@ -180,9 +184,11 @@ impl Driver {
         let fanout = Fanout::new(arguments.forward_to.clone());
         let journal = journal.map(Arc::new);
         let (id, metrics) = (base.id.clone(), base.metrics.clone());
+        let mut found = None;
         Driver {
             pool: Pool::new(id, arguments.pool_options(), fanout.clone(), metrics, journal.clone()),
-            targets: sources(&base, &arguments).await,
+            targets: sources(&base, &arguments, &mut found).await.unwrap_or_default(),
+            found,
             base,
             arguments,
             fanout,
@@ -213,7 +219,13 @@ impl Driver {
             self.fanout = Fanout::new(new.forward_to.clone());
             self.pool.reconfigure(new.pool_options(), self.fanout.clone());
         }
-        self.targets = sources(&self.base, &self.arguments).await;
+        self.look().await;
+    }
+
+    /// Looks which files there are. True: others than before.
+    async fn look(&mut self) -> bool {
+        let sources = sources(&self.base, &self.arguments, &mut self.found).await;
+        sources.map(|sources| self.targets = sources).is_some()
     }
 
     fn handle_turn(&mut self, turn: Turn, turns: &impl Turns) {

@@ -342,7 +342,7 @@ async fn every_line_comes_once_over_rotations_and_restarts() {
 async fn the_stream_has_public_labels_and_the_file_name() {
     let world = World::new(&["app.log"]);
     let arguments = world.arguments.borrow().clone();
-    let sources = sources(&world.base, &arguments).await;
+    let sources = sources(&world.base, &arguments, &mut None).await.expect("nothing is known");
     let source = sources.values().next().unwrap();
     let labels: Vec<_> = source.labels.iter().collect();
     assert_eq!(labels, [("filename", source.path.to_str().unwrap()), ("job", "test")]);

@@ -75,3 +75,21 @@ fn wrong_arguments_are_told_where_they_are() {
     check("forward = 1", "unrecognized attribute name");
     check("clustering { }", "missing required attribute \"enabled\"");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_glob_matches_is_looked_for_again() {
+    let world = World::new(&["*.log"]);
+    let (sync_period, ignore_older_than) = (Duration::from_secs(5), Duration::ZERO);
+    world.change(|arguments| arguments.file_match = Some(FileMatch { sync_period, ignore_older_than }));
+    world.append("a.log", "1\n");
+    let running = world.run();
+    world.receiver.wait_for(1).await;
+    // Looks that find what is known change nothing.
+    tokio::time::sleep(3 * sync_period).await;
+    world.append("b.log", "2\n");
+    world.receiver.wait_for(2).await;
+    world.append("a.log", "3\n");
+    world.receiver.wait_for(3).await;
+    running.stop().await;
+    world.assert_lines(1..=3);
+}
